@@ -1,0 +1,285 @@
+"""The artifact folder: its manifest, and how it comes to be without ever being half there.
+
+`rope_deploy.json` states what was exported: where each rotation sits, from which table, what the graph
+accepts and what it refuses. Frozen dataclasses, decoded and validated by pydantic.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
+
+MANIFEST_NAME = "rope_deploy.json"
+MODEL_NAME = "model.onnx"
+DATA_NAME = "model.onnx.data"
+SCHEMA_VERSION = 1
+
+Style = Literal["tables", "onnx", "contrib", "plugin"]
+STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output. `shape` mixes numbers and axis names (batch, sequence, past, total)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One application of a rotation.
+
+    `output` names the graph value that holds the rotated tensor; `layout` says how its axes lie:
+    B batch, S sequence, N heads, H head_dim; "BS(NH)" has heads and head_dim merged. When the attention
+    is fused, the rotated tensor exists only inside the operator: `output` is then None, a k site is read
+    from `present` (the rows after each sequence's real past) and a q site from `scores`, the products with every
+    key, [B, N, S, total], times `scale` (1/sqrt(head_dim) for most models), before any softcap and softmax.
+    """
+
+    layer: int
+    role: Literal["q", "k"]
+    spec: str
+    num_heads: int
+    head_dim: int
+    layout: Literal["BNSH", "BSNH", "BS(NH)"]
+    input: str | None
+    output: str | None
+    present: str | None = None
+    scores: str | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2]."""
+
+    name: str
+    spec: dict[str, Any]
+    cos_cache: str | None
+    sin_cache: str | None
+    rows: int
+    source: Literal["table", "two-tables", "runtime"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this graph cannot do although the format of its inputs would allow it.
+
+    `left_padding`: a row may begin with padding. `chunked_prefill_batch`: several tokens at once after a past,
+    at batch > 1. `prompt_positions`: a first prompt (empty past) may have any positions; where False, the
+    operator rotates it as if every row counted up from `position_ids[0, 0]` (GroupQueryAttention on a CPU
+    reads only that element; later steps read all of them).
+    """
+
+    left_padding: bool = True
+    chunked_prefill_batch: bool = True
+    prompt_positions: bool = True
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest accepted absolute difference from PyTorch, for the dtype of this artifact."""
+
+    logits: float
+    rotated: float
+
+
+TOLERANCES: Mapping[str, Tolerances] = {
+    "float32": Tolerances(logits=1e-3, rotated=1e-4),
+    "float16": Tolerances(logits=6e-2, rotated=3e-2),
+    "bfloat16": Tolerances(logits=5e-1, rotated=2.5e-1),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something the export noticed and a reader should know, e.g. a table that differs from the config's rule."""
+
+    code: str
+    severity: Literal["info", "warning", "error"]
+    message: str
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a runtime, a builder or a check needs to know about an artifact."""
+
+    source: str
+    model_type: str
+    task: Literal["decoder", "encoder"]
+    cache: bool
+    layers: int
+    style: Style
+    opset: int
+    dtype: str
+    angles: Literal["model", "float64"]
+    max_position: int
+    fused_attention: bool
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    rotations: tuple[Rotation, ...]
+    sites: tuple[Site, ...]
+    tolerances: Tolerances
+    vocab_size: int | None = None
+    limits: Limits = Limits()
+    findings: tuple[Finding, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileInfo] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def past_names(self) -> tuple[str, ...]:
+        return tuple(i.name for i in self.inputs if i.name.startswith("past_key_values."))
+
+    @property
+    def present_names(self) -> tuple[str, ...]:
+        return tuple(o.name for o in self.outputs if o.name.startswith("present."))
+
+    @property
+    def result_name(self) -> str:
+        """`logits` or `last_hidden_state`."""
+        return self.outputs[0].name
+
+    def to_json(self) -> str:
+        return _MANIFEST.dump_json(self, indent=2).decode() + "\n"
+
+
+_MANIFEST = TypeAdapter(Manifest)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read and validate `folder/rope_deploy.json`; every fault is reported at once."""
+    path = Path(folder) / MANIFEST_NAME
+    if not path.is_file():
+        raise UsageError(
+            f"{folder} is not an artifact: it has no {MANIFEST_NAME}.",
+            exists=f"It holds: {_listing(Path(folder))}.",
+            todo="Make one with `rope-deploy export MODEL -o DIR`.",
+        )
+    try:
+        manifest = _MANIFEST.validate_json(path.read_bytes())
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{path} is not a valid manifest:", faults, todo="Export the model again.") from None
+    if manifest.schema_version != SCHEMA_VERSION:
+        raise ConfigError(
+            f"{path} has schema version {manifest.schema_version}.",
+            exists=f"This rope-deploy reads version {SCHEMA_VERSION}.",
+            todo="Export the model again.",
+        )
+    return manifest
+
+
+def hash_file(path: Path) -> FileInfo:
+    """SHA-256 and size of a file, read in 1 MiB blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return FileInfo(bytes=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def changed_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of files that are missing or differ from the hashes in the manifest."""
+    changed = []
+    for name, info in manifest.files.items():
+        path = Path(folder) / name
+        if not path.is_file() or path.stat().st_size != info.bytes or hash_file(path) != info:
+            changed.append(name)
+    return changed
+
+
+@contextmanager
+def new_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling of `target`; on success it takes `target`'s place, on any failure it is gone."""
+    target = Path(target)
+    refuse_existing(target, force=force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary.mkdir()
+    try:
+        with disk_errors(target):
+            yield temporary
+            _replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """The same for one file; an existing `target` is replaced in one step."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        with disk_errors(target):
+            yield temporary
+            os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """Raise unless `target` is free, or `force` was given. Called early, before any long work."""
+    target = Path(target)
+    if target.exists() and not force:
+        raise UsageError(
+            f"{target} exists already.",
+            exists=f"It holds: {_listing(target)}." if target.is_dir() else "",
+            todo="Choose another place, or give --force to replace it.",
+        )
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Move the finished folder into place; the old one leaves only once the new one is complete."""
+    if not target.exists():
+        temporary.rename(target)
+        return
+    old = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
+    target.rename(old)
+    temporary.rename(target)
+    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """Turn a full or read-only disk into an `EnvironmentMissing` that names the place."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        free = shutil.disk_usage(target.parent).free
+        raise EnvironmentMissing(
+            f"Could not write {target}: {error.strerror}.",
+            exists=f"{free / 1e6:.0f} MB are free there. Nothing was left behind.",
+            todo="Free some space or choose another folder.",
+        ) from None
+
+
+def _listing(folder: Path, most: int = 6) -> str:
+    if not folder.is_dir():
+        return "nothing (there is no such folder)"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "nothing"
