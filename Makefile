@@ -4,7 +4,7 @@
 #   VENV       where the environment lives
 #   PIP_FLAGS  extra flags for pip install
 
-PYTHON ?= python3
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PIP_FLAGS ?=
 

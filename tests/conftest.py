@@ -1,0 +1,30 @@
+"""What every test may rely on: no network, and a stated reason for every test that cannot run here."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+from functools import cache
+
+import pytest
+
+# Before any test imports transformers, which reads it once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@cache
+def gpu_present() -> bool:
+    """Ask the driver itself; importing torch for this would cost every run a second."""
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("gpu") and not gpu_present():
+            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+        if item.get_closest_marker("tensorrt") and importlib.util.find_spec("tensorrt") is None:
+            item.add_marker(pytest.mark.skip(reason="needs the tensorrt package"))
