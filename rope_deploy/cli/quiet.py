@@ -10,10 +10,11 @@ import warnings
 # Read by the libraries when they are imported; a value the user has set already wins.
 _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_LOGS": "-all",  # errors only; torch resets its loggers on import, so a level set here would not last
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-_LOGGERS = ("accelerate", "matplotlib", "onnx_ir", "onnxscript", "torch.export", "torch.onnx", "transformers")
+_LOGGERS = ("accelerate", "matplotlib", "onnx_ir", "onnxscript", "transformers")
 
 
 def quiet_libraries() -> None:
