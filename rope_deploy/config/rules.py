@@ -1,0 +1,132 @@
+"""Rules that tie several values of a file together. Each yields one sentence per breach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rope_deploy.config.schema import (
+    BenchSection,
+    BuildSection,
+    CheckSection,
+    ExportSection,
+    GatesSection,
+    GenerateSection,
+    ModelSection,
+    OutputSection,
+)
+
+# The opset that brought ai.onnx RotaryEmbedding.
+ROTARY_EMBEDDING_OPSET = 23
+
+
+def breaches(sections: Mapping[str, Any]) -> Iterator[str]:
+    """Apply every rule whose tables were decoded. A table that was left out is None in `sections`; one that
+    has faults of its own is absent, and the rules that need it wait until it is mended."""
+    for rule, needs in RULES:
+        if all(name in sections for name in needs):
+            yield from rule(*(sections[name] for name in needs))
+
+
+def model_is_named_once(model: ModelSection) -> Iterator[str]:
+    if model.source is None and model.package is None:
+        yield "[model]: name the model with source, or with package and file."
+    if model.source is not None and (model.package is not None or model.file is not None):
+        yield "[model]: source and package name two models; keep one of them."
+    elif (model.package is None) != (model.file is None):
+        yield "[model]: package and file belong together; one of them is missing."
+    if model.file is not None and (
+        model.file.startswith(("/", "\\")) or ".." in model.file.replace("\\", "/").split("/")
+    ):
+        yield "[model] file: must be a path inside the package."
+
+
+def onnx_style_has_its_opset(export: ExportSection) -> Iterator[str]:
+    if "onnx" in export.styles and export.opset is not None and export.opset < ROTARY_EMBEDDING_OPSET:
+        yield (
+            f"[export] opset: style onnx needs opset {ROTARY_EMBEDDING_OPSET} or later, not {export.opset}. "
+            "Leave opset out, or take onnx off styles."
+        )
+
+
+def lists_say_things_once(
+    export: ExportSection, check: CheckSection, bench: BenchSection | None, output: OutputSection
+) -> Iterator[str]:
+    lists: dict[str, tuple[str, ...]] = {
+        "[export] styles": export.styles,
+        "[check] runtimes": check.runtimes,
+        "[bench] runtimes": bench.runtimes if bench else (),
+        "[output] formats": output.formats,
+    }
+    for path, words in lists.items():
+        for word in dict.fromkeys(words):
+            if words.count(word) > 1:
+                yield f"{path}: {word} is there {words.count(word)} times."
+
+
+def engine_comes_from_an_exported_style(build: BuildSection | None, export: ExportSection) -> Iterator[str]:
+    if build and build.style not in export.styles:
+        yield f"[build] style: {build.style} is not among the exported styles ({', '.join(export.styles)})."
+
+
+def capabilities_fit_the_flavor(build: BuildSection | None) -> Iterator[str]:
+    if build and build.flavor == "tensorrt" and build.compute_capabilities:
+        yield (
+            "[build] compute_capabilities: flavor tensorrt builds for the GPU it runs on. "
+            'Leave the key out, or take flavor = "rtx".'
+        )
+
+
+def profiles_ascend(build: BuildSection | None) -> Iterator[str]:
+    for name, (least, usual, most) in build.profiles.items() if build else ():
+        if not least <= usual <= most:
+            yield f"[build] profiles.{name}: [least, usual, most] must ascend, not {[least, usual, most]}."
+
+
+def trt_has_an_engine(check: CheckSection, bench: BenchSection | None, build: BuildSection | None) -> Iterator[str]:
+    users = {"check": check.runtimes, "bench": bench.runtimes if bench else ()}
+    for table, runtimes in users.items():
+        if "trt" in runtimes and build is None:
+            yield f"[{table}] runtimes: trt needs an engine; add a [build] table."
+
+
+def positions_fit_the_table(
+    export: ExportSection, bench: BenchSection | None, generate: GenerateSection | None
+) -> Iterator[str]:
+    if export.max_position is None:
+        return
+    if bench and bench.prompt + bench.new > export.max_position:
+        yield (
+            f"[bench]: prompt and new make {bench.prompt + bench.new} positions, "
+            f"but [export] max_position is {export.max_position}."
+        )
+    if generate and generate.new_tokens >= export.max_position:
+        yield f"[generate] new_tokens: {generate.new_tokens} and a prompt exceed [export] max_position."
+
+
+def latency_gate_has_a_benchmark(gates: GatesSection, bench: BenchSection | None) -> Iterator[str]:
+    if gates.max_latency_ratio is not None and bench is None:
+        yield "[gates] max_latency_ratio: nothing is timed; add a [bench] table."
+
+
+def decoding_has_a_cache(
+    export: ExportSection, bench: BenchSection | None, generate: GenerateSection | None
+) -> Iterator[str]:
+    if bench and bench.new and not export.cache:
+        yield "[bench] new: decoding is timed with the cache, and [export] cache is false; write new = 0."
+    if generate and not export.cache:
+        yield "[generate]: text is generated with the cache, and [export] cache is false."
+
+
+RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
+    (model_is_named_once, ("model",)),
+    (onnx_style_has_its_opset, ("export",)),
+    (lists_say_things_once, ("export", "check", "bench", "output")),
+    (engine_comes_from_an_exported_style, ("build", "export")),
+    (capabilities_fit_the_flavor, ("build",)),
+    (profiles_ascend, ("build",)),
+    (trt_has_an_engine, ("check", "bench", "build")),
+    (positions_fit_the_table, ("export", "bench", "generate")),
+    (latency_gate_has_a_benchmark, ("gates", "bench")),
+    (decoding_has_a_cache, ("export", "bench", "generate")),
+)
