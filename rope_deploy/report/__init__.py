@@ -1,0 +1,1 @@
+"""Results as records, and one renderer a format. A renderer reads a `Report` and nothing else."""

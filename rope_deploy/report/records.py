@@ -1,0 +1,156 @@
+"""What a run found out. Every renderer (terminal, JSON, JUnit, Markdown, HTML) draws from these records alone.
+
+Times are in seconds unless a name says ms; sizes in bytes; errors are absolute differences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """One style written to disk. `runtime_cos_sin` counts the Cos and Sin nodes left in its graph (None: not counted)."""
+
+    style: str
+    folder: str
+    opset: int
+    nodes: int
+    sites: int
+    rotations: int
+    bytes: int
+    seconds: float
+    findings: tuple[str, ...] = ()
+    runtime_cos_sin: int | None = None
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """One TensorRT engine. `verdict` "skipped" carries the reason in `message`."""
+
+    path: str
+    style: str
+    flavor: str
+    capabilities: tuple[str, ...]
+    bytes: int
+    seconds: float
+    verdict: Verdict
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Worst:
+    """Where the largest error of a case lies. `position` is the token's position id."""
+
+    tensor: str
+    error: float
+    tolerance: float
+    layer: int | None = None
+    role: str | None = None
+    batch: int | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """One parity case: `case` is its stable id (e.g. "prefill", "decode-left-padded"), `detail` what it feeds.
+
+    `worst` is the tensor that came closest to its tolerance, or exceeded it most; `logits_error` and `rotated_error`
+    are the largest errors of their kind, wherever they lie (None: that kind was not compared).
+    """
+
+    style: str
+    runtime: str
+    case: str
+    detail: str
+    verdict: Verdict
+    worst: Worst | None
+    message: str
+    seconds: float
+    logits_error: float | None = None
+    rotated_error: float | None = None
+
+
+@dataclass(frozen=True)
+class ErrorCurve:
+    """Largest rotated-q/k error against PyTorch at each position id, over all layers of one style."""
+
+    style: str
+    runtime: str
+    role: str
+    positions: tuple[int, ...]
+    errors: tuple[float, ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class LatencyRecord:
+    """One (runtime, style, workload) timing from interleaved rounds. `workload`: "prefill 128", "decode @128"."""
+
+    runtime: str
+    style: str
+    workload: str
+    tokens: int
+    rounds: int
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    ratio: float | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / (self.median_ms / 1e3)
+
+
+@dataclass(frozen=True)
+class GenerationRecord:
+    """Greedy continuation of one prompt; `agrees` compares token by token with PyTorch (None for PyTorch itself)."""
+
+    runtime: str
+    style: str
+    prompt: str
+    text: str
+    tokens: tuple[int, ...]
+    agrees: bool | None
+
+
+@dataclass(frozen=True)
+class GateRecord:
+    """One condition a CI run asked for, and what it measured."""
+
+    name: str
+    verdict: Verdict
+    measured: str
+    limit: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run. The verdict is computed, never stored."""
+
+    title: str
+    source: str
+    created: str
+    machine: str
+    versions: dict[str, str]
+    seconds: float
+    exports: tuple[ExportRecord, ...] = ()
+    engines: tuple[EngineRecord, ...] = ()
+    checks: tuple[CheckRecord, ...] = ()
+    curves: tuple[ErrorCurve, ...] = ()
+    latencies: tuple[LatencyRecord, ...] = ()
+    generations: tuple[GenerationRecord, ...] = ()
+    gates: tuple[GateRecord, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def verdict(self) -> Verdict:
+        """Failed if anything failed; skipped if nothing was judged at all."""
+        verdicts = [r.verdict for group in (self.engines, self.checks, self.gates) for r in group]
+        verdicts += ["passed" if g.agrees else "failed" for g in self.generations if g.agrees is not None]
+        if "failed" in verdicts:
+            return "failed"
+        return "passed" if "passed" in verdicts else "skipped"
