@@ -1,0 +1,22 @@
+"""One interface for whatever can run the model: open it, give it named arrays, get named arrays back."""
+
+from rope_deploy.runtimes.base import Arrays, Runtime
+from rope_deploy.runtimes.cache import as_past, compact, empty_past
+from rope_deploy.runtimes.feeds import check_feeds
+from rope_deploy.runtimes.generate import greedy
+from rope_deploy.runtimes.ort import OrtRuntime, open_ort
+from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
+
+__all__ = [
+    "Arrays",
+    "OrtRuntime",
+    "Runtime",
+    "TorchRuntime",
+    "as_past",
+    "check_feeds",
+    "compact",
+    "empty_past",
+    "greedy",
+    "open_ort",
+    "open_torch",
+]

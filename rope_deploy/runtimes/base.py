@@ -1,0 +1,41 @@
+"""What every runtime looks like: a context manager with one verb.
+
+Named numpy arrays go in, named numpy arrays come out; the names are those of the artifact (see
+`rope_deploy.artifact`). With `taps=True` the result also holds, as far as this runtime can see them:
+
+    rotated.{layer}.{q|k}    [B, N, S, H]      q and k as they enter the attention
+    unrotated.{layer}.{q|k}  [B, N, S, H]      the same before the rotation
+    products.{layer}         [B, N, S, total]  q·k for every key a query sees, where the attention is fused and
+                                               q itself exists only inside the operator (causal: a query sees
+                                               the keys up to its own)
+
+B batch, S tokens in this call, N heads, H head_dim, total = past + S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class Runtime(Protocol):
+    """One open model. `taps` says whether `run(feeds, taps=True)` adds what it sees inside."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def taps(self) -> bool: ...
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,45 @@
+"""Where the rows of a key-value cache lie.
+
+A graph of standard operators appends: row t of the cache belongs to column t of attention_mask, padding included.
+A fused attention compacts: the real tokens of a sequence fill the first rows, whatever padding lay between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.runtimes.base import Arrays
+
+
+def empty_past(manifest: Manifest, batch: int) -> Arrays:
+    """`past_key_values.*` of length 0 for a first prompt; {} for a graph without a cache."""
+    return {
+        info.name: np.zeros(
+            tuple({"batch": batch}.get(s, 0) if isinstance(s, str) else s for s in info.shape), info.dtype
+        )
+        for info in manifest.inputs
+        if info.name in manifest.past_names
+    }
+
+
+def as_past(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> Arrays:
+    """The `present.*` of one run as the `past_key_values.*` of the next, in the graph's dtype."""
+    dtypes = {info.name: info.dtype for info in manifest.inputs}
+    renamed = {name: outputs[name.replace("past_key_values.", "present.", 1)] for name in manifest.past_names}
+    return {name: value.astype(dtypes[name], copy=False) for name, value in renamed.items()}
+
+
+def compact(past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
+    """An appended cache as a fused attention keeps it. past: [B, N, P, H] each; mask: [B, P], 1 = real."""
+    order = np.argsort(mask == 0, axis=1, kind="stable")  # real rows first, in their order
+    return {name: np.take_along_axis(value, order[:, None, :, None], axis=2) for name, value in past.items()}
+
+
+def new_rows(present: np.ndarray, mask: np.ndarray, tokens: int) -> np.ndarray:
+    """The last `tokens` keys a fused attention wrote. present [B, N, T, H], mask [B, T] -> [B, N, tokens, H]."""
+    past = mask[:, : mask.shape[1] - tokens].sum(axis=1)
+    rows = np.minimum(past[:, None] + np.arange(tokens), present.shape[2] - 1)  # beyond the end: padding only
+    return np.take_along_axis(present, rows[:, None, :, None].astype(np.int64), axis=2)
