@@ -1,0 +1,127 @@
+"""README cannot rot: its commands parse, its Python calls fit the signatures, its links and targets exist."""
+
+import ast
+import importlib
+import inspect
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from rope_deploy.cli.main import COMMANDS, group
+from rope_deploy.errors import EnvironmentMissing, RopeDeployError
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def command_lines(text: str, program: str) -> list[str]:
+    """Lines of console blocks that call `program`; a trailing backslash joins lines."""
+    console = "".join(blocks(text, "console")).replace("\\\n", " ")
+    return [line for line in console.splitlines() if line.split(" ")[0] == program]
+
+
+def parse(line: str) -> None:
+    """Parse a `rope-deploy` command line without running it; paths in it need not exist."""
+    name, *words = shlex.split(line, comments=True)[1:]
+    command = group.get_command(click.Context(group, info_name="rope-deploy"), name)
+    command.make_context(name, words)
+
+
+def broken_links(page: Path) -> list[str]:
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    return [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+
+
+def missing_anchors(text: str) -> list[str]:
+    headings = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+    return [anchor for anchor in re.findall(r"\]\(#([^)]+)\)", text) if anchor not in headings]
+
+
+def wrong_calls(code: str) -> list[str]:
+    """Calls of `api.NAME(...)` in `code` that its signature does not accept."""
+    api = importlib.import_module("rope_deploy.api")
+    wrong = []
+    for node in ast.walk(ast.parse(code)):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "api"):
+            continue
+        try:
+            signature = inspect.signature(getattr(api, node.func.attr))
+            signature.bind(*node.args, **{keyword.arg: None for keyword in node.keywords})
+        except (AttributeError, TypeError) as error:
+            wrong.append(f"{ast.unparse(node)}: {error}")
+    return wrong
+
+
+@pytest.fixture(autouse=True)
+def any_path_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(click.Path, "convert", lambda self, value, param, ctx: value)
+
+
+def test_it_opens_with_the_two_commands() -> None:
+    assert blocks(README, "console")[0] == "make demo\nmake test\n"
+
+
+def test_make_targets_shown_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = {word for page in PAGES for word in re.findall(r"\bmake ([a-z]+)\b(?=[`\n])", page.read_text())}
+    assert {"demo", "test"} <= shown
+    assert shown - targets == set()
+
+
+def test_ci_runs_the_test_command() -> None:
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "make test"
+
+
+@pytest.mark.parametrize(
+    "line", sorted({line for page in PAGES for line in command_lines(page.read_text(), "rope-deploy")})
+)
+def test_command_line_parses(line: str) -> None:
+    parse(line)
+
+
+def test_a_command_line_with_a_wrong_option_does_not_parse() -> None:
+    with pytest.raises(click.UsageError):
+        parse("rope-deploy export path/to/model -o out/model --stile onnx")
+
+
+def test_every_command_is_mentioned() -> None:
+    assert [name for name in COMMANDS if f"rope-deploy {name}" not in README] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_fit_the_signatures(page: Path) -> None:
+    assert [wrong for code in blocks(page.read_text(), "python") for wrong in wrong_calls(code)] == []
+
+
+def test_a_wrong_python_call_is_noticed() -> None:
+    assert len(wrong_calls("api.export()\napi.no_such_function()\napi.export('a', 'b')")) == 2
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert broken_links(page) == []
+    assert missing_anchors(page.read_text()) == []
+
+
+def test_the_workflow_shown_is_the_workflow_shipped() -> None:
+    assert (ROOT / "examples" / "ci" / "github-actions.yml").read_text() in blocks(README, "yaml")
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    shown = {int(code) for code in re.findall(r"^\| (\d) \|", README, re.MULTILINE)}
+
+    def codes(cls: type[RopeDeployError]) -> set[int]:
+        return {cls.exit_code}.union(*(codes(child) for child in cls.__subclasses__()))
+
+    assert shown == {0} | codes(RopeDeployError)
+    assert EnvironmentMissing.exit_code == 3
