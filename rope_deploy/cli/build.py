@@ -1,0 +1,122 @@
+"""`rope-deploy build`: an artifact or ONNX file in, a TensorRT engine and its manifest out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rope_deploy.cli.common import force_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from rope_deploy.report.records import EngineRecord
+    from rope_deploy.trt import Progress
+
+PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
+
+
+@click.command()
+@click.argument("source", metavar="DIR|FILE.onnx", type=click.Path(path_type=Path))
+@click.option("-o", "--output", "target", required=True, metavar="FILE.engine", type=click.Path(path_type=Path))
+@click.option(
+    "--flavor",
+    type=click.Choice(["tensorrt", "rtx"]),
+    help="Default: tensorrt if it and a GPU are here, else rtx, which needs no GPU to build.",
+)
+@click.option(
+    "--compute-capability",
+    "capabilities",
+    multiple=True,
+    metavar="X.Y",
+    help="GPUs to build for, e.g. 8.9; repeat it or separate by commas. Default for rtx: 8.0 and later.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="NAME=MIN:OPT:MAX",
+    help="Sizes of an axis (batch=1:1:8) or shapes of an input (input_ids=1x1:1x128:4x512). NAME@prefill and "
+    "NAME@decode change one profile; without @ the options make a single profile. Repeatable.",
+)
+@click.option(
+    "--plugin", metavar="LIB.so", type=click.Path(path_type=Path), help="Custom operators, for the tensorrt flavour."
+)
+@click.option(
+    "--timing-cache",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Where the tensorrt flavour keeps its measurements. Default: FILE.engine.cache.",
+)
+@force_option
+@json_option
+def build(
+    source: Path,
+    target: Path,
+    flavor: str | None,
+    capabilities: tuple[str, ...],
+    profiles: tuple[str, ...],
+    plugin: Path | None,
+    timing_cache: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Compile an artifact or ONNX file into a TensorRT engine.
+
+    Profiles are derived from the artifact's manifest; a bare ONNX file needs a --profile for every dynamic axis.
+    Beside the engine, FILE.engine.json says what it was built from, for which GPUs and shapes, and with what.
+
+    \b
+    rope-deploy build smollm2/tables -o smollm2.engine --flavor rtx --compute-capability 8.0,8.9
+    rope-deploy build smollm2/tables -o long.engine --profile total@decode=1:512:8192 --profile batch@decode=1:1:16
+    """
+    from rope_deploy.trt import build_engine
+
+    with shown_progress() as progress:
+        record = build_engine(
+            source,
+            target,
+            flavor=flavor,
+            capabilities=tuple(part.strip() for text in capabilities for part in text.split(",")),
+            profiles=profiles,
+            plugin=plugin,
+            timing_cache=timing_cache,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json(asdict(record))
+    else:
+        click.echo(_summary(record))
+
+
+def _summary(record: EngineRecord) -> str:
+    return (
+        f"Built {record.path}: {record.bytes / 1e6:.1f} MB in {record.seconds:.1f} s, "
+        f"flavour {record.flavor}, compute capability {', '.join(record.capabilities)}.\n{record.message}"
+    )
+
+
+@contextmanager
+def shown_progress() -> Iterator[Callable[[Progress], None]]:
+    """Show what the builder does on standard error: one live line on a terminal, else a line for each phase."""
+    if not sys.stderr.isatty():
+        yield _print_phase
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("Starting") as status:
+        yield lambda progress: status.update(_in_words(progress))
+
+
+def _print_phase(progress: Progress) -> None:
+    if progress.depth <= PLAIN_DEPTH and progress.done == 0:
+        click.echo(progress.phase, err=True)
+
+
+def _in_words(progress: Progress) -> str:
+    return f"{progress.phase} {progress.done}/{progress.steps}" if progress.steps else progress.phase

@@ -1,0 +1,24 @@
+"""TensorRT engines: two flavours, one way to build them, and a manifest beside each engine."""
+
+from rope_deploy.trt.engine import build_engine
+from rope_deploy.trt.flavor import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
+from rope_deploy.trt.job import Progress
+from rope_deploy.trt.manifest import EngineManifest, load_engine_manifest, manifest_path
+from rope_deploy.trt.profiles import Profile, Range
+
+__all__ = [
+    "FLAVORS",
+    "EngineManifest",
+    "Flavor",
+    "Gpu",
+    "Profile",
+    "Progress",
+    "Range",
+    "build_engine",
+    "find_flavor",
+    "gpus",
+    "installed_version",
+    "load_engine_manifest",
+    "manifest_path",
+    "require",
+]

@@ -1,0 +1,155 @@
+"""Build an engine file and the manifest that lies beside it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from rope_deploy import __version__
+from rope_deploy.artifact import disk_errors, hash_file, new_file, refuse_existing
+from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
+from rope_deploy.report.records import EngineRecord
+from rope_deploy.trt.flavor import Flavor, find_flavor, gpus, require
+from rope_deploy.trt.job import Job, Progress
+from rope_deploy.trt.launch import run_worker
+from rope_deploy.trt.manifest import EngineManifest, manifest_path
+from rope_deploy.trt.requested import requested_profiles
+from rope_deploy.trt.source import Source, open_source
+
+PORTABLE = "8.0+"  # TensorRT-RTX's own choice when no capability is named: Ampere and everything later
+TURING = "7.5"
+
+
+def build_engine(
+    source: Path,
+    target: Path,
+    *,
+    flavor: str | None = None,
+    capabilities: Sequence[str] = (),
+    profiles: Sequence[str] = (),
+    plugin: Path | None = None,
+    timing_cache: Path | None = None,
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> EngineRecord:
+    """Compile an artifact folder or ONNX file into the TensorRT engine `target`, with `target.json` beside it.
+
+    `capabilities`: GPUs to build for, e.g. ("8.0", "8.9"); by default what the flavour builds for by itself.
+    `profiles`: as on the command line, see `rope_deploy.trt.requested`. `plugin`: a library whose operators take
+    precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
+    `target.cache`; TensorRT-RTX has none. Float32 is computed as float32, never as TF32.
+
+    Raises:
+        UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
+        EnvironmentMissing: the flavour, a GPU, disk space or memory is absent.
+        VendorError: the vendor's library failed; parser errors name the nodes.
+    """
+    target = Path(target)
+    refuse_existing(target, force=force)
+    _refuse_unwritable(target)
+    chosen = find_flavor(flavor)
+    opened = open_source(Path(source))
+    wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
+    _check_options(chosen, opened, capabilities, plugin, timing_cache)
+    require(chosen)
+    _check_gpu(chosen, capabilities)
+    if chosen.needs_gpu and timing_cache is None:
+        timing_cache = target.with_name(target.name + ".cache")
+    with new_file(target) as unfinished:
+        job = Job(
+            flavor=chosen.name,
+            model=str(opened.model.resolve()),
+            output=str(unfinished.resolve()),
+            profiles=tuple(profile.shapes(opened.inputs) for profile in wanted),
+            capabilities=tuple(capabilities),
+            plugin=str(plugin.resolve()) if plugin else None,
+            timing_cache=str(timing_cache.resolve()) if timing_cache else None,
+        )
+        outcome = run_worker(job, progress)
+        manifest = EngineManifest(
+            source=str(opened.model),
+            files=opened.files,
+            style=opened.style,
+            dtype="+".join(opened.dtypes),
+            flavor=chosen.name,
+            capabilities=_capabilities(chosen, capabilities),
+            profiles=wanted,
+            inputs=opened.inputs,
+            plugins={plugin.name: hash_file(plugin)} if plugin else {},
+            engine=hash_file(unfinished),
+            seconds=round(outcome.seconds, 3),
+            warnings=outcome.warnings,
+            versions={
+                "rope-deploy": __version__,
+                chosen.module: outcome.version,
+                "polygraphy": version("polygraphy"),
+            },
+        )
+        with new_file(manifest_path(target)) as document:
+            document.write_text(manifest.to_json(), encoding="utf-8")
+    return manifest.to_record(target)
+
+
+def _refuse_unwritable(target: Path) -> None:
+    """Find out before minutes of work, not after."""
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder; an engine is one file.", todo="Give a file name such as model.engine.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.") as probe:
+            probe.write(b"\0")
+    except OSError as error:
+        with disk_errors(target):
+            raise
+        raise EnvironmentMissing(
+            f"Could not write {target}: {error.strerror}.", todo="Choose another folder."
+        ) from None
+
+
+def _check_options(
+    flavor: Flavor, source: Source, capabilities: Sequence[str], plugin: Path | None, timing_cache: Path | None
+) -> None:
+    """Refuse, all at once, what the library would refuse later, or not survive (a plugin under rtx)."""
+    faults = [
+        f"--compute-capability {text!r} is not MAJOR.MINOR, e.g. 8.9."
+        for text in capabilities
+        if not re.fullmatch(r"\d+\.\d", text)
+    ]
+    faults += [
+        f"--compute-capability {t} is given twice."
+        for t in sorted({t for t in capabilities if capabilities.count(t) > 1})
+    ]
+    if flavor.name == "rtx" and TURING in capabilities:
+        if "bfloat16" in source.dtypes:
+            faults.append(f"Capability {TURING} (Turing) has no bfloat16: export with --dtype float16.")
+        elif source.manifest and source.manifest.dtype == "float32":
+            faults.append(
+                f"TensorRT-RTX has no float32 matrix product for {TURING} (Turing): export with --dtype float16."
+            )
+    if plugin and not flavor.loads_plugins:
+        faults.append("TensorRT-RTX has no plugin layer: leave --plugin out (operators with a body still work).")
+    elif plugin and not plugin.is_file():
+        faults.append(f"--plugin {plugin}: there is no such file.")
+    if timing_cache and not flavor.needs_gpu:
+        faults.append("TensorRT-RTX keeps no timing cache: leave --timing-cache out (kernels are chosen at run time).")
+    if faults:
+        raise ConfigError(f"The {flavor.name} engine cannot be built as asked:", faults)
+
+
+def _check_gpu(flavor: Flavor, capabilities: Sequence[str]) -> None:
+    """The tensorrt flavour tunes on the GPU it finds, so it builds for that one alone."""
+    if flavor.needs_gpu and capabilities and tuple(capabilities) != (gpus()[0].capability,):
+        raise UsageError(
+            f"The tensorrt flavour cannot build for {', '.join(capabilities)} here.",
+            exists=f"It builds for the GPU it runs on: {gpus()[0].name}, capability {gpus()[0].capability}.",
+            todo="Leave --compute-capability out, or use --flavor rtx to build for GPUs that are elsewhere.",
+        )
+
+
+def _capabilities(flavor: Flavor, asked: Sequence[str]) -> tuple[str, ...]:
+    if flavor.needs_gpu:
+        return (gpus()[0].capability,)
+    return tuple(asked) or (PORTABLE,)

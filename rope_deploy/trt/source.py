@@ -1,0 +1,140 @@
+"""What an engine is built from: an artifact folder with its manifest, or a bare ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rope_deploy.artifact import (
+    MANIFEST_NAME,
+    MODEL_NAME,
+    FileInfo,
+    Manifest,
+    TensorInfo,
+    changed_files,
+    hash_file,
+    load_manifest,
+)
+from rope_deploy.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True)
+class Source:
+    """`dtypes`: the floating types in the graph. `files`: the graph and its weights. No manifest: a bare file."""
+
+    model: Path
+    inputs: tuple[TensorInfo, ...]
+    dtypes: tuple[str, ...]
+    files: dict[str, FileInfo]
+    manifest: Manifest | None = None
+
+    @property
+    def style(self) -> str:
+        return self.manifest.style if self.manifest else ""
+
+
+def open_source(path: Path) -> Source:
+    """Read the graph's interface and make sure that its files are whole; no weights are loaded.
+
+    Raises:
+        UsageError: there is no such path, it is not ONNX, or it is not what its manifest describes.
+        ConfigError: the manifest is invalid, or weight files are missing or too short.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"There is no {path}.", todo="Give an artifact folder or an .onnx file.")
+    if path.is_dir():
+        return _open_artifact(path)
+    if path.name == MODEL_NAME and (path.parent / MANIFEST_NAME).is_file():
+        return _open_artifact(path.parent)
+    return _open_file(path)
+
+
+def _open_artifact(folder: Path) -> Source:
+    manifest = load_manifest(folder)
+    files = {name: info for name, info in manifest.files.items() if name.startswith(MODEL_NAME)}
+    changed = [name for name in changed_files(folder, manifest) if name in files]
+    if MODEL_NAME not in files:
+        changed.append(MODEL_NAME)
+    if changed:
+        raise UsageError(
+            f"{folder} is not what its manifest describes: {', '.join(changed)} is missing, damaged or changed.",
+            todo="Export the model again, or copy the artifact again.",
+        )
+    return Source(folder / MODEL_NAME, manifest.inputs, (manifest.dtype,), files, manifest)
+
+
+def _open_file(path: Path) -> Source:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load_model(path, format="protobuf", load_external_data=False)
+    except DecodeError:
+        raise UsageError(
+            f"{path} is not an ONNX model, or it is truncated.",
+            exists=f"It has {path.stat().st_size} bytes.",
+            todo="Export or download it again.",
+        ) from None
+    if not model.graph.node:
+        raise UsageError(f"{path} is not an ONNX model: it holds no operators.", todo="Export or download it again.")
+    weights, faults = _external_files(path, model.graph)
+    if faults:
+        raise ConfigError(f"The weights of {path} are not complete:", faults, todo="Export or download them again.")
+    files = {file.relative_to(path.parent).as_posix(): hash_file(file) for file in (path, *weights)}
+    initialized = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_tensor_info(value) for value in model.graph.input if value.name not in initialized)
+    return Source(path, inputs, _float_types(model.graph), files)
+
+
+def _external_files(path: Path, graph: onnx.GraphProto) -> tuple[list[Path], list[str]]:
+    """Files that hold weights, and a sentence for each that is missing or too short for what it should hold."""
+    import onnx
+
+    needed: dict[str, int] = {}
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            entry = {item.key: item.value for item in tensor.external_data}
+            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
+            needed[entry["location"]] = max(needed.get(entry["location"], 0), end)
+    faults = []
+    for name, size in needed.items():
+        file = path.parent / name
+        if not file.is_file():
+            faults.append(f"{name} is missing from {path.parent}.")
+        elif file.stat().st_size < size:
+            faults.append(f"{name} has {file.stat().st_size} bytes; the graph needs {size}.")
+    return [path.parent / name for name in needed], faults
+
+
+def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
+    """Unnamed dynamic dimensions get the name "input[axis]", so that they can be asked for."""
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}[{axis}]"
+        for axis, dim in enumerate(tensor.shape.dim)
+    )
+    return TensorInfo(value.name, _type_name(tensor.elem_type), shape)
+
+
+def _float_types(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """The floating types of the inputs, the weights and the casts."""
+
+    def types() -> Iterator[int]:
+        yield from (value.type.tensor_type.elem_type for value in graph.input)
+        yield from (tensor.data_type for tensor in graph.initializer)
+        yield from (a.i for node in graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to")
+
+    return tuple(sorted({name for name in map(_type_name, types()) if "float" in name}))
+
+
+def _type_name(elem_type: int) -> str:
+    import onnx
+
+    name = onnx.TensorProto.DataType.Name(elem_type).lower()
+    return {"float": "float32", "double": "float64"}.get(name, name)
