@@ -1,0 +1,208 @@
+"""RopeSpecs from a Hugging Face config.json, as transformers 5 and as transformers 4 wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rope_deploy.errors import ConfigError, ModelError
+from rope_deploy.rope.decode import is_number, read_rule, rule_named
+from rope_deploy.rope.families import INTERLEAVED, LAYERED, PARTIAL, REVERSED, SECTIONS, THETA, is_interleaved
+from rope_deploy.rope.spec import RopeSpec, section_faults
+
+_TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")
+_SIGNS = (
+    "rope_parameters",
+    "rope_scaling",
+    "rope_theta",
+    "rotary_emb_base",
+    "rotary_pct",
+    "rotary_dim",
+    "partial_rotary_factor",
+    "rope_local_base_freq",
+    "global_rope_theta",
+    "local_rope_theta",
+    "qk_rope_head_dim",
+)
+_HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_HIDDEN = ("hidden_size", "n_embd", "d_model")
+_MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len")
+
+
+def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = None) -> dict[str, RopeSpec]:
+    """One spec per rotation of the model: keyed by layer type, or by "" when there is only one rule.
+
+    config: the JSON of a model, or of a multimodal model, whose text part is then taken. `interleaved` is not in
+    most configurations: None looks the model type up (families.py), a bool overrides.
+
+    Values left out are filled in as transformers 5.23 does: from the keys of version 4, then from the defaults of
+    the model type. Raises ModelError for a model without RoPE, UsageError for an unknown rope type, ConfigError
+    with every fault.
+    """
+    config = text_config(config)
+    _require_rope(config)
+    if interleaved is None:
+        interleaved = is_interleaved(config)
+    faults: list[str] = []
+    specs: dict[str, RopeSpec] = {}
+    for layer_type, parameters in _parameters(config, faults).items():
+        where = f"{layer_type}: " if layer_type else ""
+        found, wrong = _spec(config, layer_type, parameters, interleaved)
+        faults += [where + fault for fault in wrong]
+        if found is not None:
+            specs[layer_type] = found
+    if faults:
+        raise ConfigError(f"The RoPE settings of this {_name(config)} configuration are wrong:", faults)
+    return specs
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a multimodal configuration that describes the language model; else the whole."""
+    for part in _TEXT_PARTS:
+        inner = config.get(part)
+        if isinstance(inner, Mapping) and inner:
+            return text_config(inner)
+    return config
+
+
+def _require_rope(config: Mapping[str, Any]) -> None:
+    learned = config.get("position_embedding_type") not in (None, "rope", "rotary")
+    empty = "rope_parameters" in config and not config["rope_parameters"] and "rope_scaling" not in config
+    stated = any(key in config for key in _SIGNS) or config.get("model_type") in INTERLEAVED | LAYERED.keys()
+    if not stated or config.get("alibi") is True or learned or (empty and not _version_4(config)):
+        raise ModelError(
+            f"This {_name(config)} model has no rotary position embedding: there is nothing to rotate.",
+            exists=f"None of these is in its configuration, or another kind of position is: {', '.join(_SIGNS)}.",
+        )
+
+
+def _version_4(config: Mapping[str, Any]) -> bool:
+    return any(config.get(key) is not None for key in _SIGNS if key != "rope_parameters")
+
+
+def _parameters(config: Mapping[str, Any], faults: list[str]) -> dict[str, dict[str, Any]]:
+    """`rope_parameters` as transformers 5 nests it: by layer type, or under "" when flat."""
+    stated = config.get("rope_parameters") or {}
+    scaling = config.get("rope_scaling") or {}
+    for key, value in (("rope_parameters", stated), ("rope_scaling", scaling)):
+        if not isinstance(value, Mapping):
+            faults.append(f"{key} must be a mapping, not {value!r}.")
+            return {}
+    if any(isinstance(value, Mapping) for value in stated.values()):
+        # transformers reads `truncate` beside the layer types, not inside them (modeling_rope_utils, YaRN).
+        shared = {"truncate": stated.get("truncate", True)}
+        nested = {key: {**value, **shared} for key, value in stated.items() if isinstance(value, Mapping)}
+        return {key: {"rope_theta": _layer_theta(config, key), **value} for key, value in nested.items()}
+    if config.get("model_type") in LAYERED and not stated:
+        both = LAYERED[config["model_type"]][-1]
+        return {
+            "full_attention": {"rope_theta": _layer_theta(config, "full_attention"), **scaling},
+            "sliding_attention": {
+                "rope_theta": _layer_theta(config, "sliding_attention"),
+                **(scaling if both else {}),
+            },
+        }
+    return {"": dict(scaling or stated)}
+
+
+def _layer_theta(config: Mapping[str, Any], layer_type: str) -> Any:
+    """The base of one layer type where its parameters do not state it."""
+    layered = LAYERED.get(str(config.get("model_type")))
+    if layered is None:
+        return None
+    full_key, full, sliding_key, sliding, _ = layered
+    key, default = (sliding_key, sliding) if layer_type == "sliding_attention" else (full_key, full)
+    return config.get(key) or default
+
+
+def _spec(
+    config: Mapping[str, Any], layer_type: str, parameters: Mapping[str, Any], interleaved: bool
+) -> tuple[RopeSpec | None, list[str]]:
+    model_type = str(config.get("model_type", ""))
+    rule = rule_named(_rope_type(parameters, model_type))
+    head_dim, max_position = _head_dim(config, layer_type), _first(config, _MAX_POSITION)
+    theta = _first(parameters, ["rope_theta"]) or _first(config, ["rope_theta", "rotary_emb_base"])
+    theta = THETA.get(model_type, 10_000.0) if theta is None else theta
+    section = parameters.get("mrope_section") or SECTIONS.get(model_type, ())
+
+    faults = section_faults(section)
+    if not _is_size(head_dim):
+        faults.append("the head size is missing: head_dim, or hidden_size and num_attention_heads.")
+    if not _is_size(max_position):
+        faults.append(f"max_position_embeddings must be a whole number above 0, not {max_position!r}.")
+    if not (is_number(theta) and theta > 1):
+        faults.append(f"rope_theta must be a finite number above 1, not {theta!r}.")
+    if not (is_number(partial := _partial(config, parameters, model_type)) and 0 < partial <= 1):
+        faults.append(f"partial_rotary_factor must lie above 0 and not above 1, not {partial!r}.")
+    if faults:  # the rule's own faults too, as far as they can be told
+        rotary_dim = 0
+    else:
+        rotary_dim = head_dim if rule.rope_type == "proportional" else _rotary_dim(config, head_dim, partial)
+        if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
+            faults.append(f"the rotary dimension must be even and within the head of {head_dim}; it is {rotary_dim}.")
+
+    known = dict(parameters)
+    if rule.rope_type == "proportional":
+        known["partial_rotary_factor"] = partial
+    if not layer_type and _is_size(config.get("original_max_position_embeddings")):
+        known["original_max_position_embeddings"] = config["original_max_position_embeddings"]  # Phi-3 states it there
+    scaling, wrong = read_rule(rule, rule.complete(known, max_position if _is_size(max_position) else 1), rotary_dim)
+    faults += wrong
+    if faults or scaling is None:
+        return None, faults
+    return (
+        RopeSpec(
+            head_dim=head_dim,
+            rotary_dim=rotary_dim,
+            interleaved=interleaved,
+            rope_theta=theta,
+            scaling=scaling,
+            max_position=max_position,
+            reversed=model_type in REVERSED,
+            mrope_section=tuple(section),
+        ),
+        [],
+    )
+
+
+def _rope_type(parameters: Mapping[str, Any], model_type: str) -> Any:
+    """The rule's name; older spellings are translated as the configuration classes do."""
+    name = parameters.get("rope_type") or parameters.get("type") or "default"
+    if name == "mrope":  # Qwen2-VL of version 4: sections are a kind of position, not of scaling
+        return "default"
+    if model_type in ("phi3", "phi4_multimodal") and name in ("su", "yarn"):
+        return "longrope"
+    return name
+
+
+def _head_dim(config: Mapping[str, Any], layer_type: str) -> Any:
+    if layer_type == "full_attention" and config.get("global_head_dim"):  # Gemma 4
+        return config["global_head_dim"]
+    if stated := _first(config, ["head_dim", "qk_rope_head_dim"]):
+        return stated
+    hidden, heads = _first(config, _HIDDEN), _first(config, _HEAD_COUNT)
+    return hidden // heads if _is_size(hidden) and _is_size(heads) else None
+
+
+def _partial(config: Mapping[str, Any], parameters: Mapping[str, Any], model_type: str) -> Any:
+    stated = _first(parameters, ["partial_rotary_factor"])
+    stated = _first(config, ["partial_rotary_factor", "rotary_pct"]) if stated is None else stated
+    return PARTIAL.get(model_type, 1.0) if stated is None else stated
+
+
+def _rotary_dim(config: Mapping[str, Any], head_dim: int, partial: float) -> Any:
+    """`rotary_dim` (GPT-J, CodeGen) counts elements; the other spellings are shares of the head."""
+    stated = config.get("rotary_dim")
+    return stated if _is_size(stated) else int(head_dim * partial)
+
+
+def _first(values: Mapping[str, Any], names: Any) -> Any:
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _name(config: Mapping[str, Any]) -> str:
+    return str(config.get("model_type") or "unnamed")

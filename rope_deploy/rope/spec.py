@@ -1,0 +1,151 @@
+"""RopeSpec: all there is to know about one rotation, and how to write it down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from rope_deploy.errors import ConfigError
+from rope_deploy.rope.decode import is_number, read_rule, rule_named
+from rope_deploy.rope.rules import Scaling
+
+_KEYS = frozenset(
+    {"head_dim", "rotary_dim", "interleaved", "max_position", "reversed", "mrope_section", "rope_parameters"}
+)
+
+
+@dataclass(frozen=True)
+class RopeSpec:
+    """One rotation, independent of any model.
+
+    head_dim:      elements of the vector handed to the rotation (of an MLA head: its rotary slice)
+    rotary_dim:    how many of them turn, a prefix; even. Proportional scaling pairs across the whole head
+    interleaved:   pairs are (0, 1), (2, 3), … instead of (0, R/2), (1, R/2 + 1), …
+    rope_theta:    the base of the frequencies
+    scaling:       the rule, with its own parameters
+    max_position:  positions the model was made for, 0 … max_position − 1; a size, the rules do not read it
+    reversed:      turns the other way: the tables' sine is negated (nanochat)
+    mrope_section: pairs given to each axis of a multi-axis position (Qwen2-VL); empty for plain positions
+
+    Raises ConfigError with every fault.
+    """
+
+    head_dim: int
+    rotary_dim: int
+    interleaved: bool
+    rope_theta: float
+    scaling: Scaling
+    max_position: int
+    reversed: bool = False
+    mrope_section: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        faults = _size_faults(self.head_dim, self.rotary_dim, self.rope_theta, self.max_position)
+        if not faults:
+            faults = self.scaling.faults(self.rotary_dim)
+        if faults:
+            raise ConfigError("This is no rotation:", faults)
+
+    @property
+    def attention_scaling(self) -> float:
+        """Factor folded into cos and sin."""
+        return self.scaling.attention_scaling
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the frequencies change with the length of the sequence, so that one table cannot hold them."""
+        return self.scaling.depends_on_length
+
+    @property
+    def original_max_position(self) -> int | None:
+        """Tokens of context before extension: where a length-dependent rule switches. None if the rule has none."""
+        value = self.scaling.threshold
+        return getattr(self.scaling, "original_max_position_embeddings", None) if value is None else value
+
+    @property
+    def positions(self) -> str:
+        """ "1-D" or "M-RoPE"."""
+        return "M-RoPE" if self.mrope_section else "1-D"
+
+    def inv_freq(self, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+        """Radians per position of each pair, [rotary_dim/2].
+
+        `seq_len` counts tokens, past included, and matters only where `depends_on_length`. fp32 repeats
+        transformers' arithmetic on this machine's CPU; fp64 evaluates the same formula in fp64.
+        """
+        return self.scaling.inv_freq(self, seq_len, dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe; `rope_parameters` is spelled as Hugging Face spells it."""
+        rule = self.scaling.to_dict()
+        return {
+            "head_dim": self.head_dim,
+            "rotary_dim": self.rotary_dim,
+            "interleaved": self.interleaved,
+            "max_position": self.max_position,
+            **({"reversed": True} if self.reversed else {}),
+            **({"mrope_section": list(self.mrope_section)} if self.mrope_section else {}),
+            "rope_parameters": {"rope_type": rule.pop("rope_type"), "rope_theta": self.rope_theta, **rule},
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RopeSpec:
+        """The inverse of `to_dict`. Raises ConfigError with all faults, UsageError for an unknown rope type."""
+        faults = [f"{key} is not a key of a rotation." for key in sorted(set(values) - _KEYS)]
+        parameters = values.get("rope_parameters")
+        if not isinstance(parameters, Mapping):
+            raise ConfigError("This is no rotation:", [*faults, "rope_parameters is missing or no mapping."])
+        rule = rule_named(parameters.get("rope_type"))
+        known = {*rule.__dataclass_fields__, "rope_type", "rope_theta"}
+        faults += [f"{key} is not a key of {rule.rope_type} scaling." for key in sorted(set(parameters) - known)]
+
+        sizes = values.get("head_dim"), values.get("rotary_dim"), parameters.get("rope_theta")
+        faults += _size_faults(*sizes, values.get("max_position"))
+        for key in ("interleaved", "reversed"):
+            if not isinstance(values.get(key, False), bool):
+                faults.append(f"{key} must be true or false, not {values[key]!r}.")
+        faults += section_faults(values.get("mrope_section", []))
+        rotary_dim = sizes[1] if isinstance(sizes[1], int) else 0
+        scaling, rule_faults = read_rule(rule, parameters, rotary_dim)
+        faults += rule_faults
+        if faults or scaling is None:
+            raise ConfigError("This is no rotation:", faults)
+        return cls(
+            head_dim=values["head_dim"],
+            rotary_dim=values["rotary_dim"],
+            interleaved=values.get("interleaved", False),
+            rope_theta=parameters["rope_theta"],
+            scaling=scaling,
+            max_position=values["max_position"],
+            reversed=values.get("reversed", False),
+            mrope_section=tuple(values.get("mrope_section", ())),
+        )
+
+
+def section_faults(section: object) -> list[str]:
+    """What is wrong with an `mrope_section`."""
+    listed = isinstance(section, list | tuple) and all(_is_count(size) for size in section)
+    return [] if listed else [f"mrope_section must be a list of counts, not {section!r}."]
+
+
+def _size_faults(head_dim: object, rotary_dim: object, rope_theta: object, max_position: object) -> list[str]:
+    faults = [
+        f"{name} must be a whole number above 0, not {value!r}."
+        for name, value in (("head_dim", head_dim), ("rotary_dim", rotary_dim), ("max_position", max_position))
+        if not _is_count(value) or value == 0
+    ]
+    if not (is_number(rope_theta) and rope_theta > 1):  # type: ignore[operator]
+        faults.append(f"rope_theta must be a finite number above 1, not {rope_theta!r}.")
+    if not faults and rotary_dim > head_dim:  # type: ignore[operator]
+        faults.append(f"rotary_dim {rotary_dim} is wider than the head, {head_dim}.")
+    if not faults and rotary_dim % 2:  # type: ignore[operator]
+        faults.append(f"rotary_dim must be even, pairs turn; it is {rotary_dim}.")
+    return faults
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,58 @@
+"""cos and sin of every position, half width."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rope_deploy.errors import PositionOutOfRange, UsageError
+from rope_deploy.rope.spec import RopeSpec
+
+Angles = Literal["model", "float64"]
+
+
+def tables(
+    spec: RopeSpec, rows: int, *, angles: Angles = "model", seq_len: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of positions 0 … rows − 1, each fp32 [rows, rotary_dim/2], attention_scaling folded in.
+
+    "model" repeats transformers' arithmetic: frequency and angle in fp32, one rounding each. The cosine of that
+    angle is correctly rounded here, PyTorch's may be an ulp off. "float64" rounds once, at the end.
+    `seq_len` picks the frequencies where `spec.depends_on_length`.
+
+    Raises UsageError for positions with several axes: a row would have to be picked per axis.
+    """
+    if spec.mrope_section:
+        raise UsageError(
+            f"This rotation takes positions with {len(spec.mrope_section)} axes (mrope_section "
+            f"{list(spec.mrope_section)}); a table has one.",
+            todo="For text alone all axes coincide: use dataclasses.replace(spec, mrope_section=()).",
+        )
+    precision = np.float32 if angles == "model" else np.float64
+    positions = np.arange(rows).astype(precision)
+    angle = (positions[:, None] * spec.inv_freq(seq_len, precision)).astype(np.float64)
+    direction = -1.0 if spec.reversed else 1.0
+    return (
+        _scaled(np.cos(angle), spec.attention_scaling, precision),
+        _scaled(np.sin(angle), spec.attention_scaling * direction, precision),
+    )
+
+
+def rows_at(table: NDArray[Any], position_ids: NDArray[Any]) -> NDArray[Any]:
+    """table[position_ids], [..., width]; a position outside the table raises PositionOutOfRange, never wraps."""
+    positions = np.asarray(position_ids)
+    if positions.size and (positions.min() < 0 or positions.max() >= len(table)):
+        outside = positions[(positions < 0) | (positions >= len(table))]
+        raise PositionOutOfRange(
+            f"Position {outside.flat[0]} is outside the table.",
+            exists=f"It has rows for positions 0 … {len(table) - 1}.",
+            todo="Shorten the sequence, or export with a larger --max-position.",
+        )
+    return table[positions]
+
+
+def _scaled(values: NDArray[np.float64], factor: float, precision: type) -> NDArray[np.float32]:
+    """In "model" precision the value is rounded before it is multiplied, as in the model."""
+    return (values.astype(precision) * precision(factor)).astype(np.float32)
