@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -22,10 +27,37 @@ report_option = click.option(
 )
 
 
-def print_json(document: str | dict[str, Any] | list[Any]) -> None:
-    """Print a JSON document; text is taken to be one already.
+@dataclass
+class _Document:
+    """Standard output while --json is in force, and whether the one document has been written to it."""
 
-    A command prints one. If its verdict is "failed" it prints the result here and ends with `ctx.exit(1)`:
-    raising would make the entry point print an error document as well.
+    stream: TextIO
+    written: bool = False
+
+
+_document: ContextVar[_Document | None] = ContextVar("document", default=None)
+
+
+@contextmanager
+def stdout_for_json() -> Iterator[_Document]:
+    """Keep standard output for `print_json`: what libraries print meanwhile goes to standard error."""
+    document = _Document(sys.stdout)
+    token = _document.set(document)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield document
+    finally:
+        _document.reset(token)
+
+
+def print_json(content: str | dict[str, Any] | list[Any]) -> None:
+    """Print the one JSON document of a command run with --json; text is taken to be JSON already.
+
+    A command whose verdict is "failed" prints its result here and then raises CheckFailed or calls `ctx.exit(1)`;
+    no second document follows.
     """
-    click.echo(document.rstrip() if isinstance(document, str) else json.dumps(document, indent=2))
+    text = content.rstrip() if isinstance(content, str) else json.dumps(content, indent=2)
+    document = _document.get()
+    if document is not None:
+        document.written = True
+    click.echo(text, file=document.stream if document else None)

@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import click
 
 from rope_deploy import __version__
+from rope_deploy.cli.common import stdout_for_json
 from rope_deploy.cli.failures import describe, show
 from rope_deploy.cli.quiet import quiet_libraries
 
@@ -82,16 +83,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     own, separator, rest = _partition(given)
     traceback = TRACEBACK_FLAG in own or bool(os.environ.get(TRACEBACK_VARIABLE))
     words = [word for word in own if word != TRACEBACK_FLAG] + separator + rest
+    as_json = "--json" in own
+    document = None
     try:
-        with _terminable():
+        with _terminable(), stdout_for_json() if as_json else nullcontext() as document:
             code = _invoke(words)
-            sys.stdout.flush()
-            return code
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
         _abandon_stdout()
         return 128 + signal.SIGPIPE
     except BaseException as error:
-        return show(describe(error), error, as_json="--json" in own, traceback=traceback)
+        unanswered = as_json and not (document and document.written)
+        return show(describe(error), error, as_json=unanswered, traceback=traceback)
 
 
 def _invoke(words: list[str]) -> int:

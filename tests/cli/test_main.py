@@ -1,6 +1,7 @@
 """The entry point: whatever a command does, the user sees words, the right exit code and no traceback."""
 
 import errno
+import inspect
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import click
 import pytest
 
 from rope_deploy.cli import main as entry
+from rope_deploy.cli.common import print_json
 from rope_deploy.cli.failures import BUG
 from rope_deploy.errors import (
     CheckFailed,
@@ -121,6 +123,37 @@ def test_json_gets_one_document_on_stdout(run: Callable[..., int], capsys: pytes
     }
 
 
+def test_what_libraries_print_stays_out_of_the_json_document(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def action() -> None:
+        print("a library says hello")
+        print_json({"answer": 42})
+
+    assert run(action, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"answer": 42}
+    assert captured.err == "a library says hello\n"
+
+
+def test_without_json_what_is_printed_is_printed(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    run(lambda: print("text"))
+    assert capsys.readouterr().out == "text\n"
+
+
+def test_a_failed_verdict_after_the_document_adds_no_second_one(
+    run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def action() -> None:
+        print_json('{"verdict": "failed"}\n')
+        raise CheckFailed("It differs.")
+
+    assert run(action, "--json") == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"verdict": "failed"}
+    assert captured.err == "Error: It differs.\n"
+
+
 def test_json_reports_wrong_usage_too(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["exprt", "--json"]) == 2
     assert "Did you mean 'export'?" in json.loads(capsys.readouterr().out)["error"]["asked"]
@@ -220,4 +253,5 @@ def test_every_command_loads_takes_json_and_explains_itself(name: str) -> None:
     assert command.name == name
     assert command.help
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
+    assert "print_json(" in inspect.getsource(sys.modules[command.callback.__module__])
     assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
