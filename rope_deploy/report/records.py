@@ -13,7 +13,7 @@ Verdict = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """One style written to disk. `runtime_cos_sin` counts the Cos and Sin nodes left in its graph (None: not counted)."""
+    """One style written to disk. `runtime_cos_sin`: Cos and Sin nodes left in its graph, None if not counted."""
 
     style: str
     folder: str

@@ -1,0 +1,71 @@
+"""Every error this package raises on purpose.
+
+    RopeDeployError                exit code
+    ├── CheckFailed                1  a check or a gate said no
+    ├── UsageError                 2  the request itself cannot be carried out
+    │   ├── ConfigError            2  a configuration or manifest file is wrong (all faults listed)
+    │   ├── ModelError             2  the model cannot be loaded or has nothing to rotate
+    │   ├── UnmatchedRotation      2  a rotation in the graph was not understood
+    │   └── PositionOutOfRange     2  a position lies outside the exported table
+    ├── EnvironmentMissing         3  a package, a GPU, disk space or a tool is absent
+    └── VendorError                4  a vendor's compiler, builder or runtime failed
+
+A message has three parts, and every raise fills in what it knows: what was asked, what exists, what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class RopeDeployError(Exception):
+    """Base of the tree. `asked`: what went wrong; `exists`: what is there instead; `todo`: the next step."""
+
+    exit_code = 1
+
+    def __init__(self, asked: str, *, exists: str = "", todo: str = ""):
+        super().__init__(asked)
+        self.asked, self.exists, self.todo = asked, exists, todo
+
+    def __str__(self) -> str:
+        return "\n".join(part for part in (self.asked, self.exists, self.todo) if part)
+
+
+class CheckFailed(RopeDeployError):
+    exit_code = 1
+
+
+class UsageError(RopeDeployError):
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A file with faults; `faults` holds one sentence each, so that all can be mended in one go."""
+
+    def __init__(self, asked: str, faults: Sequence[str] = (), *, exists: str = "", todo: str = ""):
+        super().__init__(asked, exists=exists, todo=todo)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        listed = "\n".join(f"  - {fault}" for fault in self.faults)
+        return "\n".join(part for part in (self.asked, listed, self.exists, self.todo) if part)
+
+
+class ModelError(UsageError):
+    pass
+
+
+class UnmatchedRotation(UsageError):
+    pass
+
+
+class PositionOutOfRange(UsageError):
+    pass
+
+
+class EnvironmentMissing(RopeDeployError):
+    exit_code = 3
+
+
+class VendorError(RopeDeployError):
+    exit_code = 4

@@ -1,0 +1,77 @@
+"""Insert nodes into a graph, one call an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+
+class Builder:
+    """Appends nodes directly before or after a given node, naming values under one prefix.
+
+    Nodes come out in the order of the calls. Constants become initializers of the graph.
+    """
+
+    def __init__(self, anchor: ir.Node, prefix: str, *, after: bool = True):
+        self._anchor, self._prefix, self._after = anchor, prefix, after
+        self._graph, self._count = anchor.graph, 0
+
+    def op(
+        self,
+        op_type: str,
+        *inputs: ir.Value | None,
+        domain: str = "",
+        dtype: ir.DataType | None = None,
+        shape: ir.Shape | Sequence | None = None,
+        name: str | None = None,
+        **attributes,
+    ) -> ir.Value:
+        """A node with one output."""
+        return self.ops(op_type, *inputs, domain=domain, outputs=[(name, dtype, shape)], **attributes)[0]
+
+    def ops(
+        self, op_type: str, *inputs: ir.Value | None, domain: str = "", outputs: Sequence[tuple], **attributes
+    ) -> tuple[ir.Value, ...]:
+        """A node with `outputs`, each (name or None, dtype or None, shape or None)."""
+        self._count += 1
+        stem = f"{self._prefix}/{op_type}_{self._count}"
+        values = [
+            ir.Value(
+                name=name or f"{stem}_{index}",
+                type=None if dtype is None else ir.TensorType(dtype),
+                shape=shape if shape is None or isinstance(shape, ir.Shape) else ir.Shape(shape),
+            )
+            for index, (name, dtype, shape) in enumerate(outputs)
+        ]
+        node = ir.node(op_type, list(inputs), attributes or None, domain=domain, outputs=values, name=stem)
+        if self._after:
+            self._graph.insert_after(self._anchor, node)
+            self._anchor = node
+        else:
+            self._graph.insert_before(self._anchor, node)
+        return tuple(values)
+
+    def constant(self, array: np.ndarray | ir.TensorProtocol, name: str | None = None) -> ir.Value:
+        """An initializer; `name` makes it shared: a second call with it returns the first one's value."""
+        return constant(self._graph, array, name or self._fresh("constant"))
+
+    def ints(self, values: Sequence[int]) -> ir.Value:
+        """A one-dimensional int64 constant, shared by all that ask for the same numbers."""
+        array = np.asarray(values, np.int64)
+        return self.constant(array, f"ints_{array.ndim}_" + "_".join(map(str, array.reshape(-1).tolist())))
+
+    def _fresh(self, what: str) -> str:
+        self._count += 1
+        return f"{self._prefix}/{what}_{self._count}"
+
+
+def constant(graph: ir.Graph, array: np.ndarray | ir.TensorProtocol, name: str) -> ir.Value:
+    """The initializer `name` of `graph`, made from `array` unless it exists."""
+    if name in graph.initializers:
+        return graph.initializers[name]
+    tensor = ir.tensor(array, name=name) if isinstance(array, np.ndarray) else array
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
+    graph.register_initializer(value)
+    return value

@@ -1,0 +1,40 @@
+"""What each value of a graph depends on: one forward pass, two bits a value.
+
+Shapes do not count: a value computed only from the *shape* of an activation depends on neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Flag
+
+import onnx_ir as ir
+
+POSITION_INPUT = "position_ids"
+
+
+class Dependence(Flag):
+    NOTHING = 0
+    POSITION = 1
+    ACTIVATION = 2
+
+
+def of_input(name: str) -> Dependence:
+    """Positions are positions; masks are neither (they only hide); every other input is data."""
+    if name == POSITION_INPUT:
+        return Dependence.POSITION
+    return Dependence.NOTHING if "mask" in name else Dependence.ACTIVATION
+
+
+def dependences(graph: ir.Graph) -> Mapping[ir.Value, Dependence]:
+    """The dependence of every value; initializers and absent values have none and are not listed."""
+    marks: dict[ir.Value, Dependence] = {value: of_input(value.name) for value in graph.inputs}
+    for node in graph:
+        mark = Dependence.NOTHING
+        if node.op_type not in ("Shape", "Size"):
+            for value in node.inputs:
+                if value is not None:
+                    mark |= marks.get(value, Dependence.NOTHING)
+        for output in node.outputs:
+            marks[output] = mark
+    return marks

@@ -1,0 +1,200 @@
+"""Raise: every application of a rotation in a graph becomes one `Rope` marker.
+
+    rope_deploy::Rope(x, position_ids[, cos, sin]) -> y
+        rotation     which of the graph's distinct rotations (index into `Raised.rotations`)
+        layer, role  where it applies: role is "q" or "k"
+        heads_axis   1 for x [B, N, S, H], 2 for x [B, S, N, H]
+        rotary_dim, interleaved
+
+cos and sin, [B, S, rotary_dim/2], are present only where the rotation cannot be a table (`Table.kind` "runtime").
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.errors import UnmatchedRotation
+from rope_deploy.graph.build import Builder
+from rope_deploy.graph.clean import prune
+from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.evaluate import Trig
+from rope_deploy.graph.movement import MOVES
+from rope_deploy.graph.rotation import BOTH, Column, Match, NotARotation, dummy_inputs, find_sums, recognise
+from rope_deploy.graph.tabulate import Table, Tabulator
+
+DOMAIN = "rope_deploy"
+MARKER = "Rope"
+SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+@dataclass(frozen=True)
+class RaisedRotation:
+    """One distinct rotation of a graph, shared by all its sites."""
+
+    name: str
+    table: Table
+    head_dim: int
+    rotary_dim: int
+    interleaved: bool
+    max_position: int
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A graph whose rotations are markers. `unmatched` is empty unless leaving some was allowed."""
+
+    model: ir.Model
+    rotations: tuple[RaisedRotation, ...]
+    unmatched: tuple[str, ...]
+
+    def markers(self) -> list[ir.Node]:
+        return markers(self.model.graph)
+
+
+def markers(graph: ir.Graph) -> list[ir.Node]:
+    return [node for node in graph if node.domain == DOMAIN and node.op_type == MARKER]
+
+
+def raise_rotations(
+    model: ir.Model, max_position: int, *, cos: Trig | None = None, sin: Trig | None = None, allow_unmatched: bool = False
+) -> Raised:
+    """Replace every rotation in `model` (changed in place) by a marker.
+
+    `cos` and `sin` are the functions of the framework the model came from, for tables equal to its own bit for
+    bit. Raises UnmatchedRotation, naming each place and the reason, if a rotation was not understood.
+    """
+    graph = model.graph
+    marks = dependences(graph)
+    sums = {found.output: found for found in find_sums(graph, marks)}
+    inputs = dummy_inputs(graph)
+    tabulator = Tabulator(graph, marks, max_position, cos, sin)
+    matches: dict[ir.Value, tuple[Match, Table]] = {}
+    reasons: dict[str, str] = {}
+    for found in sums.values():
+        try:
+            match = recognise(found, sums, marks, inputs)
+            matches[match.root] = match, tabulator.table(match)
+        except NotARotation as reason:
+            reasons[found.output.producer().name] = str(reason)
+    rotations = _Rotations(max_position)
+    for number, (match, table) in enumerate(matches.values()):
+        _mark(graph, match, rotations.index(match, table), table, number)
+    prune(model)
+    unmatched = tuple(_unmatched(graph, reasons))
+    if unmatched and not allow_unmatched:
+        raise UnmatchedRotation(
+            f"{len(unmatched)} places multiply activations by position-dependent values and are no known rotation:\n"
+            + "\n".join(f"  - {line}" for line in unmatched[:8]),
+            exists=f"{len(matches)} rotations were recognised.",
+            todo="Give --allow-unmatched to leave these parts as they are.",
+        )
+    if not matches and not allow_unmatched:
+        raise UnmatchedRotation(
+            "The graph has no rotary position embedding.",
+            todo="Check that the model uses RoPE and that positions reach it as position_ids.",
+        )
+    return Raised(model, rotations.all(), unmatched)
+
+
+class _Rotations:
+    """Collects distinct rotations: equal layout and equal tables, to the last bit, are one."""
+
+    def __init__(self, max_position: int):
+        self._max, self._known = max_position, {}
+
+    def index(self, match: Match, table: Table) -> int:
+        content = table.cos.tobytes(), table.sin.tobytes(), table.original
+        runtime = (match.cos, match.sin) if table.kind == "runtime" else None
+        key = (match.head_dim, match.rotary_dim, match.interleaved, hash(content), runtime)
+        if key not in self._known:
+            name = f"rope_{len(self._known)}"
+            rotation = RaisedRotation(
+                name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max
+            )
+            self._known[key] = len(self._known), rotation
+        return self._known[key][0]
+
+    def all(self) -> tuple[RaisedRotation, ...]:
+        return tuple(rotation for _, rotation in self._known.values())
+
+
+def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: int) -> None:
+    """Put the marker where the rotation ends, and let everyone who used its end use the marker."""
+    producer = match.root.producer()
+    layer, role = _layer(producer), _role(match.root)
+    positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
+    build = Builder(producer, f"rope/{number}")
+    inputs = [match.source, positions]
+    if table.kind == "runtime":
+        inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
+    output = build.op(
+        MARKER,
+        *inputs,
+        domain=DOMAIN,
+        dtype=match.root.dtype,
+        shape=match.root.shape,
+        rotation=rotation,
+        layer=number // 2 if layer is None else layer,
+        role=role,
+        heads_axis=match.heads_axis,
+        num_heads=match.num_heads,
+        rotary_dim=match.rotary_dim,
+        interleaved=int(match.interleaved),
+    )
+    match.root.replace_all_uses_with(output, replace_graph_outputs=True)
+
+
+def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> ir.Value:
+    """cos or sin as the graph computes it, cut to half width: [B, S, rotary_dim/2]."""
+    columns = columns[: match.rotary_dim // 2]
+    (factor,) = {column.factor for column in columns}
+    (sign,) = {column.sign for column in columns}
+    flat = build.op("Squeeze", factor, build.ints([match.heads_axis]), dtype=factor.dtype)
+    half = build.op("Gather", flat, build.ints([column.index for column in columns]), axis=-1, dtype=factor.dtype)
+    return half if sign > 0 else build.op("Neg", half, dtype=factor.dtype)
+
+
+def _layer(node: ir.Node) -> int | None:
+    """The layer number in the module path that the tracer recorded, such as model.layers.7.self_attn."""
+    numbers = re.findall(r"\.(\d+)(?:\.|'|\]|$)", node.metadata_props.get(SCOPES, ""))
+    return int(numbers[-1]) if numbers else None
+
+
+def _role(root: ir.Value) -> str:
+    """Query or key: the side of the attention product that the rotated tensor reaches."""
+    queue, seen = [root], set()
+    while queue:
+        value = queue.pop(0)
+        if value in seen:
+            continue
+        seen.add(value)
+        for node, index in value.uses():
+            if node.op_type in ("Attention", "MatMul"):
+                return "q" if index == 0 else "k"
+            if node.op_type in MOVES or node.op_type in ("Cast", "Mul", "Div"):
+                queue.extend(node.outputs)
+    return "q"
+
+
+def _unmatched(graph: ir.Graph, reasons: dict[str, str]) -> list[str]:
+    """What still multiplies an activation by something that depends on the positions."""
+    marks = dependences(graph)
+    lines = []
+    for node in graph:
+        if node.op_type not in ("Mul", "MatMul", "Einsum"):
+            continue
+        kinds = [marks.get(v, Dependence.NOTHING) for v in node.inputs if v is not None]
+        floating = all(v is None or v.dtype is None or v.dtype.is_floating_point() for v in node.inputs)
+        if floating and Dependence.POSITION in kinds and (Dependence.ACTIVATION in kinds or BOTH in kinds):
+            users = [user.name for user, _ in node.outputs[0].uses()]
+            why = next((reasons[name] for name in users if name in reasons), "it is not part of a sum of two products")
+            lines.append(f"{node.name or node.outputs[0].name} ({node.op_type}): {why}")
+    return lines
+
+
+def same_tables(one: RaisedRotation, other: RaisedRotation) -> bool:
+    return np.array_equal(one.table.cos, other.table.cos) and np.array_equal(one.table.sin, other.table.sin)

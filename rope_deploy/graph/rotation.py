@@ -1,0 +1,299 @@
+"""Recognise a rotation by what it computes: each output element is a signed sum of two products.
+
+    out[h] = ±x[a(h)] · C[p, h] ± x[b(h)] · S[p, h]
+
+x is an activation, C and S depend on the positions alone, and everything else in the fragment only moves or
+negates. Sending an index ramp through that movement yields a and b; evaluating C and S on the positions yields
+the table. If a is the identity and b swaps the elements of pairs, it is a rotation, and the pairs are its layout:
+(h, h + R/2) is half-split, (2i, 2i + 1) is interleaved. No spelling of any exporter is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.dependence import Dependence
+from rope_deploy.graph.evaluate import NotEvaluable, evaluate
+from rope_deploy.graph.movement import MOVES, Marks, common_origin, moved_inputs, ramp
+
+BOTH = Dependence.POSITION | Dependence.ACTIVATION
+# Sizes used for the axes when a fragment is evaluated; none may equal another, or 1.
+SIZES = {"batch": 2, "sequence": 3, "past": 5, "total": 8}
+# How far below the sum of products its other half may be joined to it (Unsqueeze, Concat, Reshape, Concat).
+STEPS = 5
+
+
+class NotARotation(Exception):
+    """Why a fragment that looks like a rotation is none; said to the user with the node's name."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One product of a sum: `moved` (activation) times `factor` (depends on positions); `sign` is ±1."""
+
+    moved: ir.Value
+    factor: ir.Value
+    sign: int
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A candidate: the value `output` is the sum of two products."""
+
+    output: ir.Value
+    products: tuple[Product, Product]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: element `index` of the last axis of `factor`, times `sign`."""
+
+    factor: ir.Value
+    index: int
+    sign: int
+
+
+@dataclass(frozen=True)
+class Match:
+    """A recognised rotation of `source` that ends in `root`; both [.., .., .., H] with the axes named by number.
+
+    `cos` and `sin` name where each column of the half-width tables comes from.
+    """
+
+    source: ir.Value
+    root: ir.Value
+    sequence_axis: int
+    heads_axis: int
+    num_heads: int
+    head_dim: int
+    rotary_dim: int
+    interleaved: bool
+    cos: tuple[Column, ...]
+    sin: tuple[Column, ...]
+
+
+def find_sums(graph: ir.Graph, marks: Marks) -> list[Sum]:
+    """Every Add or Sub of two products of one activation factor and one position factor each."""
+    found = []
+    for node in graph:
+        if node.op_type not in ("Add", "Sub") or marks[node.outputs[0]] != BOTH:
+            continue
+        first, second = (_product(value, marks) for value in node.inputs)
+        if first and second:
+            sign = -1 if node.op_type == "Sub" else 1
+            second = Product(second.moved, second.factor, sign)
+            found.append(Sum(node.outputs[0], (first, second)))
+    return found
+
+
+def _product(value: ir.Value, marks: Marks) -> Product | None:
+    node = value.producer()
+    if node is None or node.op_type != "Mul":
+        return None
+    kinds = [marks.get(v, Dependence.NOTHING) for v in node.inputs]
+    for moved, factor in ((0, 1), (1, 0)):
+        if kinds[factor] == Dependence.POSITION and Dependence.ACTIVATION in kinds[moved]:
+            return Product(node.inputs[moved], node.inputs[factor], 1)
+    return None
+
+
+def concrete(shape: ir.Shape | None, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """`shape` in numbers; raises NotARotation when an axis is unknown."""
+    if shape is None:
+        raise NotARotation("its shape is unknown")
+    dims = []
+    for dim in shape:
+        if isinstance(dim, int):
+            dims.append(dim)
+        elif str(dim.value) in sizes:
+            dims.append(sizes[str(dim.value)])
+        else:
+            raise NotARotation(f"its axis {dim.value!r} is unknown")
+    return tuple(dims)
+
+
+def dummy_inputs(graph: ir.Graph, sizes: Mapping[str, int] = SIZES) -> dict[ir.Value, np.ndarray]:
+    """Zeros for every graph input: shapes are read from them, values never."""
+    return {v: np.zeros(concrete(v.shape, sizes), v.dtype.numpy()) for v in graph.inputs}
+
+
+def recognise(candidate: Sum, sums: Mapping[ir.Value, Sum], marks: Marks, inputs: Mapping[ir.Value, np.ndarray]) -> Match:
+    """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none."""
+    source = common_origin([p.moved for p in candidate.products], marks)
+    if source is None:
+        raise NotARotation("its two products do not rotate one common tensor")
+    match = _cover(candidate, source, sums, marks, inputs)
+    return _widen(match, candidate, sums, marks, inputs)
+
+
+def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Match:
+    """Go down from the sum until every element of `source` is rotated or passed through."""
+    root, reason = candidate.output, NotARotation("it covers only part of its tensor")
+    for _ in range(STEPS):
+        try:
+            return _match(root, source, sums, marks, inputs)
+        except NotARotation as error:
+            reason = error
+        users = {node for node, _ in root.uses()}
+        if len(users) != 1 or (user := users.pop()).op_type not in MOVES:
+            break
+        root = user.outputs[0]
+    raise reason
+
+
+def _widen(match: Match, candidate: Sum, sums, marks: Marks, inputs) -> Match:
+    """If the rotated tensor was cut from a wider one and joined with the rest again, take the wider one."""
+    source, root = match.source, match.root
+    while (producer := source.producer()) is not None and producer.op_type in ("Slice", "Split"):
+        (source,) = moved_inputs(producer, marks)
+        users = {node for node, _ in root.uses()}
+        if len(users) == 1 and (user := users.pop()).op_type == "Concat":
+            root = user.outputs[0]
+        try:
+            match = _match(root, source, sums, marks, inputs)
+        except NotARotation:
+            continue  # a slice of a slice: the join may only fit the outer one
+    return match
+
+
+def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Match:
+    """Evaluate the movement from `source` to `root` and read the rotation off it."""
+    shape = concrete(source.shape, SIZES)
+    if len(shape) != 4:
+        raise NotARotation(f"its tensor has {len(shape)} axes, not 4")
+    parts = _sums_above(root, source, sums, marks)
+    if not parts:
+        raise NotARotation("no sum of products leads to it")
+    numbers = {source: ramp(shape)}
+    try:
+        moved = evaluate([p.moved for part in parts for p in part.products], {**inputs, **numbers})
+        start = int(np.prod(shape)) + 1
+        for part, first in zip(parts, moved[::2], strict=True):
+            numbers[part.output] = ramp(first.shape, start)
+            start += first.size
+        (out,) = evaluate([root], {**inputs, **numbers})
+    except NotEvaluable as error:
+        raise NotARotation(f"its movement could not be followed: {error}") from error
+    if out.shape != shape:
+        raise NotARotation("it covers only part of its tensor")
+    elements = _elements(out, numbers, parts, moved)
+    sequence_axis, heads_axis = _axes(source.shape)
+    return Match(
+        source=source,
+        root=root,
+        sequence_axis=sequence_axis,
+        heads_axis=heads_axis,
+        num_heads=shape[heads_axis],
+        head_dim=shape[-1],
+        **_layout(elements),
+    )
+
+
+def _sums_above(root: ir.Value, source: ir.Value, sums, marks: Marks) -> list[Sum]:
+    """The candidates between `source` and `root`."""
+    found: dict[ir.Value, Sum] = {}
+    stack, seen = [root], set()
+    while stack:
+        value = stack.pop()
+        if value in seen or value is source:
+            continue
+        seen.add(value)
+        if value in sums:
+            found[value] = sums[value]
+            continue
+        node = value.producer()
+        if node is None or node.op_type not in MOVES:
+            raise NotARotation(f"{value.name} is neither moved nor rotated")
+        stack.extend(moved_inputs(node, marks))
+    return list(found.values())
+
+
+Term = tuple[int, Column]  # which element of the source's last axis, and the table column it is multiplied by
+
+
+def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray]) -> list[tuple[Term, Term] | None]:
+    """The two terms of each element of the last axis, None where it passes through unchanged.
+
+    `out` holds numbers of the ramps in `numbers` (of the source first, then of each part's output). Every token
+    and head must be treated alike.
+    """
+    head = out.shape[-1]
+    rows = np.arange(out.size // head)[:, None]
+    flat = out.reshape(-1, head)
+    which, outer = np.abs(flat).astype(np.int64), np.sign(flat).astype(np.int64)
+    ramps = list(numbers.values())
+    part = np.searchsorted([int(r.flat[0]) for r in ramps], which, side="right") - 1  # 0: the source itself
+    if (part != part[0]).any():
+        raise NotARotation("not every token and head is treated alike")
+
+    def places(signed: np.ndarray) -> tuple[list[int], list[int]]:
+        row, index = np.divmod(np.abs(signed).astype(np.int64) - 1, head)
+        if (row != rows).any():
+            raise NotARotation("it moves elements between tokens or heads")
+        signs = np.sign(signed)
+        if (index != index[0]).any() or (signs != signs[0]).any():
+            raise NotARotation("not every token and head is treated alike")
+        return index[0].tolist(), signs[0].astype(int).tolist()
+
+    elements: list[tuple[Term, Term] | None] = []
+    for h in range(head):
+        k = int(part[0, h]) - 1
+        if k < 0:
+            if places(flat[:, h : h + 1]) != ([h], [1]):
+                raise NotARotation(f"element {h} is moved without being rotated")
+            elements.append(None)
+            continue
+        own = ramps[k + 1]
+        offset = which[:, h : h + 1] - int(own.flat[0])
+        column = int(offset[0, 0] % own.shape[-1])
+        terms = []
+        for product, array in zip(parts[k].products, moved[2 * k : 2 * k + 2], strict=True):
+            (index,), (sign,) = places(np.broadcast_to(array, own.shape).reshape(-1)[offset])
+            terms.append((index, Column(product.factor, column, sign * product.sign * int(outer[0, h]))))
+        elements.append((terms[0], terms[1]))
+    return elements
+
+
+def _layout(elements: list[tuple[Term, Term] | None]) -> dict[str, object]:
+    """Which elements form pairs, and the table columns of cos and sin: first those of each pair's first element,
+    then, to be checked for equality, those of its second."""
+    width = sum(terms is not None for terms in elements)
+    if width % 2 or any(terms is None for terms in elements[:width]):
+        raise NotARotation("the rotated elements are not an even prefix of the head")
+    cos: dict[int, Column] = {}
+    sin: dict[int, Column] = {}
+    partner: dict[int, int] = {}
+    for h, terms in enumerate(elements[:width]):
+        for index, column in terms:
+            if index == h:
+                cos[h] = column
+            else:
+                sin[h], partner[h] = column, index
+    if len(cos) != width or len(sin) != width:
+        raise NotARotation("an element is not a sum of itself and one partner")
+    interleaved = all(partner[h] == h ^ 1 for h in range(width))
+    if not interleaved and any(partner[h] != (h + width // 2) % width for h in range(width)):
+        raise NotARotation("its pairs are neither half-split nor interleaved")
+    # With one pair both layouts are the same; it is called half-split.
+    interleaved = interleaved and width > 2
+    firsts = range(0, width, 2) if interleaved else range(width // 2)
+    # first · cos − second · sin, second · cos + first · sin
+    negated = [Column(sin[h].factor, sin[h].index, -sin[h].sign) for h in firsts]
+    return {
+        "rotary_dim": width,
+        "interleaved": interleaved,
+        "cos": tuple(cos[h] for h in firsts) + tuple(cos[partner[h]] for h in firsts),
+        "sin": tuple(negated) + tuple(sin[partner[h]] for h in firsts),
+    }
+
+
+def _axes(shape: ir.Shape) -> tuple[int, int]:
+    """(sequence axis, heads axis) of [B, N, S, H] or [B, S, N, H]."""
+    for sequence, heads in ((2, 1), (1, 2)):
+        if str(shape[sequence]) == "sequence" and isinstance(shape[heads], int):
+            return sequence, heads
+    raise NotARotation(f"its axes {shape} are not batch, heads, sequence, head_dim")

@@ -1,0 +1,7 @@
+"""Load a model, run it as the reference, and trace it to an ONNX graph."""
+
+from rope_deploy.models.load import LoadedModel, load_model
+from rope_deploy.models.reference import run_reference
+from rope_deploy.models.trace import trace
+
+__all__ = ["LoadedModel", "load_model", "run_reference", "trace"]

@@ -1,0 +1,102 @@
+"""The PyTorch model behind the same flat names as the exported graph: the reference for every comparison.
+
+Inputs and outputs are those of the artifact (see `rope_deploy.artifact`); taps add "rotated.{layer}.q" [B, N, S, H]
+and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from rope_deploy.models.attention import listening
+from rope_deploy.models.load import LoadedModel
+
+
+def run_reference(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
+    """Run the model once on named numpy inputs; half-precision outputs come back as float32.
+
+    `past_key_values.*` may be absent (no past). `position_ids` may be absent for encoders.
+    """
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
+    past = [tensors.pop(name) for name in list(tensors) if name.startswith("past_key_values.")]
+    rotated: dict[str, torch.Tensor] = {}
+    sequence = tensors["input_ids"].shape[1]
+    with torch.no_grad(), _tapping(loaded, rotated, sequence) if taps else nullcontext():
+        result, presents = call(loaded, tensors, [p.to(next(loaded.model.parameters()).dtype) for p in past])
+    name = "logits" if _has_logits(loaded) else "last_hidden_state"
+    outputs = {name: result, **rotated}
+    for index, present in enumerate(presents):
+        outputs[f"present.{index // 2}.{'key' if index % 2 == 0 else 'value'}"] = present
+    return {name: _numpy(tensor) for name, tensor in outputs.items()}
+
+
+def call(
+    loaded: LoadedModel, tensors: Mapping[str, torch.Tensor], past: list[torch.Tensor]
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The model's result and its flat cache [k0, v0, k1, …] (empty for encoders and plain modules)."""
+    if loaded.task != "decoder":
+        output = loaded.model(**tensors)
+        return first_tensor(output), []
+    # Without the config the cache keeps every key, also in sliding-window layers: the mask does the windowing,
+    # and one graph serves every length.
+    cache = DynamicCache(list(zip(past[0::2], past[1::2], strict=True)) or None)
+    output = loaded.model(**tensors, past_key_values=cache, use_cache=True)
+    return output.logits, [t for layer in output.past_key_values.layers for t in (layer.keys, layer.values)]
+
+
+def first_tensor(output) -> torch.Tensor:
+    if isinstance(output, torch.Tensor):
+        return output
+    return output[0] if isinstance(output, (tuple, list)) else next(iter(output.values()))
+
+
+def _has_logits(loaded: LoadedModel) -> bool:
+    if not isinstance(loaded.model, PreTrainedModel):
+        return True
+    return loaded.model.get_output_embeddings() is not None or "For" in type(loaded.model).__name__
+
+
+def result_name(loaded: LoadedModel) -> str:
+    """`logits`, or `last_hidden_state` for a bare encoder."""
+    return "logits" if _has_logits(loaded) else "last_hidden_state"
+
+
+@contextmanager
+def _tapping(loaded: LoadedModel, rotated: dict[str, torch.Tensor], sequence: int) -> Iterator[None]:
+    """Record query and the new rows of key at every attention, by layer in order of execution."""
+
+    def keep(module, query, key):
+        layer = getattr(module, "layer_idx", None)
+        layer = len(rotated) // 2 if layer is None else layer
+        rotated[f"rotated.{layer}.q"] = query.detach().clone()
+        rotated[f"rotated.{layer}.k"] = key[:, :, -sequence:].detach().clone()
+
+    if loaded.native_attention:
+        with listening(keep):
+            yield
+        return
+    # Attention modules from before transformers' attention interface compute it in a method of this name.
+    older = [m for m in loaded.model.modules() if callable(getattr(m, "_attn", None))]
+    for module in older:
+        original = module._attn
+
+        def tapped(query, key, *args, _module=module, _original=original, **kwargs):
+            keep(_module, query, key)
+            return _original(query, key, *args, **kwargs)
+
+        module._attn = tapped
+    try:
+        yield
+    finally:
+        for module in older:
+            del module._attn
+
+
+def _numpy(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach()
+    return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()

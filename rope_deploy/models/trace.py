@@ -1,0 +1,155 @@
+"""Trace a loaded model to an ONNX graph, once, with the names and axes of the artifact.
+
+torch.export follows the model with symbolic batch, sequence and past; torch.onnx translates operator by operator.
+Its optimizer is left out: on a real model it takes longer than everything else together, and the little folding
+that is needed here is done by `rope_deploy.graph.clean` in under a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx_ir as ir
+import torch
+
+from rope_deploy.errors import ModelError
+from rope_deploy.models.load import LoadedModel
+from rope_deploy.models.reference import call, result_name
+
+# Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
+# sizes for one axis.
+BATCH, SEQUENCE, PAST = 2, 3, 5
+OPSET = 23
+
+
+class _Flat(torch.nn.Module):
+    """The model with flat inputs, as the graph will have them."""
+
+    def __init__(self, loaded: LoadedModel, names: tuple[str, ...]):
+        super().__init__()
+        self.model = loaded.model
+        self._loaded, self._names = loaded, names
+
+    def forward(self, tensors, past):
+        return call(self._loaded, dict(zip(self._names, tensors, strict=True)), past)
+
+
+def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
+    """An ONNX model at opset 23 whose initializers share memory with the PyTorch weights.
+
+    Decoders: input_ids, attention_mask, position_ids, past_key_values.N.key/.value → logits, present.N.key/.value.
+    With `cache=False`, and for encoders, the past and present tensors are absent.
+
+    Raises ModelError when PyTorch cannot export the model.
+    """
+    cache = cache and loaded.task == "decoder"
+    names = _input_names(loaded)
+    past = _example_past(loaded) if cache else []
+    sequence = torch.arange(SEQUENCE)
+    start = PAST if cache else 0
+    example = {
+        "input_ids": torch.ones(BATCH, SEQUENCE, dtype=torch.long),
+        "attention_mask": torch.ones(BATCH, start + SEQUENCE, dtype=torch.long),
+        "position_ids": (start + sequence).repeat(BATCH, 1),
+    }
+    batch, seq, prior = (torch.export.Dim(name) for name in ("batch", "sequence", "past"))
+    axes = {
+        "input_ids": {0: batch, 1: seq},
+        "attention_mask": {0: batch, 1: torch.export.Dim.DYNAMIC if cache else seq},
+        "position_ids": {0: batch, 1: seq},
+    }
+    args = ([example[name] for name in names], past)
+    dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
+    flat = _Flat(loaded, names).eval()
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
+            model = torch.onnx.export(program, opset_version=OPSET, optimize=False, verbose=False).model
+    except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise ModelError(
+            f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {type(error).__name__}: {first}",
+            todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
+        ) from error
+    _name(model.graph, names, cache, result_name(loaded))
+    return model
+
+
+def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
+    """The standard inputs that this model's forward takes."""
+    import inspect
+
+    parameters = inspect.signature(loaded.model.forward).parameters
+    known = ("input_ids", "attention_mask", "position_ids")
+    names = tuple(name for name in known if name in parameters)
+    if "input_ids" not in names:
+        raise ModelError(
+            f"{loaded.source} does not take input_ids.",
+            exists=f"Its forward takes: {', '.join(parameters)}.",
+            todo="Wrap it in a module whose forward takes input_ids, attention_mask and position_ids.",
+        )
+    return names
+
+
+def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
+    """Random keys and values with the shapes the model itself produces for a first call."""
+    tensors = {
+        "input_ids": torch.ones(BATCH, PAST, dtype=torch.long),
+        "attention_mask": torch.ones(BATCH, PAST, dtype=torch.long),
+        "position_ids": torch.arange(PAST).repeat(BATCH, 1),
+    }
+    with torch.no_grad():
+        _, presents = call(loaded, tensors, [])
+    return [torch.randn_like(p) for p in presents]
+
+
+def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> None:
+    """Give inputs, outputs and axes the artifact's names; the tracer's own are s0, s70 and the like."""
+    inputs = list(graph.inputs)
+    past = inputs[len(names) :]
+    symbols = {str(inputs[0].shape[0]): "batch", str(inputs[0].shape[1]): "sequence"}
+    if past:
+        symbols[str(past[0].shape[2])] = "past"
+    for node in graph:
+        for value in node.outputs:
+            value.shape = _renamed(value.shape, symbols)
+    for value, name in zip(inputs, names, strict=False):
+        value.name = name
+        value.shape = ir.Shape(["batch", "total" if cache and name == "attention_mask" else "sequence"])
+    for index, value in enumerate(past):
+        value.name = f"past_key_values.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
+        value.shape = ir.Shape(["batch", value.shape[1], "past", value.shape[3]])
+    if not cache:  # a decoder traced without its past still returns the keys it made; nobody asked for them
+        del graph.outputs[1:]
+    graph.outputs[0].name = result
+    for index, value in enumerate(graph.outputs[1:]):
+        value.name = f"present.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
+
+
+def _renamed(shape: ir.Shape | None, symbols: dict[str, str]) -> ir.Shape | None:
+    """`shape` with the tracer's symbols replaced; past + sequence in either order is `total`."""
+    if shape is None:
+        return None
+    dims: list[int | str] = []
+    for dim in shape:
+        words = [symbols.get(word, word) for word in str(dim).split()]
+        is_total = sorted(words) == ["+", "past", "sequence"]
+        dims.append(dim if isinstance(dim, int) else "total" if is_total else " ".join(words))
+    return ir.Shape(dims)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.onnx logs and warns about its own registry; none of it concerns the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
