@@ -12,10 +12,11 @@ from typing import Any
 # the result half-split: the same rotation up to one permutation of q and k, which scores do not see.
 # fmt: off
 INTERLEAVED = frozenset({
-    "axk2", "bailing_hybrid", "blt", "codegen", "cohere", "cohere2", "cohere2_moe", "deepseek_v2",
-    "deepseek_v32", "deepseek_v4", "dots3_note_text", "efficientloftr", "ernie4_5", "ernie4_5_moe",
-    "ernie4_5_vl_moe_text", "glm", "glm4", "glm4v_text", "glm_moe_dsa", "glm_ocr_text", "gptj", "helium",
-    "llama4_text", "longcat_flash", "mistral_large4_text", "moonshine", "moonshine_streaming", "roformer",
+    "axk2", "bailing_hybrid", "blt", "blt_global_transformer", "blt_local_decoder", "blt_local_encoder",
+    "blt_patcher", "codegen", "cohere", "cohere2", "cohere2_moe", "deepseek_v2", "deepseek_v32", "deepseek_v4",
+    "dots3_note_text", "efficientloftr", "ernie4_5", "ernie4_5_moe", "ernie4_5_vl_moe_text", "glm", "glm4",
+    "glm4v_text", "glm_moe_dsa", "glm_ocr_text", "gptj", "helium", "llama4_text", "longcat_flash",
+    "mistral_large4_text", "moonshine", "moonshine_streaming", "roformer",
 })
 # fmt: on
 
@@ -24,6 +25,9 @@ INTERLEAVED_BY_KEY = frozenset({"axk1", "deepseek_v3", "glm4_moe_lite", "mistral
 
 # x·cos + (x2, −x1)·sin: turns clockwise.
 REVERSED = frozenset({"nanochat"})
+
+# Frequencies permuted among the axes of a position before use.
+REORDERED = frozenset({"ernie4_5_vl_moe_text"})
 
 # rope_theta where it is not stated and not 10 000.
 THETA: Mapping[str, float] = {
@@ -84,9 +88,22 @@ LAYERED: Mapping[str, tuple[str, float, str, float, bool]] = {
 
 # Sections of a multi-axis position where they are not stated.
 SECTIONS: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "paddleocr_vl_text"), (16, 24, 24)),
-    **dict.fromkeys(("qwen3_vl_text", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "cosmos3_edge_text"), (24, 20, 20)),
-    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text"), (11, 11, 10)),
+    **dict.fromkeys(
+        ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text", "qwen2_5_omni_talker", "paddleocr_vl_text"),
+        (16, 24, 24),
+    ),
+    **dict.fromkeys(
+        (
+            "qwen3_vl_text",
+            "qwen3_vl_moe_text",
+            "qwen3_omni_moe_text",
+            "qwen3_omni_moe_talker_text",
+            "cosmos3_edge_text",
+            "cohere_compass_text",
+        ),
+        (24, 20, 20),
+    ),
+    **dict.fromkeys(("qwen3_5_text", "qwen3_5_moe_text", "qwen4_exp_text"), (11, 11, 10)),
     **dict.fromkeys(("glm4v_text", "glm4v_moe_text", "glm_image_text", "glm_ocr_text"), (8, 12, 12)),
     "ernie4_5_vl_moe_text": (22, 22, 20),
 }

@@ -7,7 +7,16 @@ from typing import Any
 
 from rope_deploy.errors import ConfigError, ModelError
 from rope_deploy.rope.decode import is_number, read_rule, rule_named
-from rope_deploy.rope.families import INTERLEAVED, LAYERED, PARTIAL, REVERSED, SECTIONS, THETA, is_interleaved
+from rope_deploy.rope.families import (
+    INTERLEAVED,
+    LAYERED,
+    PARTIAL,
+    REORDERED,
+    REVERSED,
+    SECTIONS,
+    THETA,
+    is_interleaved,
+)
 from rope_deploy.rope.spec import RopeSpec, section_faults
 
 _TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")
@@ -24,8 +33,10 @@ _SIGNS = (
     "local_rope_theta",
     "qk_rope_head_dim",
 )
-_HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+_HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
+_HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
+_THETA = ("rope_theta", "rotary_emb_base")
 _MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len")
 
 
@@ -66,18 +77,36 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _require_rope(config: Mapping[str, Any]) -> None:
-    learned = config.get("position_embedding_type") not in (None, "rope", "rotary")
-    empty = "rope_parameters" in config and not config["rope_parameters"] and "rope_scaling" not in config
-    stated = any(key in config for key in _SIGNS) or config.get("model_type") in INTERLEAVED | LAYERED.keys()
-    if not stated or config.get("alibi") is True or learned or (empty and not _version_4(config)):
+    """Raise ModelError where nothing rotates, or where a rotation is of a kind that a RopeSpec cannot state."""
+    model_type = config.get("model_type")
+    stated = any(config.get(key) is not None for key in _SIGNS) or model_type in INTERLEAVED | LAYERED.keys()
+    stated |= "rope_scaling" in config  # null: a configuration of version 4 without scaling
+    otherwise = (
+        config.get("alibi") is True
+        or config.get("position_embedding_type") not in (None, "rope", "rotary")
+        or config.get("qk_rope_head_dim") == 0
+        or config.get("use_mem_rope") is False
+    )
+    if not stated or otherwise:
         raise ModelError(
             f"This {_name(config)} model has no rotary position embedding: there is nothing to rotate.",
-            exists=f"None of these is in its configuration, or another kind of position is: {', '.join(_SIGNS)}.",
+            exists=f"Its configuration has none of {', '.join(_SIGNS)}, or says that positions are of another kind.",
+        )
+    if model_type in REORDERED:
+        raise ModelError(
+            f"A {model_type} model orders its frequencies by image axis, which is not supported.",
+            todo="Export the text model of the same family instead.",
+        )
+    if len(_thetas_by_layer(config)) > 1:
+        raise ModelError(
+            f"This {_name(config)} model has a rope_theta per layer, {_thetas_by_layer(config)}, "
+            "which is not supported."
         )
 
 
-def _version_4(config: Mapping[str, Any]) -> bool:
-    return any(config.get(key) is not None for key in _SIGNS if key != "rope_parameters")
+def _thetas_by_layer(config: Mapping[str, Any]) -> list[float]:
+    """The distinct bases of `layer_rope_theta` (Granite), where 0 marks a layer that does not rotate."""
+    return sorted({theta for theta in config.get("layer_rope_theta") or () if theta})
 
 
 def _parameters(config: Mapping[str, Any], faults: list[str]) -> dict[str, dict[str, Any]]:
@@ -121,8 +150,7 @@ def _spec(
     model_type = str(config.get("model_type", ""))
     rule = rule_named(_rope_type(parameters, model_type))
     head_dim, max_position = _head_dim(config, layer_type), _first(config, _MAX_POSITION)
-    theta = _first(parameters, ["rope_theta"]) or _first(config, ["rope_theta", "rotary_emb_base"])
-    theta = THETA.get(model_type, 10_000.0) if theta is None else theta
+    theta = _theta(config, parameters, model_type)
     section = parameters.get("mrope_section") or SECTIONS.get(model_type, ())
 
     faults = section_faults(section)
@@ -176,12 +204,30 @@ def _rope_type(parameters: Mapping[str, Any], model_type: str) -> Any:
 
 
 def _head_dim(config: Mapping[str, Any], layer_type: str) -> Any:
-    if layer_type == "full_attention" and config.get("global_head_dim"):  # Gemma 4
-        return config["global_head_dim"]
-    if stated := _first(config, ["head_dim", "qk_rope_head_dim"]):
+    if own := _head_dim_of_layers(config, layer_type):
+        return own
+    if stated := _first(config, _HEAD_DIM):
         return stated
     hidden, heads = _first(config, _HIDDEN), _first(config, _HEAD_COUNT)
     return hidden // heads if _is_size(hidden) and _is_size(heads) else None
+
+
+def _head_dim_of_layers(config: Mapping[str, Any], layer_type: str) -> Any:
+    """Gemma 4 gives the layers of one type a wider head: `global_head_dim`, or `per_layer_config` by layer number."""
+    if layer_type == "full_attention" and config.get("global_head_dim"):
+        return config["global_head_dim"]
+    layer_types = config.get("layer_types") or ()
+    for number, own in (config.get("per_layer_config") or {}).items():
+        if layer_type in layer_types[int(number) : int(number) + 1] and own.get("head_dim"):
+            return own["head_dim"]
+    return None
+
+
+def _theta(config: Mapping[str, Any], parameters: Mapping[str, Any], model_type: str) -> Any:
+    for stated in (*_thetas_by_layer(config), _first(parameters, ["rope_theta"]), _first(config, _THETA)):
+        if stated is not None:
+            return stated
+    return THETA.get(model_type, 10_000.0)
 
 
 def _partial(config: Mapping[str, Any], parameters: Mapping[str, Any], model_type: str) -> Any:
@@ -193,7 +239,8 @@ def _partial(config: Mapping[str, Any], parameters: Mapping[str, Any], model_typ
 def _rotary_dim(config: Mapping[str, Any], head_dim: int, partial: float) -> Any:
     """`rotary_dim` (GPT-J, CodeGen) counts elements; the other spellings are shares of the head."""
     stated = config.get("rotary_dim")
-    return stated if _is_size(stated) else int(head_dim * partial)
+    ignored = config.get("model_type") == "minimax_m3_vl_text"  # states it and rotates all the same
+    return stated if _is_size(stated) and not ignored else int(head_dim * partial)
 
 
 def _first(values: Mapping[str, Any], names: Any) -> Any:
