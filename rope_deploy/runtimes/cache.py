@@ -16,13 +16,12 @@ from rope_deploy.runtimes.base import Arrays
 
 def empty_past(manifest: Manifest, batch: int) -> Arrays:
     """`past_key_values.*` of length 0 for a first prompt; {} for a graph without a cache."""
-    return {
-        info.name: np.zeros(
-            tuple({"batch": batch}.get(s, 0) if isinstance(s, str) else s for s in info.shape), info.dtype
-        )
-        for info in manifest.inputs
-        if info.name in manifest.past_names
-    }
+
+    def size(axis: int | str) -> int:
+        return axis if isinstance(axis, int) else batch if axis == "batch" else 0
+
+    past = [info for info in manifest.inputs if info.name in manifest.past_names]
+    return {info.name: np.zeros([size(axis) for axis in info.shape], info.dtype) for info in past}
 
 
 def as_past(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> Arrays:

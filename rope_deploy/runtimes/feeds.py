@@ -39,10 +39,9 @@ def _names(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> None:
     missing = [name for name in known if name not in feeds]
     strange = [name for name in feeds if name not in known]
     if missing or strange:
-        parts = [f"missing {', '.join(missing)}"] * bool(missing) + [f"unexpected {', '.join(strange)}"] * bool(strange)
-        raise UsageError(
-            f"The inputs do not fit the graph: {'; '.join(parts)}.", exists=f"It takes {', '.join(known)}."
-        )
+        faults = {"missing": missing, "unexpected": strange}
+        said = "; ".join(f"{fault} {', '.join(names)}" for fault, names in faults.items() if names)
+        raise UsageError(f"The inputs do not fit the graph: {said}.", exists=f"It takes {', '.join(known)}.")
 
 
 def _axes(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -117,9 +116,8 @@ def _limits(manifest: Manifest, feeds: Mapping[str, np.ndarray], past: int) -> N
     new = mask[:, past:]
     if not limits.left_padding:
         if not mask[:, 0].all():
-            raise _limited(
-                f"Row {np.argmin(mask[:, 0])} of attention_mask begins with padding", "pads on the right only"
-            )
+            row = np.argmin(mask[:, 0])
+            raise _limited(f"Row {row} of attention_mask begins with padding", "takes padding on the right only")
         hole = (~new).any(axis=1) if past else (np.diff(new.astype(np.int8), axis=1) > 0).any(axis=1)
         if hole.any():
             raise _limited(

@@ -26,6 +26,7 @@ from rope_deploy.artifact import (
     TensorInfo,
     hash_file,
 )
+from rope_deploy.rope import specs_from_config
 
 N, KV, H, LAYERS, VOCAB, ROWS = 4, 2, 16, 2, 61, 40
 HIDDEN = N * H
@@ -61,11 +62,6 @@ def caches(theta: float = 10000.0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def spec(theta: float = 10000.0) -> dict[str, object]:
-    try:
-        from rope_deploy.rope import specs_from_config
-    except ImportError:
-        return {}
-
     config = {
         "head_dim": H,
         "max_position_embeddings": ROWS,

@@ -1,0 +1,154 @@
+"""Which calls prove that a graph and its model agree, made from the manifest alone.
+
+A case is a prompt of one or more rows and the steps that follow it. Its id is stable and seeds its random numbers,
+so that a case seen to fail can be run again by itself.
+
+Positions matter most. A uniform offset changes almost nothing at the logits (scores depend on differences), so
+every graph also sees strided, wide and non-monotonic positions, and its last row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rope_deploy.artifact import Limits, Manifest
+from rope_deploy.errors import PositionOutOfRange, UsageError
+
+Padding = Literal["none", "left", "right"]
+Placing = Literal["count", "stride", "wide", "shuffled", "prompt-counts", "out-of-range"]
+
+PROMPT, STEPS, IMPLICIT = 9, 3, 300
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row per entry of `lengths` (its real tokens in the prompt); `later` holds the tokens of each further call.
+
+    `placing` says where tokens stand, from `start` on: "count" one after another, "stride" every third position,
+    "wide" evenly over the whole table, "shuffled" at random without order, "prompt-counts" shuffled after a prompt
+    that counts, "out-of-range" one beyond the table. `refusal` is the error the runtime must answer with; `skipped`
+    the declared limit that makes the case impossible. `crosses` marks those that need a rule of the length.
+    """
+
+    id: str
+    detail: str
+    lengths: tuple[int, ...]
+    later: tuple[int, ...] = ()
+    padding: Padding = "none"
+    placing: Placing = "count"
+    start: int = 0
+    refusal: type[UsageError] | None = None
+    skipped: str = ""
+
+
+def cases_for(manifest: Manifest) -> tuple[Case, ...]:
+    """Every case this graph must pass, what it cannot do marked as skipped, followed by what it must refuse."""
+    rows, placed = manifest.max_position, any(info.name == "position_ids" for info in manifest.inputs)
+    prompt = max(1, min(PROMPT, rows - STEPS))
+    found = list(_prompts(prompt))
+    found += _placements(prompt, rows) if placed else [_long(rows)]
+    if manifest.cache:
+        found += _continued(prompt, min(STEPS, rows - prompt), rows)
+    found += _thresholds(manifest, prompt) if placed else []
+    cases = [_within(case, manifest.limits) for case in found]
+    return (*cases, *_refusals(manifest, prompt, placed))
+
+
+def _prompts(prompt: int) -> Iterator[Case]:
+    ragged = (prompt, max(1, prompt - 4), max(1, prompt // 3))
+    yield Case("prefill", "one prompt", (prompt,))
+    yield Case("single-token", "one token, nothing before it", (1,))
+    yield Case("prefill-batch", "three prompts of one length", (prompt,) * 3)
+    yield Case("prefill-right-padded", "three prompts, padded on the right", ragged, padding="right")
+    yield Case("prefill-left-padded", "three prompts, padded on the left", ragged, padding="left")
+
+
+def _placements(prompt: int, rows: int) -> Iterator[Case]:
+    last = rows - prompt
+    yield Case("offset-half", "positions count from the middle of the table", (prompt,), start=min(rows // 2, last))
+    yield Case("offset-end", "positions count up to the last one", (prompt,) * 2, start=last)
+    yield Case("last-position", "one token at the last position", (1,), start=rows - 1)
+    yield Case("strided", "every third position", (min(prompt, (rows + 2) // 3),), placing="stride")
+    yield Case("wide", "positions spread over the whole table", (prompt,) * 2, placing="wide")
+    yield Case("shuffled", "positions without order, different in every row", (prompt,) * 3, placing="shuffled")
+
+
+def _long(rows: int) -> Case:
+    tokens = min(rows, IMPLICIT)
+    return Case("long", f"{tokens} tokens at positions the graph counts by itself", (tokens,))
+
+
+def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
+    ones, ragged = (1,) * steps, (prompt, max(1, prompt - 4), max(1, prompt // 3))
+    chunks = tuple(n for n in (steps, prompt // 2) if n and prompt + steps + prompt // 2 <= rows) or ones
+    if not steps:
+        return
+    yield Case("chunked-prefill", "a prompt in pieces", (prompt,), chunks)
+    yield Case("chunked-prefill-batch", "two prompts in pieces", (prompt,) * 2, chunks)
+    yield Case("decode", "token by token after a prompt", (prompt,), ones)
+    yield Case("decode-batch", "three rows token by token", (prompt,) * 3, ones)
+    yield Case("decode-right-padded", "token by token after prompts padded on the right", ragged, ones, "right")
+    yield Case("decode-left-padded", "token by token after prompts padded on the left", ragged, ones, "left")
+    yield Case("decode-end", "token by token up to the last position", (prompt,), ones, start=rows - prompt - steps)
+    detail = "token by token at positions without order"
+    yield Case("decode-shuffled", detail, (prompt,) * 2, ones, placing="prompt-counts")
+    detail = "a second piece at positions without order"
+    yield Case("chunked-prefill-shuffled", detail, (prompt,), chunks, placing="prompt-counts")
+
+
+def _thresholds(manifest: Manifest, prompt: int) -> Iterator[Case]:
+    """Around the length at which a rule of the length (dynamic NTK, LongRoPE) changes its frequencies."""
+    from rope_deploy.rope import RopeSpec
+
+    specs = [RopeSpec.from_dict(rotation.spec) for rotation in manifest.rotations if rotation.spec]
+    for spec in specs:
+        turn = spec.original_max_position
+        if not spec.depends_on_length or turn is None or turn + prompt > manifest.max_position or turn < prompt:
+            continue
+        below, around = turn - prompt, turn - prompt // 2
+        yield Case(f"below-{turn}", "up to the last length of the short rule", (prompt,), start=below)
+        yield Case(f"beyond-{turn}", "the first lengths of the long rule", (prompt,) * 2, start=turn)
+        yield Case(f"across-{turn}", "a prompt that crosses from one rule to the other", (prompt,), start=around)
+        if manifest.cache:
+            detail = "decode steps that cross from one rule to the other"
+            yield Case(f"decode-across-{turn}", detail, (prompt - 1,), (1,) * STEPS, start=below)
+
+
+def _within(case: Case, limits: Limits) -> Case:
+    """`case`, or the same case marked as skipped where the manifest declares that the graph cannot do it."""
+    return replace(case, skipped=broken_limit(case, limits))
+
+
+def broken_limit(case: Case, limits: Limits) -> str:
+    """The declared limit that `case` would break, in words; "" if none."""
+    why = f" ({limits.note})" if limits.note else ""
+    if case.padding == "left" and not limits.left_padding:
+        return f"The manifest declares: no left padding{why}."
+    if len(case.lengths) > 1 and max(case.later, default=0) > 1 and not limits.chunked_prefill_batch:
+        return f"The manifest declares: no chunked prefill at batch > 1{why}."
+    if case.placing in ("stride", "wide", "shuffled") and not limits.prompt_positions:
+        return f"The manifest declares: the positions of a first prompt count up by one{why}."
+    return ""
+
+
+def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
+    limits, ragged = manifest.limits, (prompt, max(1, prompt // 3))
+    if placed:
+        beyond = Case("refuses-beyond-table", "a position beyond the table", (prompt,), placing="out-of-range")
+        yield replace(beyond, start=manifest.max_position, refusal=PositionOutOfRange)
+        yield replace(beyond, id="refuses-negative", detail="a position below 0", start=-1, refusal=PositionOutOfRange)
+    else:
+        tokens = (manifest.max_position + 1,)
+        yield Case("refuses-beyond-table", "more tokens than positions", tokens, refusal=PositionOutOfRange)
+    if not limits.left_padding and prompt > 1:
+        detail = "left padding, which the manifest excludes"
+        yield Case("refuses-left-padding", detail, ragged, padding="left", refusal=UsageError)
+    if not limits.chunked_prefill_batch and manifest.cache:
+        detail = "chunked prefill at batch 2, which the manifest excludes"
+        yield Case("refuses-chunked-batch", detail, (prompt,) * 2, (2,), refusal=UsageError)
+    if not limits.prompt_positions and placed and prompt > 1:
+        detail = "a first prompt at every third position, which the manifest excludes"
+        tokens = min(prompt, (manifest.max_position + 2) // 3)
+        yield Case("refuses-strided-prompt", detail, (tokens,), placing="stride", refusal=UsageError)

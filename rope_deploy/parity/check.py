@@ -1,0 +1,227 @@
+"""Run the cases of an artifact and say of each whether it passed, and if not, where it went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.errors import UsageError
+from rope_deploy.parity.calls import Call, calls_for
+from rope_deploy.parity.cases import Case, cases_for
+from rope_deploy.parity.compare import Difference
+from rope_deploy.parity.judge import Judged, judge
+from rope_deploy.parity.oracle import Oracle
+from rope_deploy.report.records import CheckRecord, ErrorCurve, Worst
+from rope_deploy.runtimes import Arrays, Runtime, as_past, compact, empty_past
+
+Points = tuple[tuple[str, int, float], ...]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """A case's record; `points` (role, position, error) feed the curves, `sites` (layer, role, how) the coverage."""
+
+    record: CheckRecord
+    points: Points = ()
+    sites: frozenset[tuple[int, str, str]] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    records: tuple[CheckRecord, ...]
+    curves: tuple[ErrorCurve, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(record.verdict == "failed" for record in self.records)
+
+
+def check(
+    manifest: Manifest,
+    reference: Runtime,
+    candidate: Runtime,
+    *,
+    only: Collection[str] = (),
+    progress: Callable[[CheckRecord], None] = lambda record: None,
+) -> Outcome:
+    """Run every case, or those named in `only`, on `candidate` (opened with taps where it has any).
+
+    Both runtimes see the same tokens, positions and pasts: the past of a step is always the reference's. A case that
+    crashes has failed, and the others still run. `progress` is called with each record as it is made.
+
+    Raises UsageError when `only` names a case there is not.
+    """
+    cases, oracle, results = _chosen(manifest, only), Oracle(manifest), []
+    for case in cases:
+        results.append(_guarded(case, manifest, reference, candidate, oracle))
+        progress(results[-1].record)
+    records = [result.record for result in results]
+    if any(record.verdict != "skipped" for record in records):
+        records.append(_coverage(manifest, candidate, results))
+        progress(records[-1])
+    return Outcome(tuple(records), tuple(_curves(manifest, candidate, results)))
+
+
+def run_case(case_id: str, manifest: Manifest, reference: Runtime, candidate: Runtime) -> CaseResult:
+    """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
+    return _guarded(_chosen(manifest, (case_id,))[0], manifest, reference, candidate, Oracle(manifest))
+
+
+def _chosen(manifest: Manifest, only: Collection[str]) -> tuple[Case, ...]:
+    cases = cases_for(manifest)
+    if strange := set(only) - {case.id for case in cases}:
+        raise UsageError(
+            f"There is no case {', '.join(sorted(strange))}.", exists=f"Cases: {', '.join(case.id for case in cases)}."
+        )
+    return tuple(case for case in cases if case.id in only) if only else cases
+
+
+def _guarded(case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle) -> CaseResult:
+    """The case's result, also when it crashes; timed."""
+    began = time.perf_counter()
+    blank = CheckRecord(manifest.style, candidate.name, case.id, case.detail, "skipped", None, case.skipped, 0.0)
+    if case.skipped:
+        return CaseResult(blank)
+    try:
+        result = (_refusal if case.refusal else _parity)(case, manifest, reference, candidate, oracle, blank)
+    except Exception as error:  # whatever it was, this case has not shown parity
+        result = CaseResult(replace(blank, verdict="failed", message=f"{type(error).__name__}: {error}"))
+    return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
+
+
+def _parity(
+    case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle, blank: CheckRecord
+) -> CaseResult:
+    judged: list[Judged] = []
+    for step in _walk(case, manifest, reference):
+        got = candidate.run(step.feeds, taps=candidate.taps)
+        judged.append(judge(manifest, oracle, step.call, step.columns, got, step.want))
+    differences = [difference for one in judged for difference in one.differences]
+    failed = [difference for difference in differences if difference.failed]
+    worst = max(differences, key=lambda difference: difference.ratio)
+    record = replace(
+        blank,
+        verdict="failed" if failed else "passed",
+        worst=_worst(worst),
+        message=_message(failed, judged),
+        logits_error=_largest(differences, "logits"),
+        rotated_error=_largest(differences, "rotated"),
+    )
+    points = tuple(point for one in judged for point in one.points)
+    return CaseResult(record, points, frozenset(site for one in judged for site in one.sites))
+
+
+def _refusal(
+    case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle, blank: CheckRecord
+) -> CaseResult:
+    """Every call runs but the last, which must raise exactly the promised error."""
+    for step in _walk(case, manifest, reference):
+        try:
+            candidate.run(step.feeds)
+        except UsageError as error:
+            if step.refused and type(error) is case.refusal:
+                return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
+            raise
+    return CaseResult(replace(blank, verdict="failed", message=f"It ran; {case.refusal.__name__} was promised."))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A call, the position of every cache row [B, T], the candidate's feeds and what the reference answers.
+
+    The call that a runtime must refuse is not put to the reference: `want` is then empty.
+    """
+
+    call: Call
+    columns: np.ndarray
+    feeds: Arrays
+    want: Arrays
+    refused: bool
+
+
+def _walk(case: Case, manifest: Manifest, reference: Runtime) -> Iterator[_Step]:
+    """The calls of a case; each goes on from the reference's cache, as the candidate's attention keeps it."""
+    past, columns = empty_past(manifest, len(case.lengths)), np.zeros((len(case.lengths), 0), np.int64)
+    for number, call in enumerate(calls_for(case, manifest)):
+        columns = np.concatenate([columns, call.position_ids], axis=1)
+        before = call.attention_mask[:, : -call.tokens]
+        feeds = call.feeds(manifest, compact(past, before) if manifest.fused_attention else past)
+        refused = case.refusal is not None and number == len(case.later)
+        want = {} if refused else reference.run(call.feeds(manifest, past), taps=True)
+        yield _Step(call, columns, feeds, want, refused)
+        if manifest.cache and want:
+            past = as_past(manifest, want)
+
+
+def _largest(differences: Iterable[Difference], kind: str) -> float | None:
+    return max((difference.error for difference in differences if difference.kind == kind), default=None)
+
+
+def _worst(difference: Difference) -> Worst:
+    return Worst(
+        tensor=difference.tensor,
+        error=difference.error,
+        tolerance=difference.tolerance,
+        layer=difference.layer,
+        role=difference.role,
+        batch=difference.batch,
+        position=difference.position,
+    )
+
+
+def _message(failed: list[Difference], judged: list[Judged]) -> str:
+    flips, tokens = sum(one.flips for one in judged), sum(one.tokens for one in judged)
+    parts = []
+    if failed:
+        total = sum(len(one.differences) for one in judged)
+        # The first faulty site in the order of the layers is nearer to the cause than the largest consequence.
+        first = min(failed, key=lambda d: (d.kind == "logits", d.kind == "cache", d.layer or 0))
+        parts.append(f"{first.words()}. {len(failed)} of {total} comparisons failed.")
+    if flips:
+        parts.append(f"The most likely token differs at {flips} of {tokens} tokens.")
+    return " ".join(parts)
+
+
+def _coverage(manifest: Manifest, candidate: Runtime, results: list[CaseResult]) -> CheckRecord:
+    """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
+    seen = {(layer, role): how for result in results for layer, role, how in result.sites}
+    hidden = [site for site in manifest.sites if (site.layer, site.role) not in seen]
+    through = [key for key, how in seen.items() if how == "products"]
+    if hidden:
+        verdict = "skipped"
+        message = f"Not observable in {candidate.name}: {_listed((s.layer, s.role) for s in hidden)}."
+        message += f" {len(manifest.sites) - len(hidden)} of {len(manifest.sites)} sites were compared."
+    else:
+        verdict, message = "passed", f"All {len(manifest.sites)} sites were compared."
+    if through:
+        message += f" Through the products q·k: {_listed(through)}."
+    if blind := Oracle(manifest).without_rule:
+        message += f" No rule is known for {', '.join(blind)}: compared with PyTorch, not with the oracle."
+    detail = "every site of the manifest is compared"
+    return CheckRecord(manifest.style, candidate.name, "coverage", detail, verdict, None, message, 0.0)
+
+
+def _listed(sites: Iterable[tuple[int, str]]) -> str:
+    """E.g. "q of layers 0, 1; k of layer 1"."""
+    layers: dict[str, list[int]] = {}
+    for layer, role in sites:
+        layers.setdefault(role, []).append(layer)
+    return "; ".join(
+        f"{role} of layer{'s' if len(found) > 1 else ''} {', '.join(map(str, sorted(found)))}"
+        for role, found in layers.items()
+    )
+
+
+def _curves(manifest: Manifest, candidate: Runtime, results: list[CaseResult]) -> Iterator[ErrorCurve]:
+    largest: dict[str, dict[int, float]] = {}
+    for role, position, error in (point for result in results for point in result.points):
+        at = largest.setdefault(role, {})
+        at[position] = max(error, at.get(position, 0.0))
+    for role, at in sorted(largest.items()):
+        positions = tuple(sorted(at))
+        errors = tuple(at[position] for position in positions)
+        yield ErrorCurve(manifest.style, candidate.name, role, positions, errors, manifest.tolerances.rotated)

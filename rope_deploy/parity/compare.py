@@ -1,0 +1,127 @@
+"""How far two tensors lie apart, token by token. Numpy alone; nothing here decides what to compare.
+
+Shapes: B rows, S tokens, N heads, H head_dim, T cache rows. Errors are absolute differences in float64; a value that
+is not finite where a real token stands is an infinite error, unless both sides hold the same infinity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rope_deploy.artifact import Site
+
+Kind = Literal["logits", "rotated", "oracle", "cache"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The worst token of one tensor: the one whose error is largest in proportion to its tolerance."""
+
+    kind: Kind
+    tensor: str
+    error: float
+    tolerance: float
+    layer: int | None = None
+    role: str | None = None
+    batch: int | None = None
+    position: int | None = None
+    fault: str = ""
+
+    @property
+    def ratio(self) -> float:
+        return self.error / self.tolerance if self.tolerance else (np.inf if self.error else 0.0)
+
+    @property
+    def failed(self) -> bool:
+        return not self.error <= self.tolerance
+
+    def words(self) -> str:
+        """E.g. "k of layer 3 (rotated.3.k) is off by 0.12 (tolerance 0.0001) at batch 1, position 17"."""
+        what = f"{self.role} of layer {self.layer} ({self.tensor})" if self.role else self.tensor
+        place = "" if self.batch is None else f" at batch {self.batch}, position {self.position}"
+        if self.fault:
+            return f"{what}: {self.fault}{place}"
+        return f"{what} is off by {self.error:.2g} (tolerance {self.tolerance:.2g}){place}"
+
+
+def token_errors(got: np.ndarray, want: np.ndarray, token_axis: int) -> np.ndarray:
+    """Largest error of each token, [B, S]; both tensors have B first and S at `token_axis`, and one shape."""
+    got, want = np.moveaxis(got, token_axis, 1), np.moveaxis(want, token_axis, 1)
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    gap = np.where(got == want, 0.0, gap)
+    return np.where(np.isnan(gap), np.inf, gap).reshape(*gap.shape[:2], -1).max(axis=2)
+
+
+def product_errors(
+    products: np.ndarray, query: np.ndarray, keys: np.ndarray, mask: np.ndarray, tokens: int
+) -> np.ndarray:
+    """Error of a q that is only seen through its products q·k, [B, S], in units of q.
+
+    products [B, N, S, T] with the real keys first (a compacted cache); query [B, N, S, H] and keys [B, Nkv, T, H] of
+    the other side, keys as appended; mask [B, T]. |Δ(q·k)| / |k| is the part of |Δq| along that key, so this is the
+    largest error that the keys seen by a query can show.
+    """
+    errors = np.zeros((len(mask), tokens))
+    groups = query.shape[1] // keys.shape[1]
+    for row, real in enumerate(mask == 1):
+        columns = np.flatnonzero(real)
+        key = np.repeat(keys[row][:, columns], groups, axis=0).astype(np.float64)
+        want = query[row].astype(np.float64) @ key.swapaxes(1, 2)
+        length = np.maximum(np.linalg.norm(key, axis=-1), np.finfo(np.float32).tiny)
+        gap = np.abs(products[row][:, :, : len(columns)] - want) / length[:, None, :]
+        sees = columns <= mask.shape[1] - tokens + np.arange(tokens)[:, None]
+        errors[row] = np.where(np.isnan(gap), np.inf, np.where(sees, gap, 0.0)).max(axis=(0, 2))
+    return errors
+
+
+def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | None:
+    """PyTorch's [B, N, S, D] at attention, cut to what a site rotates; None where the shapes cannot fit.
+
+    A site may rotate a slice of the head (D > H: the first or the last H elements, whichever is closer), and one key
+    that all heads share.
+    """
+    batch, heads, tokens, width = want.shape
+    if got.shape != (batch, site.num_heads, tokens, site.head_dim) or width < site.head_dim:
+        return None
+    if heads != site.num_heads and site.num_heads != 1:
+        return None
+    ends = (want[..., : site.head_dim], want[..., width - site.head_dim :])
+    return min(ends, key=lambda end: np.nan_to_num(np.abs(end - got), nan=np.inf).max())
+
+
+def worst(
+    kind: Kind,
+    tensor: str,
+    errors: np.ndarray,
+    tolerance: float | np.ndarray,
+    *,
+    real: np.ndarray,
+    positions: np.ndarray,
+    layer: int | None = None,
+    role: str | None = None,
+) -> Difference:
+    """The worst real token of errors [B, S]; tolerance is a number or one per token."""
+    tolerances = np.broadcast_to(tolerance, errors.shape).astype(np.float64)
+    ratio = np.where(real, errors / tolerances, -1.0)
+    row, token = np.unravel_index(ratio.argmax(), ratio.shape)
+    error = float(errors[row, token])
+    return Difference(
+        kind=kind,
+        tensor=tensor,
+        error=error,
+        tolerance=float(tolerances[row, token]),
+        layer=layer,
+        role=role,
+        batch=int(row),
+        position=int(positions[row, token]),
+        fault="" if np.isfinite(error) else "a value is not finite",
+    )
+
+
+def missing(kind: Kind, tensor: str, fault: str, layer: int | None = None, role: str | None = None) -> Difference:
+    """A tensor that is absent or has the wrong shape: as wrong as can be."""
+    return Difference(kind, tensor, np.inf, 0.0, layer, role, fault=fault)

@@ -1,0 +1,143 @@
+"""One call judged: every tensor of it that can be compared, against PyTorch and against the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rope_deploy.artifact import Manifest, Site
+from rope_deploy.parity.calls import Call
+from rope_deploy.parity.compare import Difference, like_site, missing, product_errors, token_errors, worst
+from rope_deploy.parity.oracle import Oracle
+
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`points` holds (role, position, error) of rotated q and k; `sites` what was seen of each (layer, role)."""
+
+    differences: tuple[Difference, ...]
+    points: tuple[tuple[str, int, float], ...]
+    sites: tuple[tuple[int, str, str], ...]
+    flips: int
+    tokens: int
+
+
+def judge(manifest: Manifest, oracle: Oracle, call: Call, columns: np.ndarray, got: Tensors, want: Tensors) -> Judged:
+    """Compare what a runtime gave with what PyTorch gave; columns [B, T] holds the position of every cache row."""
+    differences: list[Difference] = [_results(manifest, call, got, want)]
+    points: list[tuple[str, int, float]] = []
+    sites: list[tuple[int, str, str]] = []
+    for site in manifest.sites:
+        if (view := _view(site, call, got, want)) is None:
+            continue
+        sites.append((site.layer, site.role, view.how))
+        for difference, errors in _site(manifest, oracle, call, site, view, got, want):
+            differences.append(difference)
+            if difference.kind == "rotated" and errors is not None:
+                pairs = zip(call.position_ids[call.real].tolist(), errors[call.real].tolist())
+                points += [(site.role, position, error) for position, error in pairs]
+    differences += _caches(manifest, oracle, call, columns, got, want)
+    flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real)
+    return Judged(tuple(differences), tuple(points), tuple(sites), flips, int(call.real.sum()))
+
+
+def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Difference:
+    name = manifest.result_name
+    if fault := _shape_fault(got.get(name), want[name].shape):
+        return missing("logits", name, fault)
+    errors = token_errors(got[name], want[name], 1)
+    return worst("logits", name, errors, manifest.tolerances.logits, real=call.real, positions=call.position_ids)
+
+
+@dataclass(frozen=True)
+class View:
+    """How a site is seen: `errors(reference [B, N, S, H])` gives [B, S], or None where the shapes do not fit.
+
+    `blur`: how much of an error in q, per element, the view may show per unit (1 when q itself is seen).
+    """
+
+    how: str
+    tensor: str
+    errors: Callable[[np.ndarray], np.ndarray | None]
+    blur: float = 1.0
+
+
+def _view(site: Site, call: Call, got: Tensors, want: Tensors) -> View | None:
+    name = f"rotated.{site.layer}.{site.role}"
+    if name in got:
+        return View("output", name, lambda reference: _direct(got[name], reference, site))
+    name = f"products.{site.layer}"
+    if site.role != "q" or name not in got:
+        return None
+    keys, mask = want[f"present.{site.layer}.key"], call.attention_mask
+    # Both q and k may be off, by as much in every element: at most 2 sqrt(H) times that along a key.
+    blur = 2 * float(np.sqrt(site.head_dim))
+    return View("products", name, lambda query: product_errors(got[name], query, keys, mask, call.tokens), blur)
+
+
+def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray | None:
+    fitted = like_site(reference, site, ours)
+    return None if fitted is None else token_errors(np.broadcast_to(ours, fitted.shape), fitted, 2)
+
+
+def _site(
+    manifest: Manifest, oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, want: Tensors
+) -> Iterator[tuple[Difference, np.ndarray | None]]:
+    """A site against PyTorch and against the oracle, each with its errors [B, S]."""
+    key, positions = f"{site.layer}.{site.role}", call.position_ids
+    unrotated = got.get(f"unrotated.{key}")
+    theirs = want.get(f"rotated.{key}")
+    exact = None if unrotated is None else oracle.rotated(site, unrotated, positions)
+    # Behind products the keys are PyTorch's, so that there the oracle, too, is subject to the tables' difference.
+    loose = theirs is not None and view.blur != 1
+    for kind, tensor, reference, apart in (
+        ("rotated", view.tensor, theirs, True),
+        ("oracle", f"oracle.{key}", exact, loose),
+    ):
+        if reference is None:
+            continue
+        errors = view.errors(reference)
+        if errors is None:
+            fault = f"shape {got[view.tensor].shape} where PyTorch has {reference.shape}"
+            yield missing(kind, tensor, fault, site.layer, site.role), None
+            continue
+        slack = oracle.slack(site, reference, positions) * view.blur if apart else 0.0
+        about = {"real": call.real, "positions": positions, "layer": site.layer, "role": site.role}
+        yield worst(kind, tensor, errors, manifest.tolerances.rotated + slack, **about), errors
+
+
+def _caches(
+    manifest: Manifest, oracle: Oracle, call: Call, columns: np.ndarray, got: Tensors, want: Tensors
+) -> Iterator[Difference]:
+    """The real rows of every present key and value; a fused attention keeps them at the front."""
+    keys = {site.layer: site for site in manifest.sites if site.role == "k"}
+    kept = call.attention_mask == 1
+    order = np.argsort(~kept, axis=1, kind="stable") if manifest.fused_attention else np.arange(kept.shape[1])[None]
+    kept, positions = (np.take_along_axis(rows, order, axis=1) for rows in (kept, columns))
+    for name in manifest.present_names:
+        _, layer, part = name.split(".")
+        if fault := _shape_fault(got.get(name), want[name].shape):
+            yield missing("cache", name, fault, int(layer), part)
+            continue
+        theirs = np.take_along_axis(want[name], order[:, None, :, None], axis=2)
+        site = keys.get(int(layer)) if part == "key" else None
+        allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) if site else 0.0)
+        about = {"real": kept, "positions": positions, "layer": int(layer), "role": part}
+        yield worst("cache", name, token_errors(got[name], theirs, 2), allowed, **about)
+
+
+def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray) -> int:
+    """Real tokens whose most likely class differs: worth knowing, but a near tie proves nothing."""
+    if got is None or got.shape != want.shape:
+        return 0
+    return int((got.argmax(-1) != want.argmax(-1))[real].sum())
+
+
+def _shape_fault(value: np.ndarray | None, shape: tuple[int, ...]) -> str:
+    if value is None:
+        return "the runtime did not return it"
+    return "" if value.shape == shape else f"shape {value.shape} instead of {shape}"
