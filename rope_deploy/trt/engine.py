@@ -48,8 +48,8 @@ def build_engine(
         VendorError: the vendor's library failed; parser errors name the nodes.
     """
     target = Path(target)
-    refuse_existing(target, force=force)
     _refuse_unwritable(target)
+    refuse_existing(target, force=force)
     chosen = find_flavor(flavor)
     opened = open_source(Path(source))
     wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
@@ -98,15 +98,13 @@ def _refuse_unwritable(target: Path) -> None:
     if target.is_dir():
         raise UsageError(f"{target} is a folder; an engine is one file.", todo="Give a file name such as model.engine.")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.") as probe:
-            probe.write(b"\0")
-    except OSError as error:
         with disk_errors(target):
-            raise
-        raise EnvironmentMissing(
-            f"Could not write {target}: {error.strerror}.", todo="Choose another folder."
-        ) from None
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
+                pass
+    except OSError as error:
+        reason = (error.strerror or "not possible").lower()
+        raise EnvironmentMissing(f"Could not write {target}: {reason}.", todo="Choose another folder.") from None
 
 
 def _check_options(

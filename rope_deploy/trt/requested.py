@@ -48,7 +48,7 @@ def requested_profiles(
         raise ConfigError(
             "The optimisation profiles cannot be built:" if texts else "This model needs optimisation profiles:",
             faults,
-            exists=f"Inputs: {', '.join(map(_in_words, inputs))}.",
+            exists=f"Inputs: {_listed([*map(_in_words, inputs)])}.",
             todo=f"Give --profile {SYNTAX}.",
         )
     return profiles
@@ -118,11 +118,15 @@ def _ranges(target: TensorInfo | str, value: str) -> Iterator[tuple[str, Range]]
 
 
 def _unfit(profile: Profile, inputs: Sequence[TensorInfo]) -> Iterator[str]:
-    """Inputs of a bare ONNX file whose axes this profile leaves open."""
-    for tensor in inputs:
-        missing = [dim for dim in tensor.shape if isinstance(dim, str) and dim not in profile.axes]
-        if missing:
-            yield f"profile {profile.name}: {_in_words(tensor)} needs a size for {', '.join(missing)}."
+    """Axes of a bare ONNX file that this profile leaves open, with the inputs that have them."""
+    for axis in axis_names(inputs):
+        if axis not in profile.axes:
+            users = [tensor.name for tensor in inputs if axis in tensor.shape]
+            yield f"profile {profile.name}: axis {axis} has no sizes; it belongs to {_listed(users)}."
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _in_words(target: TensorInfo | str) -> str:

@@ -20,7 +20,9 @@ from rope_deploy.trt.job import Job, WorkerError
 STEP_SECONDS = 0.1  # steps closer together than this are not reported
 # Said about every graph with int64 inputs, and of every second use of a function; true, and of no consequence.
 NOISE = ("has Int64 binding", "the output tensors of this new instance will not be queryable")
-DISAGREEING_SHAPES = "not self-consistent"  # TensorRT logs this as an error and builds on
+DISAGREEING_SHAPES = "not self-consistent"  # TensorRT mentions this and builds on; the engine cannot run there
+
+Heard = list[tuple[str, str]]  # (level, text) of what the library said
 
 
 class Channel:
@@ -57,16 +59,16 @@ def _build(job: Job, channel: Channel) -> str:
     flavor = FLAVORS[job.flavor]
     channel.send("progress", phase=f"Loading {flavor.module}", done=0, steps=0, depth=0)
     trt = _import_vendor(flavor)
-    errors: list[str] = []
-    logger = _logger(trt, channel, errors)
+    heard: Heard = []
+    logger = _logger(trt, channel, heard)
     targets = _targets(trt, flavor, job.capabilities)
     if job.plugin:
-        _load_plugin(trt, job.plugin, errors)
+        _load_plugin(trt, job.plugin, heard)
     builder = trt.Builder(logger)
     channel.send("progress", phase="Reading the graph", done=0, steps=0, depth=0)
     network, _parser = _parse(trt, builder, logger, job)
     create_config = _config(trt, flavor, job, targets, channel)
-    _write(_serialize(builder, network, create_config, job, errors), job.output)
+    _write(_serialize(builder, network, create_config, job, heard), job.output)
     return str(trt.__version__)
 
 
@@ -79,7 +81,8 @@ def _import_vendor(flavor: Flavor) -> Any:
         raise WorkerError("import", f"{flavor.module} is installed but cannot be loaded: {error}") from None
 
 
-def _logger(trt: Any, channel: Channel, errors: list[str]) -> Any:
+def _logger(trt: Any, channel: Channel, heard: Heard) -> Any:
+    """A logger that passes warnings and errors on, and keeps them in `heard`."""
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: "error",
         trt.ILogger.Severity.ERROR: "error",
@@ -94,8 +97,7 @@ def _logger(trt: Any, channel: Channel, errors: list[str]) -> Any:
             level = levels.get(severity)
             if level is None or any(noise in text for noise in NOISE):
                 return
-            if level == "error":
-                errors.append(text)
+            heard.append((level, text))
             channel.send("log", level=level, text=text)
 
     return EventLogger()
@@ -116,13 +118,13 @@ def _targets(trt: Any, flavor: Flavor, capabilities: tuple[str, ...]) -> list[tu
     return wanted
 
 
-def _load_plugin(trt: Any, library: str, errors: list[str]) -> None:
-    try:
-        loaded = trt.get_plugin_registry().load_library(library)
-    except Exception as error:
-        loaded, _ = None, errors.append(str(error))
-    if loaded is None:
-        raise WorkerError("plugin", f"{library} cannot be loaded as a TensorRT plugin library.", tuple(errors))
+def _load_plugin(trt: Any, library: str, heard: Heard) -> None:
+    if trt.get_plugin_registry().load_library(library) is None:
+        raise WorkerError("plugin", f"{library} cannot be loaded as a TensorRT plugin library.", _texts(heard))
+
+
+def _texts(heard: Heard, level: str = "error") -> tuple[str, ...]:
+    return tuple(text for said_as, text in heard if said_as == level)
 
 
 def _parse(trt: Any, builder: Any, logger: Any, job: Job) -> tuple[Any, Any]:
@@ -135,6 +137,11 @@ def _parse(trt: Any, builder: Any, logger: Any, job: Job) -> tuple[Any, Any]:
     if not parser.parse_from_file(job.model):
         found = tuple(_describe(parser.get_error(index)) for index in range(parser.num_errors))
         raise WorkerError("parse", f"{trt.__name__} {trt.__version__} does not accept this graph:", found)
+    if hasattr(trt.LayerType, "ATTENTION_INPUT"):
+        from polygraphy.backend.trt import SetDecomposableAttentions
+
+        # Attention without a dedicated kernel, as in float32, becomes matrix products instead of an error.
+        SetDecomposableAttentions((builder, network))()
     return network, parser
 
 
@@ -205,24 +212,21 @@ def _monitor(trt: Any, channel: Channel) -> Any:
     return EventMonitor()
 
 
-def _serialize(builder: Any, network: Any, create_config: Any, job: Job, errors: list[str]) -> Any:
+def _serialize(builder: Any, network: Any, create_config: Any, job: Job, heard: Heard) -> Any:
     """The engine's bytes, as the library holds them."""
     from polygraphy.backend.trt import EngineBytesFromNetwork
     from polygraphy.exception import PolygraphyException
 
+    failure: PolygraphyException | None = None
     try:
         engine = EngineBytesFromNetwork((builder, network), create_config, save_timing_cache=job.timing_cache)()
     except PolygraphyException as error:
-        engine, reasons = None, errors or [str(error)]
-    else:
-        reasons = errors
-    disagreeing = [text for text in errors if DISAGREEING_SHAPES in text]
+        failure = error
+    disagreeing = tuple(text for _, text in heard if DISAGREEING_SHAPES in text)
     if disagreeing:
-        raise WorkerError(
-            "profile", "The shapes of an optimisation profile contradict one another:", tuple(disagreeing)
-        )
-    if engine is None:
-        raise WorkerError("build", "The builder refused this graph:", tuple(reasons[-3:]))
+        raise WorkerError("profile", "The shapes of an optimisation profile contradict one another:", disagreeing)
+    if failure:
+        raise WorkerError("build", "The builder refused this graph:", _texts(heard)[-3:] or (str(failure),))
     return engine
 
 
