@@ -46,7 +46,7 @@ class Oracle:
             return 0.0
         ours, theirs = self._tables(site, positions, self._angles), self._tables(site, positions, "model")
         gap = sum(np.abs(a[positions].astype(np.float64) - b[positions]).max(axis=-1) for a, b in zip(ours, theirs))
-        return gap * np.sqrt(2) * np.abs(want).max(axis=(1, 3))
+        return gap * np.sqrt(2) * np.abs(np.nan_to_num(want, posinf=0, neginf=0)).max(axis=(1, 3))
 
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
         spec = self._specs[site.spec]

@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from rope_deploy.artifact import Limits, Rotation
+from rope_deploy.parity import cases_for
+from rope_deploy.parity.calls import calls_for
+from rope_deploy.rope import specs_from_config
+from tests.runtimes.toy import FUSED_LIMITS, ROWS, VOCAB, H, write_toy
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("cases") / "toy")
+
+
+def ids(manifest):
+    return [case.id for case in cases_for(manifest)]
+
+
+def placed(case_id, manifest):
+    """Real positions of one case, by row."""
+    case = next(case for case in cases_for(manifest) if case.id == case_id)
+    calls = list(calls_for(case, manifest))
+    rows = [[] for _ in case.lengths]
+    for call in calls:
+        for row, (positions, real) in enumerate(zip(call.position_ids, call.real)):
+            rows[row] += positions[real].tolist()
+    return rows
+
+
+def test_ids_are_unique(manifest):
+    assert len(set(ids(manifest))) == len(ids(manifest))
+
+
+def test_cases_are_the_same_every_time(manifest):
+    for case in cases_for(manifest):
+        for one, other in zip(calls_for(case, manifest), calls_for(case, manifest), strict=True):
+            for name in ("input_ids", "position_ids", "attention_mask"):
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_parity_cases_stay_inside_the_table_and_the_vocabulary(manifest):
+    for case in cases_for(manifest):
+        for call in calls_for(case, manifest):
+            if case.refusal is None:
+                assert call.position_ids.min() >= 0 and call.position_ids.max() < ROWS, case
+            assert call.input_ids.min() >= 0 and call.input_ids.max() < VOCAB
+
+
+def test_last_position_is_reached_by_prompt_single_token_and_decode(manifest):
+    assert placed("offset-end", manifest)[0][-1] == ROWS - 1
+    assert placed("last-position", manifest) == [[ROWS - 1]]
+    assert placed("decode-end", manifest)[0] == list(range(ROWS - 12, ROWS))
+    assert {0, ROWS - 1} <= set(placed("wide", manifest)[0])
+
+
+def test_positions_are_not_only_uniform_offsets(manifest):
+    """An offset of all positions hardly moves the logits: strides and disorder do."""
+    assert np.unique(np.diff(placed("strided", manifest)[0])).tolist() == [3]
+    for case in ("shuffled", "decode-shuffled", "chunked-prefill-shuffled"):
+        rows = placed(case, manifest)
+        assert any((np.diff(row) < 0).any() for row in rows), case
+    first, second, third = placed("shuffled", manifest)
+    assert first != second != third
+
+
+def test_padded_rows_count_their_real_tokens_from_zero(manifest):
+    for case in ("decode-left-padded", "decode-right-padded"):
+        for row in placed(case, manifest):
+            assert row == list(range(len(row))), case
+
+
+def test_padding_stands_where_the_name_says(manifest):
+    cases = {case.id: case for case in cases_for(manifest)}
+    left = next(calls_for(cases["prefill-left-padded"], manifest)).attention_mask
+    right = next(calls_for(cases["prefill-right-padded"], manifest)).attention_mask
+    assert left[:, -1].all() and not left[:, 0].all()
+    assert right[:, 0].all() and not right[:, -1].all()
+
+
+def test_later_calls_see_the_whole_mask(manifest):
+    case = next(case for case in cases_for(manifest) if case.id == "chunked-prefill")
+    widths = [(call.tokens, call.attention_mask.shape[1]) for call in calls_for(case, manifest)]
+    assert widths == [(9, 9), (3, 12), (4, 16)]
+
+
+def test_graph_without_cache_has_no_later_calls(manifest):
+    cacheless = replace(manifest, cache=False)
+    assert not any(case.later for case in cases_for(cacheless))
+    assert "wide" in ids(cacheless)
+
+
+def test_graph_without_position_ids_is_tried_at_length(manifest):
+    inputs = tuple(info for info in manifest.inputs if info.name in ("input_ids", "attention_mask"))
+    encoder = replace(manifest, task="encoder", cache=False, inputs=inputs, max_position=512)
+    cases = {case.id: case for case in cases_for(encoder)}
+    assert cases["long"].lengths == (300,)
+    assert cases["refuses-beyond-table"].lengths == (513,)
+    assert not {"shuffled", "wide", "offset-end", "refuses-negative"} & set(cases)
+
+
+def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest):
+    free, fused = cases_for(manifest), cases_for(replace(manifest, limits=FUSED_LIMITS))
+    skipped = {case.id for case in fused if case.skipped}
+    assert skipped == {
+        "prefill-left-padded",
+        "decode-left-padded",
+        "chunked-prefill-batch",
+        "strided",
+        "wide",
+        "shuffled",
+    }
+    added = {case.id for case in fused} - {case.id for case in free}
+    assert added == {"refuses-left-padding", "refuses-chunked-batch", "refuses-strided-prompt"}
+    assert not any(case.skipped for case in free)
+
+
+@pytest.mark.parametrize("limit", ["left_padding", "chunked_prefill_batch", "prompt_positions"])
+def test_each_limit_skips_only_its_own(manifest, limit):
+    limits = Limits(**{limit: False}, note="says the note")
+    skipped = [case for case in cases_for(replace(manifest, limits=limits)) if case.skipped]
+    assert skipped and all("says the note" in case.skipped for case in skipped)
+    assert len({case.skipped for case in skipped}) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 8, 12, 16])
+def test_small_tables_still_give_cases_inside_them(manifest, rows):
+    small = replace(manifest, max_position=rows, limits=FUSED_LIMITS)
+    cases = cases_for(small)
+    assert len({case.id for case in cases}) == len(cases)
+    for case in cases:
+        for number, call in enumerate(calls_for(case, small)):
+            if case.refusal is None or number < len(case.later):
+                assert call.position_ids.min() >= 0 and call.position_ids.max() < rows, case
+
+
+def test_rule_of_the_length_is_tried_on_both_sides_of_its_threshold(manifest):
+    config = {
+        "head_dim": H,
+        "max_position_embeddings": ROWS,
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": [1.0] * (H // 2),
+            "long_factor": [2.0] * (H // 2),
+            "original_max_position_embeddings": 20,
+        },
+    }
+    spec = specs_from_config(config)[""]
+    assert spec.depends_on_length and spec.original_max_position == 20
+    rotation = Rotation("main", spec.to_dict(), None, None, ROWS, "two-tables")
+    long = replace(manifest, rotations=(rotation,))
+    extra = set(ids(long)) - set(ids(manifest))
+    assert extra == {"below-20", "beyond-20", "across-20", "decode-across-20"}
+    assert max(placed("below-20", long)[0]) == 19 and min(placed("beyond-20", long)[0]) == 20
+    assert min(placed("across-20", long)[0]) < 20 <= max(placed("across-20", long)[0])
+    case = next(case for case in cases_for(long) if case.id == "decode-across-20")
+    prompt, *steps = calls_for(case, long)
+    assert prompt.position_ids.max() < 20 <= steps[-1].position_ids.max()
