@@ -81,8 +81,11 @@ def _require_rope(config: Mapping[str, Any]) -> None:
     model_type = config.get("model_type")
     stated = any(config.get(key) is not None for key in _SIGNS) or model_type in INTERLEAVED | LAYERED.keys()
     stated |= "rope_scaling" in config  # null: a configuration of version 4 without scaling
+    parameters = config.get("rope_parameters")
+    still = isinstance(parameters, Mapping) and parameters and all(value is None for value in parameters.values())
     otherwise = (
-        config.get("alibi") is True
+        still  # every layer type's entry is null
+        or config.get("alibi") is True
         or config.get("position_embedding_type") not in (None, "rope", "rotary")
         or config.get("qk_rope_head_dim") == 0
         or config.get("use_mem_rope") is False

@@ -66,9 +66,7 @@ class LongRope(Scaling):
         for name in ("short_factor", "long_factor"):
             values = getattr(self, name)
             if len(values) != rotary_dim // 2:
-                found.append(
-                    f"{name} must have {rotary_dim // 2} numbers (half the rotary dimension), not {len(values)}."
-                )
+                found.append(f"{name} must have {rotary_dim // 2} numbers, one a pair, not {len(values)}.")
             if not all(math.isfinite(value) and value > 0 for value in values):
                 found.append(f"{name} must hold finite numbers above 0.")
         return found

@@ -21,7 +21,7 @@ class Proportional(Scaling):
 
     Unlike a partial rotation, which turns a prefix of the head, this one pairs across the whole head
     (rotary_dim = head_dim) and gives the pairs beyond `partial_rotary_factor` frequency zero, so cos = 1 and
-    sin = 0. Exponents are fractions of head_dim.
+    sin = 0. Exponents are fractions of the head.
     """
 
     partial_rotary_factor: float = 1.0
@@ -30,9 +30,9 @@ class Proportional(Scaling):
     rope_type: ClassVar[str] = "proportional"
 
     def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        turning = int(self.partial_rotary_factor * spec.head_dim // 2)
-        inv_freq = np.zeros(spec.head_dim // 2, dtype=dtype)
-        inv_freq[:turning] = 1 / power(spec.rope_theta, ramp(2 * turning, dtype) / spec.head_dim)
+        turning = int(self.partial_rotary_factor * spec.rotary_dim // 2)
+        inv_freq = np.zeros(spec.rotary_dim // 2, dtype=dtype)
+        inv_freq[:turning] = 1 / power(spec.rope_theta, ramp(2 * turning, dtype) / spec.rotary_dim)
         return inv_freq / self.factor
 
     def faults(self, rotary_dim: int) -> list[str]:
