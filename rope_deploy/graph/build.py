@@ -11,12 +11,13 @@ import onnx_ir as ir
 class Builder:
     """Appends nodes directly before or after a given node, naming values under one prefix.
 
-    Nodes come out in the order of the calls. Constants become initializers of the graph.
+    Nodes come out in the order of the calls. Constants become initializers of the graph, or nodes where there can
+    be none (the body of a function).
     """
 
-    def __init__(self, anchor: ir.Node, prefix: str, *, after: bool = True):
+    def __init__(self, anchor: ir.Node, prefix: str, *, after: bool = True, constants_as_nodes: bool = False):
         self._anchor, self._prefix, self._after = anchor, prefix, after
-        self._graph, self._count = anchor.graph, 0
+        self._graph, self._count, self._as_nodes = anchor.graph, 0, constants_as_nodes
 
     def op(
         self,
@@ -55,7 +56,11 @@ class Builder:
 
     def constant(self, array: np.ndarray | ir.TensorProtocol, name: str | None = None) -> ir.Value:
         """An initializer; `name` makes it shared: a second call with it returns the first one's value."""
-        return constant(self._graph, array, name or self._fresh("constant"))
+        name = name or self._fresh("constant")
+        if self._as_nodes:
+            tensor = ir.tensor(array, name=name)
+            return self.op("Constant", value=tensor, dtype=tensor.dtype, shape=tensor.shape)
+        return constant(self._graph, array, name)
 
     def ints(self, values: Sequence[int]) -> ir.Value:
         """A one-dimensional int64 constant, shared by all that ask for the same numbers."""

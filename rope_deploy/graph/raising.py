@@ -153,9 +153,10 @@ def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> 
     columns = columns[: match.rotary_dim // 2]
     (factor,) = {column.factor for column in columns}
     (sign,) = {column.sign for column in columns}
-    flat = build.op("Squeeze", factor, build.ints([match.heads_axis]), dtype=factor.dtype)
-    half = build.op("Gather", flat, build.ints([column.index for column in columns]), axis=-1, dtype=factor.dtype)
-    return half if sign > 0 else build.op("Neg", half, dtype=factor.dtype)
+    dtype, shape = factor.dtype, ["batch", "sequence", len(columns)]
+    flat = build.op("Squeeze", factor, build.ints([match.heads_axis]), dtype=dtype)
+    half = build.op("Gather", flat, build.ints([c.index for c in columns]), axis=-1, dtype=dtype, shape=shape)
+    return half if sign > 0 else build.op("Neg", half, dtype=dtype, shape=shape)
 
 
 def _layer(node: ir.Node) -> int | None:

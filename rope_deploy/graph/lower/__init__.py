@@ -1,0 +1,130 @@
+"""Lower: every `Rope` marker becomes what the asked style writes. One file a style, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from rope_deploy.errors import UsageError
+from rope_deploy.graph import norms, weights
+from rope_deploy.graph.clean import clean, prune
+from rope_deploy.graph.lower.attention import decompose_attention
+from rope_deploy.graph.lower.fused import lower_to_fused
+from rope_deploy.graph.lower.operator import CONTRIB, STANDARD, lower_to_operator
+from rope_deploy.graph.lower.plugin import lower_to_plugin
+from rope_deploy.graph.lower.rows import Rows
+from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
+from rope_deploy.graph.lower.tables import Spread, lower_to_tables
+from rope_deploy.graph.opset import set_opset
+from rope_deploy.graph.raising import Raised
+
+OPERATORS_OPSET = 23  # RotaryEmbedding, Attention, RMSNormalization
+WIDEST_OPSET = 18
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A graph in one style. `fused` is True if an attention took its rotation inside."""
+
+    model: ir.Model
+    style: str
+    opset: int
+    sites: tuple[LoweredSite, ...]
+    fused: bool
+
+
+def lower(raised: Raised, style: str, *, opset: int | None = None, fused_attention: bool = True) -> Lowered:
+    """A copy of `raised` in `style`; weights are shared with the original, not copied.
+
+    `opset` defaults to 23 for "onnx" and to the oldest from 18 on that has the model's other operators for the
+    rest. Raises UsageError for an unknown style or an opset that lacks something.
+    """
+    if style not in STYLES:
+        raise UsageError(f"Unknown style {style!r}.", exists=f"Known: {', '.join(STYLES)}.")
+    model = raised.model.clone()
+    opset = opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
+    if style == "onnx" and opset < OPERATORS_OPSET:
+        raise UsageError(
+            f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
+            todo="Use --style tables for older opsets.",
+        )
+    rows = Rows(model.graph)
+    sites = STYLES[style](model, raised, rows, opset, fused_attention)
+    norms.divide_by_root(model)
+    if opset >= OPERATORS_OPSET:
+        norms.use_operator(model)
+    else:
+        decompose_attention(model)
+    weights.store_transposed(model)
+    model.graph.sort()
+    clean(model)
+    opset = _oldest_with_all(model, opset)
+    _name_sites(sites)
+    set_opset(model, opset)
+    common.ClearMetadataAndDocStringPass()(model)
+    return Lowered(model, style, opset, tuple(sites), any(site.output is None for site in sites))
+
+
+def _tables(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
+    spreads = Spread(rows)
+    return _each(model, raised, lambda site: lower_to_tables(site, spreads))
+
+
+def _onnx(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
+    return _each(model, raised, lambda site: lower_to_operator(site, rows, STANDARD))
+
+
+def _contrib(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
+    model.graph.opset_imports["com.microsoft"] = 1
+    done = lower_to_fused(model, raised.rotations, rows) if fused else []
+    return done + _each(model, raised, lambda site: lower_to_operator(site, rows, CONTRIB))
+
+
+def _plugin(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
+    model.graph.opset_imports["rope_deploy"] = 1
+    sites = lower_to_plugin(model, _sites(model, raised), rows, opset)
+    prune(model)
+    return sites
+
+
+# A new style is a file beside this one and a line here.
+STYLES: dict[str, Callable[[ir.Model, Raised, Rows, int, bool], list[LoweredSite]]] = {
+    "tables": _tables,
+    "onnx": _onnx,
+    "contrib": _contrib,
+    "plugin": _plugin,
+}
+
+
+def _sites(model: ir.Model, raised: Raised) -> list[MarkedSite]:
+    from rope_deploy.graph.raising import markers
+
+    return [MarkedSite.of(node, raised.rotations) for node in markers(model.graph)]
+
+
+def _each(model: ir.Model, raised: Raised, lower_site: Callable[[MarkedSite], LoweredSite]) -> list[LoweredSite]:
+    sites = [lower_site(site) for site in _sites(model, raised)]
+    prune(model)
+    return sites
+
+
+def _oldest_with_all(model: ir.Model, opset: int) -> int:
+    """`opset`, or the first after it that knows every standard operator of the graph."""
+    used = {node.op_type for node in model.graph.all_nodes() if node.domain == ""}
+    newest = onnx.defs.onnx_opset_version()
+    for candidate in range(opset, newest + 1):
+        if all(onnx.defs.has(op_type, max_inclusive_version=candidate, domain="") for op_type in used):
+            return candidate
+    return opset
+
+
+def _name_sites(sites: list[LoweredSite]) -> None:
+    """Names that a person can find in a viewer: rope.7.q.in and rope.7.q.out."""
+    for site in sites:
+        for value, end in ((site.input, "in"), (site.output, "out")):
+            if value is not None and not value.is_graph_input() and not value.is_graph_output():
+                value.name = f"rope.{site.layer}.{site.role}.{end}"

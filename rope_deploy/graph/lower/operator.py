@@ -1,0 +1,54 @@
+"""Lower a marker to one of the rotary operators: the standard one (opset 23) or ONNX Runtime's.
+
+They differ in the order of their inputs and in nothing else that matters here.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from rope_deploy.graph.build import Builder
+from rope_deploy.graph.lower.heads import merged, split, swap, unswapped
+from rope_deploy.graph.lower.rows import Rows
+from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
+
+STANDARD, CONTRIB = "", "com.microsoft"
+
+
+def lower_to_operator(site: MarkedSite, rows: Rows, domain: str) -> LoweredSite:
+    """Put RotaryEmbedding in the marker's place: on [B, S, N·H] if the heads were split from it, else on [B, N, S, H]."""
+    build = site.builder()
+    before = site.x if site.heads_axis == 2 else unswapped(site.x)
+    if before is None:
+        rotated = _operator(build, site, site.x, rows, domain)
+        site.replace(rotated)
+        return _lowered(site, "BNSH", site.x, rotated)
+    flat = merged(build, before, site.num_heads, site.head_dim)
+    rotated = _operator(build, site, flat, rows, domain)
+    result = split(build, rotated, site.num_heads, site.head_dim)
+    site.replace(result if site.heads_axis == 2 else swap(build, result))
+    return _lowered(site, "BS(NH)", flat, rotated)
+
+
+def _operator(build: Builder, site: MarkedSite, x: ir.Value, rows: Rows, domain: str) -> ir.Value:
+    cos, sin, index = site.cache_and_rows(rows)
+    inputs = (x, cos, sin, index) if domain == STANDARD else (x, index, cos, sin)
+    partial = site.rotary_dim if site.rotary_dim < site.head_dim else 0
+    attributes = {"interleaved": int(site.interleaved), "rotary_embedding_dim": partial}
+    # ONNX Runtime's operator wants the heads also for a partial rotation of a 4-D tensor.
+    if len(x.shape) == 3 or (partial and domain == CONTRIB):
+        attributes["num_heads"] = site.num_heads
+    return build.op("RotaryEmbedding", *inputs, domain=domain, dtype=x.dtype, shape=x.shape, **attributes)
+
+
+def _lowered(site: MarkedSite, layout: str, x: ir.Value, y: ir.Value) -> LoweredSite:
+    return LoweredSite(
+        layer=site.layer,
+        role=site.role,
+        rotation=site.rotation.name,
+        num_heads=site.num_heads,
+        head_dim=site.head_dim,
+        layout=layout,
+        input=x,
+        output=y,
+    )

@@ -1,0 +1,84 @@
+"""The caches of a rotation as initializers, and the row of each token.
+
+One contract for every style: a position outside the table never reads outside it. The caches have one row more
+than the table, filled with NaN, and every position below 0 or beyond the table is sent there: its token's output
+is visibly not a number in every runtime, where the operators alone would raise, clamp, wrap or pass the token
+through unrotated, depending on who runs them.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes  # noqa: F401  (teaches numpy bfloat16)
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.build import Builder, constant
+from rope_deploy.graph.dependence import POSITION_INPUT
+from rope_deploy.graph.raising import RaisedRotation
+
+
+def caches(graph: ir.Graph, rotation: RaisedRotation, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
+    """cos_cache and sin_cache, [rows + 1, rotary_dim/2] in `dtype`, the last row NaN; shared by all sites."""
+    made = []
+    for what, array in (("cos", rotation.table.cos), ("sin", rotation.table.sin)):
+        poisoned = np.concatenate([array, np.full((1, array.shape[1]), np.nan, array.dtype)])
+        made.append(constant(graph, poisoned.astype(dtype.numpy()), cache_name(rotation, what, dtype)))
+    return made[0], made[1]
+
+
+def cache_name(rotation: RaisedRotation, what: str, dtype: ir.DataType) -> str:
+    """`rope_0.cos_cache`; a graph that also rotates in a second type has a second pair, named by it."""
+    table_dtype = ir.DataType.from_numpy(rotation.table.cos.dtype)
+    suffix = "" if dtype == table_dtype else f".{dtype.name.lower()}"
+    return f"{rotation.name}.{what}_cache{suffix}"
+
+
+class Rows:
+    """Row indices [B, S], int64, one value a rotation, made once at the top of the graph."""
+
+    def __init__(self, graph: ir.Graph):
+        self._positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
+        self._build = Builder(graph[0], "rope/rows", after=False)
+        self._made: dict[tuple, ir.Value] = {}
+
+    def of(self, rotation: RaisedRotation) -> ir.Value:
+        """The row of each token in the caches of `rotation`; the NaN row where its position is outside."""
+        key = (rotation.max_position, rotation.table.kind, rotation.table.original)
+        if key not in self._made:
+            self._made[key] = self._guarded(rotation)
+        return self._made[key]
+
+    def _guarded(self, rotation: RaisedRotation) -> ir.Value:
+        op, scalar, positions = self._build.op, self._scalar, self._positions
+        shape, integer, boolean = positions.shape, ir.DataType.INT64, ir.DataType.BOOL
+        inside = op(
+            "And",
+            op("GreaterOrEqual", positions, scalar(0), dtype=boolean, shape=shape),
+            op("Less", positions, scalar(rotation.max_position), dtype=boolean, shape=shape),
+            dtype=boolean,
+            shape=shape,
+        )
+        row = positions
+        if rotation.table.kind == "two-tables":
+            # The longer table follows the shorter one; which of them serves depends on the whole call.
+            longest = op("ReduceMax", positions, keepdims=0, dtype=integer, shape=[])
+            long_call = op("GreaterOrEqual", longest, scalar(rotation.table.original), dtype=boolean, shape=[])
+            shift = op("Where", long_call, scalar(rotation.table.original), scalar(0), dtype=integer, shape=[])
+            row = op("Add", positions, shift, dtype=integer, shape=shape)
+        return op("Where", inside, row, scalar(len(rotation.table.cos)), dtype=integer, shape=shape)
+
+    def tokens(self, half: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """For a rotation computed at run time: its [B, S, R/2] as a table with a row a token, and those rows."""
+        key = ("tokens",)
+        op, integer = self._build.op, ir.DataType.INT64
+        if key not in self._made:
+            count = op("Size", self._positions, dtype=integer, shape=[])
+            flat = op("Range", self._scalar(0), count, self._scalar(1), dtype=integer, shape=[None])
+            shape = op("Shape", self._positions, dtype=integer, shape=[2])
+            self._made[key] = op("Reshape", flat, shape, dtype=integer, shape=self._positions.shape)
+        build = Builder(half.producer(), f"{half.name}/table")
+        table = build.op("Reshape", half, build.ints([-1, half.shape[-1]]), dtype=half.dtype)
+        return table, self._made[key]
+
+    def _scalar(self, number: int) -> ir.Value:
+        return self._build.constant(np.array(number, np.int64), f"int_{number}")

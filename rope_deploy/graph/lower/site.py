@@ -1,0 +1,91 @@
+"""What a lowering sees of one marker, and what it says about it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rope_deploy.graph.build import Builder
+from rope_deploy.graph.lower.rows import Rows, caches
+from rope_deploy.graph.raising import RaisedRotation
+
+
+@dataclass(frozen=True)
+class MarkedSite:
+    """A marker node, read once. x is [B, N, S, H] (heads_axis 1) or [B, S, N, H] (heads_axis 2)."""
+
+    node: ir.Node
+    rotation: RaisedRotation
+    layer: int
+    role: str
+    heads_axis: int
+    num_heads: int
+    head_dim: int
+    rotary_dim: int
+    interleaved: bool
+
+    @classmethod
+    def of(cls, node: ir.Node, rotations: Sequence[RaisedRotation]) -> MarkedSite:
+        read = {name: attribute.value for name, attribute in node.attributes.items()}
+        rotation = rotations[read["rotation"]]
+        return cls(
+            node=node,
+            rotation=rotation,
+            layer=read["layer"],
+            role=read["role"],
+            heads_axis=read["heads_axis"],
+            num_heads=read["num_heads"],
+            head_dim=rotation.head_dim,
+            rotary_dim=read["rotary_dim"],
+            interleaved=bool(read["interleaved"]),
+        )
+
+    @property
+    def x(self) -> ir.Value:
+        return self.node.inputs[0]
+
+    @property
+    def output(self) -> ir.Value:
+        return self.node.outputs[0]
+
+    @property
+    def prefix(self) -> str:
+        return f"rope/{self.layer}/{self.role}"
+
+    def builder(self) -> Builder:
+        return Builder(self.node, self.prefix)
+
+    def cache_and_rows(self, rows: Rows) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """cos_cache, sin_cache [M, R/2] and the row of each token [B, S], for a table and for run time alike."""
+        if self.rotation.table.kind == "runtime":
+            cos, index = rows.tokens(self.node.inputs[2])
+            sin, _ = rows.tokens(self.node.inputs[3])
+            return cos, sin, index
+        cos, sin = caches(self.node.graph, self.rotation, self.x.dtype)
+        return cos, sin, rows.of(self.rotation)
+
+    def replace(self, rotated: ir.Value) -> None:
+        """Everyone who used the marker's output uses `rotated`."""
+        self.output.replace_all_uses_with(rotated, replace_graph_outputs=True)
+
+
+@dataclass(frozen=True)
+class LoweredSite:
+    """Where a rotation ended up: the values before and after it in the lowered graph, and how their axes lie.
+
+    `output` is None when it lives only inside a fused attention operator; `present` and `scores` then say where
+    its effect can be seen.
+    """
+
+    layer: int
+    role: str
+    rotation: str
+    num_heads: int
+    head_dim: int
+    layout: str
+    input: ir.Value | None
+    output: ir.Value | None
+    present: str | None = None
+    scores: str | None = None
