@@ -2,6 +2,7 @@
 
 from rope_deploy.runtimes.base import Arrays, Runtime
 from rope_deploy.runtimes.cache import as_past, compact, empty_past
+from rope_deploy.runtimes.engine import TrtRuntime, open_trt
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.generate import greedy
 from rope_deploy.runtimes.ort import OrtRuntime, open_ort
@@ -12,6 +13,7 @@ __all__ = [
     "OrtRuntime",
     "Runtime",
     "TorchRuntime",
+    "TrtRuntime",
     "as_past",
     "check_feeds",
     "compact",
@@ -19,4 +21,5 @@ __all__ = [
     "greedy",
     "open_ort",
     "open_torch",
+    "open_trt",
 ]

@@ -20,8 +20,8 @@ class TorchRuntime:
     name = "torch"
     taps = True
 
-    def __init__(self, loaded: LoadedModel):
-        self._loaded = loaded
+    def __init__(self, loaded: LoadedModel, threads: int | None = None):
+        self._loaded, self._threads, self._before = loaded, threads, 0
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         from rope_deploy.models import run_reference
@@ -29,14 +29,23 @@ class TorchRuntime:
         return run_reference(self._loaded, dict(feeds), taps)
 
     def __enter__(self) -> Self:
+        if self._threads is not None:
+            import torch
+
+            self._before = torch.get_num_threads()
+            torch.set_num_threads(self._threads)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The model stays with its owner."""
+        """The model stays with its owner; the number of threads becomes what it was."""
+        if self._before:
+            import torch
+
+            torch.set_num_threads(self._before)
 
 
-def open_torch(loaded: LoadedModel) -> TorchRuntime:
-    """Wrap what `models.load_model` returned. Importing torch is left to the first run."""
-    return TorchRuntime(loaded)
+def open_torch(loaded: LoadedModel, *, threads: int | None = None) -> TorchRuntime:
+    """Wrap what `models.load_model` returned. `threads` holds for all of PyTorch while the runtime is entered."""
+    return TorchRuntime(loaded, threads)

@@ -1,0 +1,166 @@
+"""Time prefill and decode of several open runtimes, so that their ratios can be trusted.
+
+All contestants take turns, round after round and starting with another one each time: a busy moment of the machine,
+or its slow warming up, falls on all alike. A ratio is the median of the ratios within each round, not the ratio of
+medians taken minutes apart.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.errors import UsageError
+from rope_deploy.report.records import LatencyRecord
+from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past
+
+FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
+WARMUP = 2
+ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """An open runtime (without taps), the manifest of the graph whose inputs it takes, and the style to report.
+
+    Number of threads: open every contestant with the same, `open_ort(…, threads=n)` and `open_torch(…, threads=n)`.
+    """
+
+    runtime: Runtime
+    manifest: Manifest
+    style: str = ""
+
+    @property
+    def label(self) -> str:
+        """E.g. "ort/contrib", or "torch" where there is no style."""
+        return f"{self.runtime.name}/{self.style}" if self.style else self.runtime.name
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`name` as in LatencyRecord; `tokens` fed per run after `past` tokens in the cache."""
+
+    name: str
+    tokens: int
+    past: int
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    *,
+    prompt: int = 128,
+    context: int | None = None,
+    decode: bool = True,
+    rounds: int = ROUNDS,
+    warmup: int = WARMUP,
+    baseline: str | None = None,
+    progress: Callable[[str, int, int], None] = lambda workload, done, rounds: None,
+) -> tuple[LatencyRecord, ...]:
+    """Median, p10 and p90 of one prefill of `prompt` tokens and of one decode step after `context` (default: prompt).
+
+    Decode is timed for graphs with a cache, always on the same cache. `baseline` is the label that ratios refer to.
+    `progress(workload, rounds done, rounds)` is called after every round.
+
+    Raises UsageError for an unknown baseline, two contestants of one label, fewer than one round or more tokens than
+    positions; and what a runtime raises.
+    """
+    context = prompt if context is None else context
+    _validate(contestants, prompt, context if decode else 0, rounds, baseline)
+    records = list(_timed(contestants, Workload(f"prefill {prompt}", prompt, 0), rounds, warmup, baseline, progress))
+    cached = [contestant for contestant in contestants if contestant.manifest.cache]
+    if decode and cached:
+        step = Workload(f"decode @{context}", 1, context)
+        records += _timed(cached, step, rounds, warmup, baseline, progress)
+    return tuple(records)
+
+
+def _timed(
+    contestants: Sequence[Contestant],
+    workload: Workload,
+    rounds: int,
+    warmup: int,
+    baseline: str | None,
+    progress: Callable[[str, int, int], None],
+) -> list[LatencyRecord]:
+    feeds = {contestant.label: _feeds(contestant, workload) for contestant in contestants}
+    for contestant in contestants:
+        for _ in range(warmup):
+            contestant.runtime.run(feeds[contestant.label])
+    spent: dict[str, list[float]] = {contestant.label: [] for contestant in contestants}
+    collecting = gc.isenabled()
+    gc.disable()  # a collection would fall on whoever's turn it is
+    try:
+        for number in range(rounds):
+            turn = number % len(contestants)
+            for contestant in (*contestants[turn:], *contestants[:turn]):
+                spent[contestant.label].append(_seconds(contestant.runtime, feeds[contestant.label]))
+            progress(workload.name, number + 1, rounds)
+    finally:
+        if collecting:
+            gc.enable()
+    return [_record(contestant, workload, spent, baseline) for contestant in contestants]
+
+
+def _seconds(runtime: Runtime, feeds: Arrays) -> float:
+    began = time.perf_counter()
+    runtime.run(feeds)
+    return time.perf_counter() - began
+
+
+def _record(
+    contestant: Contestant, workload: Workload, spent: Mapping[str, Sequence[float]], baseline: str | None
+) -> LatencyRecord:
+    times = np.array(spent[contestant.label])
+    p10, median, p90 = np.percentile(times, (10, 50, 90)) * 1e3
+    ratio = float(np.median(times / np.array(spent[baseline]))) if baseline in spent else None
+    return LatencyRecord(
+        runtime=contestant.runtime.name,
+        style=contestant.style,
+        workload=workload.name,
+        tokens=workload.tokens,
+        rounds=len(times),
+        median_ms=float(median),
+        p10_ms=float(p10),
+        p90_ms=float(p90),
+        ratio=ratio,
+    )
+
+
+def _feeds(contestant: Contestant, workload: Workload) -> Arrays:
+    """One row of random tokens, the same for all; the past comes from the contestant's own prefill."""
+    manifest, total = contestant.manifest, workload.past + workload.tokens
+    ids = np.random.default_rng(0).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, total))
+    past = empty_past(manifest, 1)
+    if workload.past:
+        past = as_past(manifest, contestant.runtime.run(_arrays(manifest, ids[:, : workload.past], 0) | past))
+    return _arrays(manifest, ids[:, workload.past :], workload.past) | past
+
+
+def _arrays(manifest: Manifest, ids: np.ndarray, past: int) -> Arrays:
+    total = past + ids.shape[1]
+    made = {"input_ids": ids, "attention_mask": np.ones((1, total)), "position_ids": np.arange(past, total)[None]}
+    types = {info.name: info.dtype for info in manifest.inputs}
+    return {name: value.astype(types[name]) for name, value in made.items() if name in types}
+
+
+def _validate(contestants: Sequence[Contestant], prompt: int, context: int, rounds: int, baseline: str | None) -> None:
+    labels = [contestant.label for contestant in contestants]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise UsageError(f"Two contestants are called {', '.join(twice)}.", todo="Give each a style of its own.")
+    if baseline is not None and baseline not in labels:
+        raise UsageError(f"There is no baseline {baseline!r}.", exists=f"There are {', '.join(labels)}.")
+    if prompt < 1 or context < 0 or rounds < 1:
+        raise UsageError("A benchmark needs at least one prompt token and one round.")
+    for contestant in contestants:
+        needed = max(prompt, context + 1 if contestant.manifest.cache else 0)
+        if needed > contestant.manifest.max_position:
+            raise UsageError(
+                f"{needed} tokens do not fit {contestant.label}.",
+                exists=f"It has {contestant.manifest.max_position} positions.",
+                todo="Choose a shorter --prompt, or export with a larger --max-position.",
+            )

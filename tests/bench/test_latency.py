@@ -1,0 +1,144 @@
+import gc
+import time
+
+import pytest
+
+from rope_deploy.bench import Contestant, measure, ratio_gates
+from rope_deploy.errors import UsageError
+from rope_deploy.runtimes import open_ort
+from tests.runtimes.toy import ROWS, Twin, write_toy
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("bench") / "toy")
+
+
+class Slow(Twin):
+    """Takes a known time a run, and notes the order of runs in `log`."""
+
+    def __init__(self, name, seconds, log=None):
+        super().__init__()
+        self.name, self.seconds, self.log = name, seconds, log if log is not None else []
+        self.shapes = []
+
+    def run(self, feeds, taps=False):
+        self.log.append(self.name)
+        self.shapes.append((feeds["input_ids"].shape[1], feeds["past_key_values.0.key"].shape[2]))
+        time.sleep(self.seconds)
+        return super().run(feeds, taps)
+
+
+def test_ratio_finds_the_slower_one(manifest):
+    fast, slow = Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.006), manifest)
+    records = measure([fast, slow], prompt=4, rounds=5, baseline="fast")
+    assert [(r.runtime, r.workload, r.tokens) for r in records] == [
+        ("fast", "prefill 4", 4),
+        ("slow", "prefill 4", 4),
+        ("fast", "decode @4", 1),
+        ("slow", "decode @4", 1),
+    ]
+    for record in records:
+        assert record.p10_ms <= record.median_ms <= record.p90_ms and record.rounds == 5
+        assert record.ratio == 1.0 if record.runtime == "fast" else 1.8 < record.ratio < 4
+        assert record.tokens_per_second == pytest.approx(record.tokens / record.median_ms * 1e3)
+
+
+def test_rounds_are_interleaved_and_begin_in_turn(manifest):
+    log = []
+    both = [Contestant(Slow(name, 0, log), manifest) for name in ("a", "b")]
+    measure(both, prompt=2, rounds=3, warmup=1, decode=False)
+    assert log == ["a", "b", *"abbaab"]
+
+
+def test_decode_feeds_one_token_on_the_same_cache_every_time(manifest):
+    runtime = Slow("a", 0)
+    measure([Contestant(runtime, manifest)], prompt=6, context=9, rounds=3, warmup=1)
+    assert runtime.shapes == [(6, 0)] * 4 + [(9, 0)] + [(1, 9)] * 4
+
+
+def test_graph_without_cache_is_timed_on_prefill_alone(manifest):
+    from dataclasses import replace
+
+    class Cacheless(Twin):
+        def run(self, feeds, taps=False):
+            assert set(feeds) == {"input_ids", "attention_mask", "position_ids"}
+            return super().run(feeds, taps)
+
+    plain = replace(manifest, cache=False, inputs=manifest.inputs[:3], outputs=manifest.outputs[:1])
+    records = measure([Contestant(Cacheless(), plain)], prompt=4, rounds=2)
+    assert [record.workload for record in records] == ["prefill 4"]
+
+
+def test_garbage_collection_is_off_while_timing_and_on_again_after_a_crash(manifest):
+    class Crashing(Twin):
+        runs = 0
+
+        def run(self, feeds, taps=False):
+            self.runs += 1
+            assert gc.isenabled() == (self.runs <= 2)
+            if self.runs == 4:
+                raise RuntimeError
+            return super().run(feeds, taps)
+
+    with pytest.raises(RuntimeError):
+        measure([Contestant(Crashing(), manifest)], prompt=2, rounds=5, warmup=2)
+    assert gc.isenabled()
+
+
+def test_onnx_runtime_styles_are_timed_side_by_side(tmp_path):
+    styles = ("onnx", "contrib")
+    manifests = {style: write_toy(tmp_path / style, style) for style in styles}
+    with open_ort(tmp_path / "onnx", threads=1) as one, open_ort(tmp_path / "contrib", threads=1) as other:
+        runtimes = dict(zip(styles, (one, other)))
+        contestants = [Contestant(runtimes[style], manifests[style], style) for style in styles]
+        records = measure(contestants, prompt=16, rounds=4, baseline="ort/onnx")
+    assert {(r.style, r.workload) for r in records} == {(s, w) for s in styles for w in ("prefill 16", "decode @16")}
+    assert all(record.median_ms > 0 for record in records)
+
+
+def test_progress_hears_every_round(manifest):
+    heard = []
+    contestant = Contestant(Twin(), manifest)
+    measure([contestant], prompt=3, rounds=2, progress=lambda *said: heard.append(said))
+    assert heard == [("prefill 3", 1, 2), ("prefill 3", 2, 2), ("decode @3", 1, 2), ("decode @3", 2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"baseline": "genai"}, "There is no baseline 'genai'(.|\n)*twin"),
+        ({"prompt": ROWS + 1}, f"{ROWS + 2} tokens do not fit"),
+        ({"prompt": 4, "context": ROWS}, f"{ROWS + 1} tokens do not fit"),
+        ({"rounds": 0}, "at least one"),
+        ({"prompt": 0}, "at least one"),
+    ],
+)
+def test_impossible_requests_are_refused_before_anything_runs(manifest, options, says):
+    class Untouched(Twin):
+        def run(self, feeds, taps=False):
+            raise AssertionError("it ran")
+
+    with pytest.raises(UsageError, match=says):
+        measure([Contestant(Untouched(), manifest)], **{"prompt": 4, **options})
+
+
+def test_two_contestants_of_one_name_are_refused(manifest):
+    with pytest.raises(UsageError, match="Two contestants are called twin/onnx"):
+        measure([Contestant(Twin(), manifest, "onnx")] * 2)
+
+
+def test_gate_passes_at_its_limit_and_fails_above_it(manifest):
+    contestants = [Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.006), manifest)]
+    records = measure(contestants, prompt=2, rounds=3, baseline="fast", decode=False)
+    slowest = max(record.ratio for record in records)
+    (passed,) = ratio_gates(records, slowest)
+    (failed,) = ratio_gates(records, slowest - 0.01)
+    assert (passed.verdict, failed.verdict) == ("passed", "failed")
+    assert "slow" in failed.measured and failed.name == "latency ratio, prefill 2"
+
+
+def test_gate_without_a_baseline_fails(manifest):
+    records = measure([Contestant(Twin(), manifest)], prompt=2, rounds=1)
+    assert {gate.verdict for gate in ratio_gates(records, 10)} == {"failed"}
+    assert [gate.verdict for gate in ratio_gates([], 10)] == ["failed"]
