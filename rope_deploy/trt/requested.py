@@ -38,12 +38,13 @@ def requested_profiles(
     groups, faults = _parse(texts, inputs)
     if manifest is None:
         profiles = tuple(Profile(name, axes) for name, axes in (groups or {_UNNAMED: {}}).items())
-        faults += [fault for profile in profiles for fault in _unfit(profile, inputs)] if not faults else []
     else:
         names = [] if _UNNAMED in groups else [profile.name for profile in derived_profiles(manifest)]
         names += [name for name in groups if name not in names]
         profiles = tuple(complete(name, groups.get(name, {}), manifest) for name in names)
-        faults += [f for p in profiles for f in profile_faults(p, manifest.max_position)] if not faults else []
+    if not faults:  # else an option that was not understood would show up again as an axis without sizes
+        faults = [fault for profile in profiles for fault in _unfit(profile, inputs)]
+        faults += [f for p in profiles for f in profile_faults(p, manifest.max_position)] if manifest else []
     if faults:
         raise ConfigError(
             "The optimisation profiles cannot be built:" if texts else "This model needs optimisation profiles:",
@@ -118,7 +119,7 @@ def _ranges(target: TensorInfo | str, value: str) -> Iterator[tuple[str, Range]]
 
 
 def _unfit(profile: Profile, inputs: Sequence[TensorInfo]) -> Iterator[str]:
-    """Axes of a bare ONNX file that this profile leaves open, with the inputs that have them."""
+    """Axes that this profile leaves open, with the inputs that have them."""
     for axis in axis_names(inputs):
         if axis not in profile.axes:
             users = [tensor.name for tensor in inputs if axis in tensor.shape]

@@ -6,6 +6,7 @@ must not take the caller with it, and because a build can be stopped only by end
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ class Channel:
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # without a parent there is nobody to build for
+    _end_with_parent()
     channel = Channel()
     job = Job.from_json(sys.stdin.read())
     try:
@@ -53,6 +54,13 @@ def main() -> int:
     except OSError as error:
         channel.send("failed", kind="disk", text=error.strerror or str(error), details=(error.errno or 0,))
     return 1
+
+
+def _end_with_parent() -> None:
+    """Without a parent there is nobody to build for. Linux says so at once, elsewhere the next report does."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _build(job: Job, channel: Channel) -> str:
@@ -75,7 +83,7 @@ def _build(job: Job, channel: Channel) -> str:
 def _import_vendor(flavor: Flavor) -> Any:
     try:
         trt = import_module(flavor.module)
-        import_module("polygraphy.backend.trt").__name__  # noqa: B018  Polygraphy imports lazily: touch it now
+        import_module("polygraphy.backend.trt")
         return trt
     except (ImportError, OSError) as error:
         raise WorkerError("import", f"{flavor.module} is installed but cannot be loaded: {error}") from None

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from rope_deploy.artifact import TensorInfo
@@ -100,3 +102,11 @@ def test_without_a_manifest_the_given_axes_are_enough():
 def test_an_input_with_an_at_sign_in_its_name_can_be_meant():
     (made,) = requested_profiles(["x@0=1:2:3"], (TensorInfo("x@0", "float32", ("a",)),), None)
     assert (made.name, str(made.axes["a"])) == ("all", "1:2:3")
+
+
+def test_an_axis_nobody_knows_is_asked_for_even_with_a_manifest():
+    m = replace(M, inputs=(*M.inputs, TensorInfo("pixels", "float32", ("batch", "patches"))))
+    (*_, fault) = faults_of(inputs=m.inputs, m=m)
+    assert "axis patches" in fault
+    assert "pixels" in fault
+    assert sizes("patches=1:2:3", m=m)["all"]["patches"] == "1:2:3"
