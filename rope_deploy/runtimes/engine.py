@@ -6,6 +6,7 @@ A process holds one flavour: Polygraphy settles it when its TensorRT backend is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -116,20 +117,37 @@ def _covers(built: str, here: str) -> bool:
 
 def _activated(engine: Path, flavor: Flavor, plugins: Iterable[Path]) -> Any:
     import polygraphy.config
-    from polygraphy.mod.trt_importer import tensorrt_module_and_version_string
+    from polygraphy.logger import G_LOGGER
 
     polygraphy.config.USE_TENSORRT_RTX = flavor.name == "rtx"
-    assert tensorrt_module_and_version_string().startswith(flavor.module)
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL  # it writes to standard output; what goes wrong is raised
     from polygraphy.backend import trt as backend
     from polygraphy.backend.common import BytesFromPath
 
+    trt, heard = import_module(flavor.module), []
     try:
-        load = backend.EngineFromBytes(BytesFromPath(str(engine)))
+        runtime = trt.Runtime(_logger(trt, heard))
+        load = backend.EngineFromBytes(BytesFromPath(str(engine)), runtime=runtime)
         runner = backend.TrtRunner(backend.LoadPlugins([str(path) for path in plugins], obj=load))
         runner.activate()
     except Exception as error:  # as above
+        said = " ".join(dict.fromkeys(heard)) or str(error)
         raise VendorError(
-            f"{flavor.module} cannot open {engine}: {error}",
+            f"{flavor.module} cannot open {engine}: {said}",
             todo="An engine opens only in the version that built it, unless it was built version compatible.",
         ) from error
     return runner
+
+
+def _logger(trt: Any, heard: list[str]) -> Any:
+    """A logger that keeps errors in `heard` and prints nothing."""
+
+    class Keeper(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                heard.append(text)
+
+    return Keeper()

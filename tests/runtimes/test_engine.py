@@ -12,15 +12,12 @@ from rope_deploy.runtimes import TrtRuntime, empty_past, engine, open_trt
 from rope_deploy.trt import EngineManifest, Gpu, Profile, Range, manifest_path
 from tests.runtimes.toy import ROWS, Twin, write_toy
 
-PROFILES = (
-    Profile(
-        "prefill",
-        {"batch": Range(1, 1, 2), "sequence": Range(1, 8, 16), "past": Range(0, 0, 8), "total": Range(1, 8, 24)},
-    ),
-    Profile(
-        "decode",
-        {"batch": Range(1, 1, 4), "sequence": Range(1, 1, 1), "past": Range(0, 16, 30), "total": Range(1, 17, 31)},
-    ),
+PROFILES = tuple(
+    Profile(name, {axis: Range(*map(int, size.split(":"))) for axis, size in axes.items()})
+    for name, axes in {
+        "prefill": {"batch": "1:1:2", "sequence": "1:8:16", "past": "0:0:8", "total": "1:8:24"},
+        "decode": {"batch": "1:1:4", "sequence": "1:1:1", "past": "0:16:30", "total": "1:17:31"},
+    }.items()
 )
 
 
