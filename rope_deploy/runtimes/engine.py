@@ -120,7 +120,7 @@ def _activated(engine: Path, flavor: Flavor, plugins: Iterable[Path]) -> Any:
     from polygraphy.logger import G_LOGGER
 
     polygraphy.config.USE_TENSORRT_RTX = flavor.name == "rtx"
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL  # it writes to standard output; what goes wrong is raised
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL + 1  # it writes to standard output; what goes wrong is raised
     from polygraphy.backend import trt as backend
     from polygraphy.backend.common import BytesFromPath
 

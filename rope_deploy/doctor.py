@@ -1,0 +1,267 @@
+"""What is installed here, what of it works, and what to install.
+
+Nothing is taken on trust: every library is made to do a little of what it is needed for, in a process of its own, so
+that one that crashes or hangs harms nobody. Nothing here raises because something is absent or broken.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+from typing import Literal
+
+from rope_deploy.trt import FLAVORS, gpus
+
+State = Literal["works", "broken", "missing", "blocked"]
+PATIENCE = 120  # seconds for one probe; importing torch on a cold disk takes many
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing. `state`: "blocked" is installed but lacks something else, e.g. a GPU. `todo` mends it, if it must be.
+
+    `required`: rope-deploy cannot do its main work without it.
+    """
+
+    name: str
+    purpose: str
+    state: State
+    required: bool
+    version: str = ""
+    detail: str = ""
+    todo: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A Python package and a few lines that make it work; they print one line, the detail to report."""
+
+    name: str
+    module: str
+    purpose: str
+    install: str
+    code: str
+    required: bool = True
+    needs_gpu: bool = False
+
+
+ROTATE = """
+import numpy, onnxruntime
+from onnx import TensorProto, helper
+def run(op, domain, version, order):
+    tensor = lambda name, shape, kind=TensorProto.FLOAT: helper.make_tensor_value_info(name, kind, shape)
+    kinds = {"x": tensor("x", [1, 1, 2, 4]), "c": tensor("c", [8, 2]), "s": tensor("s", [8, 2]),
+             "p": tensor("p", [1, 2], TensorProto.INT64)}
+    node = helper.make_node(op, order, ["y"], domain=domain)
+    graph = helper.make_graph([node], "probe", list(kinds.values()), [tensor("y", [1, 1, 2, 4])])
+    opsets = [helper.make_opsetid("", 23)] + ([helper.make_opsetid(domain, version)] if domain else [])
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    angle = numpy.arange(8, dtype="f4")[:, None] * numpy.array([1, 0.01], "f4")
+    feeds = {"x": numpy.ones((1, 1, 2, 4), "f4"), "c": numpy.cos(angle), "s": numpy.sin(angle), "p": [[3, 5]]}
+    feeds["p"] = numpy.array(feeds["p"])
+    y = session.run(None, feeds)[0][0, 0]
+    c, s = numpy.cos(angle[[3, 5]]), numpy.sin(angle[[3, 5]])
+    assert numpy.abs(y - numpy.concatenate([c - s, c + s], -1)).max() < 1e-5, "it rotates wrongly"
+run("RotaryEmbedding", "", 23, ["x", "c", "s", "p"])
+run("RotaryEmbedding", "com.microsoft", 1, ["x", "p", "c", "s"])
+names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
+print("both RotaryEmbedding operators run; providers: " + ", ".join(names))
+"""
+
+BUILDER = """
+import {module} as trt
+builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+assert builder.create_network(0) is not None and builder.create_builder_config() is not None
+print("a builder can be created")
+"""
+
+PROBES = (
+    Probe(
+        "torch",
+        "torch",
+        "runs the model: the reference",
+        "pip install torch",
+        "import torch\nassert float(torch.ones(2).sum()) == 2\n"
+        "print(f'{torch.get_num_threads()} threads; CUDA ' + ('available' if torch.cuda.is_available() else 'absent'))",
+    ),
+    Probe(
+        "transformers",
+        "transformers",
+        "loads models",
+        "pip install transformers",
+        "from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS\n"
+        "print('rope types: ' + ', '.join(sorted(ROPE_INIT_FUNCTIONS)))",
+    ),
+    Probe(
+        "onnx",
+        "onnx",
+        "the graph format",
+        "pip install onnx",
+        "import onnx\nprint(f'opsets up to {onnx.defs.onnx_opset_version()}')",
+    ),
+    Probe(
+        "onnxscript",
+        "onnxscript",
+        "traces models to ONNX",
+        "pip install onnxscript onnx-ir",
+        "import onnx_ir, onnxscript\nprint(f'with onnx-ir {onnx_ir.__version__}')",
+    ),
+    Probe("onnxruntime", "onnxruntime", "runs exported graphs", "pip install onnxruntime", ROTATE),
+    Probe(
+        "polygraphy",
+        "polygraphy",
+        "builds and runs TensorRT engines",
+        "pip install polygraphy",
+        "from polygraphy.backend.trt import CreateConfig, TrtRunner\nprint('its TensorRT backend can be imported')",
+        required=False,
+    ),
+    Probe(
+        "tensorrt-rtx",
+        "tensorrt_rtx",
+        "builds engines for RTX GPUs, also without a GPU",
+        FLAVORS["rtx"].install,
+        BUILDER.format(module="tensorrt_rtx"),
+        required=False,
+    ),
+    Probe(
+        "tensorrt",
+        "tensorrt",
+        "builds and runs engines on the GPU that is here, with plugins",
+        FLAVORS["tensorrt"].install,
+        BUILDER.format(module="tensorrt"),
+        required=False,
+        needs_gpu=True,
+    ),
+    Probe(
+        "tensorrt-lean",
+        "tensorrt_lean",
+        "loads the plugin library in tests, without a GPU",
+        "pip install tensorrt-lean",
+        "import tensorrt_lean as trt\nassert trt.get_plugin_registry() is not None\nprint('its plugin registry opens')",
+        required=False,
+    ),
+)
+
+
+def diagnose(progress: Callable[[Diagnosis], None] = lambda diagnosis: None) -> tuple[Diagnosis, ...]:
+    """Everything rope-deploy needs or can use, in a fixed order; takes some seconds, never raises for what it finds."""
+    found = [_python(), _gpu(), _nvcc()]
+    for diagnosis in found:
+        progress(diagnosis)
+    with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
+        for diagnosis in pool.map(examine, PROBES):
+            found.append(diagnosis)
+            progress(diagnosis)
+    return tuple(found)
+
+
+def healthy(diagnoses: tuple[Diagnosis, ...]) -> bool:
+    """Whether all that is required works, and nothing installed is broken."""
+    return not any(d.state == "broken" or (d.required and d.state != "works") for d in diagnoses)
+
+
+def examine(probe: Probe, patience: float = PATIENCE) -> Diagnosis:
+    """What `probe` finds."""
+    about = Diagnosis(probe.name, probe.purpose, "missing", probe.required, todo=f"Run `{probe.install}`.")
+    if importlib.util.find_spec(probe.module) is None:
+        return about
+    about = replace(about, version=_version(probe.module))
+    if probe.needs_gpu and not gpus():
+        todo = "Use it on a machine with an NVIDIA GPU and its driver."
+        return replace(about, state="blocked", detail="no NVIDIA GPU is visible here", todo=todo)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-P", "-W", "ignore", "-c", probe.code],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=patience,
+            stdin=subprocess.DEVNULL,
+        )
+    except subprocess.TimeoutExpired:
+        return replace(about, state="broken", detail=f"did not answer within {patience:g} s")
+    said = ran.stdout.strip().splitlines()
+    if ran.returncode == 0 and said:
+        return replace(about, state="works", detail=said[-1], todo="")
+    words = ran.stderr.strip().splitlines()
+    how = f"ended by {signal.Signals(-ran.returncode).name}" if ran.returncode < 0 else "failed"
+    todo = f"Install it again: `{probe.install.replace('pip install', 'pip install --force-reinstall')}`."
+    return replace(about, state="broken", detail=": ".join([how, *words[-1:]]), todo=todo)
+
+
+def _version(module: str) -> str:
+    for distribution in packages_distributions().get(module, ()):
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+def _python() -> Diagnosis:
+    detail = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
+    return Diagnosis("python", "runs all of this", "works", True, platform.python_version(), detail)
+
+
+def _gpu() -> Diagnosis:
+    about = Diagnosis("gpu", "runs TensorRT engines", "missing", False)
+    found = gpus()
+    if found:
+        cards = ", ".join(f"{gpu.name} (capability {gpu.capability})" for gpu in found)
+        return replace(about, state="works", version=_driver(), detail=cards)
+    return replace(
+        about,
+        detail="the CUDA driver shows no device",
+        todo="Exports, checks and builds with `--flavor rtx` do without. To run engines, use a machine with an NVIDIA "
+        "GPU and its driver.",
+    )
+
+
+def _driver() -> str:
+    """The version of the NVIDIA driver, "" if nothing tells."""
+    if (tool := shutil.which("nvidia-smi")) is None:
+        return ""
+    said = _output([tool, "--query-gpu=driver_version", "--format=csv,noheader"])
+    return said.splitlines()[0].strip() if said else ""
+
+
+def _nvcc() -> Diagnosis:
+    about = Diagnosis("nvcc", "compiles the TensorRT plugin", "missing", False)
+    for path in _compilers():
+        if found := re.search(r"release [\d.]+, V([\d.]+)", _output([path, "--version"])):
+            return replace(about, state="works", version=found[1], detail=path)
+        about = replace(about, state="broken", detail=f"{path} does not say its version")
+    return replace(about, todo="Run `pip install nvidia-cuda-nvcc`, or install the CUDA toolkit.")
+
+
+def _compilers() -> Iterator[str]:
+    """Where nvcc may be: on the path, in the usual place, in the wheels."""
+    if (path := shutil.which("nvcc")) is not None:
+        yield path
+    places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
+    spec = importlib.util.find_spec("nvidia")
+    for root in spec.submodule_search_locations or () if spec else ():
+        places += sorted(Path(root).glob("*/bin/nvcc"), reverse=True)
+    yield from (str(path) for path in places if path.is_file())
+
+
+def _output(command: list[str]) -> str:
+    """Standard output of a vendor's tool, "" if it cannot be run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
