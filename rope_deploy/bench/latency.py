@@ -43,40 +43,41 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Workload:
-    """`name` as in LatencyRecord; `tokens` fed per run after `past` tokens in the cache."""
+    """`name` as in LatencyRecord; `steps` runs of `tokens` each, one after another, on `past` tokens in the cache."""
 
     name: str
     tokens: int
-    past: int
+    past: int = 0
+    steps: int = 1
 
 
 def measure(
     contestants: Sequence[Contestant],
     *,
     prompt: int = 128,
-    context: int | None = None,
-    decode: bool = True,
+    new: int = 16,
     rounds: int = ROUNDS,
     warmup: int = WARMUP,
     baseline: str | None = None,
     progress: Callable[[str, int, int], None] = lambda workload, done, rounds: None,
 ) -> tuple[LatencyRecord, ...]:
-    """Median, p10 and p90 of one prefill of `prompt` tokens and of one decode step after `context` (default: prompt).
+    """Median, p10 and p90 of a prefill of `prompt` tokens, and per token of decoding `new` tokens after it.
 
-    Decode is timed for graphs with a cache, always on the same cache. `baseline` is the label that ratios refer to.
-    `progress(workload, rounds done, rounds)` is called after every round.
+    Each decode round starts from the same cache and appends to it; graphs without a cache, and `new` = 0, skip it.
+    `baseline` is the label that ratios refer to. `progress(workload, rounds done, rounds)` is called after each round.
 
-    Raises UsageError for an unknown baseline, two contestants of one label, fewer than one round or more tokens than
+    Raises UsageError for an unknown baseline, two contestants of one label, nothing to measure or more tokens than
     positions; and what a runtime raises.
     """
-    context = prompt if context is None else context
-    _validate(contestants, prompt, context if decode else 0, rounds, baseline)
-    records = list(_timed(contestants, Workload(f"prefill {prompt}", prompt, 0), rounds, warmup, baseline, progress))
-    cached = [contestant for contestant in contestants if contestant.manifest.cache]
-    if decode and cached:
-        step = Workload(f"decode @{context}", 1, context)
-        records += _timed(cached, step, rounds, warmup, baseline, progress)
-    return tuple(records)
+    _validate(contestants, prompt, new, rounds, baseline)
+    workloads = [(Workload(f"prefill {prompt}", prompt), tuple(contestants))]
+    if new and (cached := tuple(contestant for contestant in contestants if contestant.manifest.cache)):
+        workloads.append((Workload(f"decode @{prompt}", 1, prompt, new), cached))
+    return tuple(
+        record
+        for workload, taking_part in workloads
+        for record in _timed(taking_part, workload, rounds, warmup, baseline, progress)
+    )
 
 
 def _timed(
@@ -87,10 +88,10 @@ def _timed(
     baseline: str | None,
     progress: Callable[[str, int, int], None],
 ) -> list[LatencyRecord]:
-    feeds = {contestant.label: _feeds(contestant, workload) for contestant in contestants}
+    starts = {contestant.label: _start(contestant, workload) for contestant in contestants}
     for contestant in contestants:
         for _ in range(warmup):
-            contestant.runtime.run(feeds[contestant.label])
+            _seconds(contestant, workload, starts[contestant.label])
     spent: dict[str, list[float]] = {contestant.label: [] for contestant in contestants}
     collecting = gc.isenabled()
     gc.disable()  # a collection would fall on whoever's turn it is
@@ -98,7 +99,7 @@ def _timed(
         for number in range(rounds):
             turn = number % len(contestants)
             for contestant in (*contestants[turn:], *contestants[:turn]):
-                spent[contestant.label].append(_seconds(contestant.runtime, feeds[contestant.label]))
+                spent[contestant.label].append(_seconds(contestant, workload, starts[contestant.label]))
             progress(workload.name, number + 1, rounds)
     finally:
         if collecting:
@@ -106,10 +107,15 @@ def _timed(
     return [_record(contestant, workload, spent, baseline) for contestant in contestants]
 
 
-def _seconds(runtime: Runtime, feeds: Arrays) -> float:
+def _seconds(contestant: Contestant, workload: Workload, past: Arrays) -> float:
+    """Seconds per step. The feeds are made beforehand, all but the cache, which each step takes from the one before."""
+    manifest, runtime = contestant.manifest, contestant.runtime
+    steps = [_arrays(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
     began = time.perf_counter()
-    runtime.run(feeds)
-    return time.perf_counter() - began
+    for feeds in steps:
+        outputs = runtime.run(feeds | past)
+        past = as_past(manifest, outputs)
+    return (time.perf_counter() - began) / workload.steps
 
 
 def _record(
@@ -131,36 +137,36 @@ def _record(
     )
 
 
-def _feeds(contestant: Contestant, workload: Workload) -> Arrays:
-    """One row of random tokens, the same for all; the past comes from the contestant's own prefill."""
-    manifest, total = contestant.manifest, workload.past + workload.tokens
-    ids = np.random.default_rng(0).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, total))
-    past = empty_past(manifest, 1)
-    if workload.past:
-        past = as_past(manifest, contestant.runtime.run(_arrays(manifest, ids[:, : workload.past], 0) | past))
-    return _arrays(manifest, ids[:, workload.past :], workload.past) | past
+def _start(contestant: Contestant, workload: Workload) -> Arrays:
+    """The cache a round begins with, made by the contestant itself."""
+    manifest, past = contestant.manifest, empty_past(contestant.manifest, 1)
+    if not workload.past:
+        return past
+    return as_past(manifest, contestant.runtime.run(_arrays(manifest, workload.past, 0) | past))
 
 
-def _arrays(manifest: Manifest, ids: np.ndarray, past: int) -> Arrays:
-    total = past + ids.shape[1]
+def _arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
+    """One row of random tokens after `past` others, the same for every contestant."""
+    total = past + tokens
+    ids = np.random.default_rng(past).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, tokens))
     made = {"input_ids": ids, "attention_mask": np.ones((1, total)), "position_ids": np.arange(past, total)[None]}
     types = {info.name: info.dtype for info in manifest.inputs}
     return {name: value.astype(types[name]) for name, value in made.items() if name in types}
 
 
-def _validate(contestants: Sequence[Contestant], prompt: int, context: int, rounds: int, baseline: str | None) -> None:
+def _validate(contestants: Sequence[Contestant], prompt: int, new: int, rounds: int, baseline: str | None) -> None:
     labels = [contestant.label for contestant in contestants]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"Two contestants are called {', '.join(twice)}.", todo="Give each a style of its own.")
     if baseline is not None and baseline not in labels:
         raise UsageError(f"There is no baseline {baseline!r}.", exists=f"There are {', '.join(labels)}.")
-    if prompt < 1 or context < 0 or rounds < 1:
-        raise UsageError("A benchmark needs at least one prompt token and one round.")
+    if not labels or prompt < 1 or new < 0 or rounds < 1:
+        raise UsageError("A benchmark needs at least one runtime, one prompt token and one round.")
     for contestant in contestants:
-        needed = max(prompt, context + 1 if contestant.manifest.cache else 0)
+        needed = prompt + (new if contestant.manifest.cache else 0)
         if needed > contestant.manifest.max_position:
             raise UsageError(
                 f"{needed} tokens do not fit {contestant.label}.",
                 exists=f"It has {contestant.manifest.max_position} positions.",
-                todo="Choose a shorter --prompt, or export with a larger --max-position.",
+                todo="Choose a shorter --prompt or --new, or export with a larger --max-position.",
             )

@@ -41,9 +41,9 @@ class Call:
         return {name: value.astype(types[name]) for name, value in own.items() if name in types} | past
 
 
-def calls_for(case: Case, manifest: Manifest) -> Iterator[Call]:
-    """The prompt and each further call of `case`; the same arrays every time (its id is the seed)."""
-    rng = np.random.default_rng(crc32(case.id.encode()))
+def calls_for(case: Case, manifest: Manifest, seed: int = 0) -> Iterator[Call]:
+    """The prompt and each further call of `case`; the same arrays every time for one id and seed."""
+    rng = np.random.default_rng([seed, crc32(case.id.encode())])
     rows, prompt = len(case.lengths), max(case.lengths)
     real = np.array([_padded(length, prompt, case.padding) for length in case.lengths])
     mask = np.concatenate([real, np.ones((rows, sum(case.later)), real.dtype)], axis=1)

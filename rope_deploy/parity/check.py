@@ -40,12 +40,24 @@ class Outcome:
         return any(record.verdict == "failed" for record in self.records)
 
 
+@dataclass(frozen=True)
+class _Pair:
+    """Who is compared with whom, on which graph, and the seed of the tokens."""
+
+    manifest: Manifest
+    reference: Runtime
+    candidate: Runtime
+    oracle: Oracle
+    seed: int
+
+
 def check(
     manifest: Manifest,
     reference: Runtime,
     candidate: Runtime,
     *,
     only: Collection[str] = (),
+    seed: int = 0,
     progress: Callable[[CheckRecord], None] = lambda record: None,
 ) -> Outcome:
     """Run every case, or those named in `only`, on `candidate` (opened with taps where it has any).
@@ -55,20 +67,21 @@ def check(
 
     Raises UsageError when `only` names a case there is not.
     """
-    cases, oracle, results = _chosen(manifest, only), Oracle(manifest), []
-    for case in cases:
-        results.append(_guarded(case, manifest, reference, candidate, oracle))
+    pair, results = _Pair(manifest, reference, candidate, Oracle(manifest), seed), []
+    for case in _chosen(manifest, only):
+        results.append(_guarded(case, pair))
         progress(results[-1].record)
     records = [result.record for result in results]
     if any(record.verdict != "skipped" for record in records):
-        records.append(_coverage(manifest, candidate, results))
+        records.append(_coverage(pair, results))
         progress(records[-1])
-    return Outcome(tuple(records), tuple(_curves(manifest, candidate, results)))
+    return Outcome(tuple(records), tuple(_curves(pair, results)))
 
 
-def run_case(case_id: str, manifest: Manifest, reference: Runtime, candidate: Runtime) -> CaseResult:
+def run_case(case_id: str, manifest: Manifest, reference: Runtime, candidate: Runtime, *, seed: int = 0) -> CaseResult:
     """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
-    return _guarded(_chosen(manifest, (case_id,))[0], manifest, reference, candidate, Oracle(manifest))
+    (case,) = _chosen(manifest, (case_id,))
+    return _guarded(case, _Pair(manifest, reference, candidate, Oracle(manifest), seed))
 
 
 def _chosen(manifest: Manifest, only: Collection[str]) -> tuple[Case, ...]:
@@ -80,33 +93,31 @@ def _chosen(manifest: Manifest, only: Collection[str]) -> tuple[Case, ...]:
     return tuple(case for case in cases if case.id in only) if only else cases
 
 
-def _guarded(case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle) -> CaseResult:
+def _guarded(case: Case, pair: _Pair) -> CaseResult:
     """The case's result, also when it crashes; timed."""
     began = time.perf_counter()
-    blank = CheckRecord(manifest.style, candidate.name, case.id, case.detail, "skipped", None, case.skipped, 0.0)
+    about = pair.manifest.style, pair.candidate.name, case.id, case.detail
+    blank = CheckRecord(*about, verdict="skipped", worst=None, message=case.skipped, seconds=0.0)
     if case.skipped:
         return CaseResult(blank)
     try:
-        result = (_refusal if case.refusal else _parity)(case, manifest, reference, candidate, oracle, blank)
+        result = _refusal(case, pair, blank) if case.refusal else _parity(case, pair, blank)
     except Exception as error:  # whatever it was, this case has not shown parity
         result = CaseResult(replace(blank, verdict="failed", message=f"{type(error).__name__}: {error}"))
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
 
 
-def _parity(
-    case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle, blank: CheckRecord
-) -> CaseResult:
+def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
     judged: list[Judged] = []
-    for step in _walk(case, manifest, reference):
-        got = candidate.run(step.feeds, taps=candidate.taps)
-        judged.append(judge(manifest, oracle, step.call, step.columns, got, step.want))
+    for step in _walk(case, pair):
+        got = pair.candidate.run(step.feeds, taps=pair.candidate.taps)
+        judged.append(judge(pair.manifest, pair.oracle, step.call, step.columns, got, step.want))
     differences = [difference for one in judged for difference in one.differences]
     failed = [difference for difference in differences if difference.failed]
-    worst = max(differences, key=lambda difference: difference.ratio)
     record = replace(
         blank,
         verdict="failed" if failed else "passed",
-        worst=_worst(worst),
+        worst=_worst(max(differences, key=lambda difference: difference.ratio)),
         message=_message(failed, judged),
         logits_error=_largest(differences, "logits"),
         rotated_error=_largest(differences, "rotated"),
@@ -115,13 +126,11 @@ def _parity(
     return CaseResult(record, points, frozenset(site for one in judged for site in one.sites))
 
 
-def _refusal(
-    case: Case, manifest: Manifest, reference: Runtime, candidate: Runtime, oracle: Oracle, blank: CheckRecord
-) -> CaseResult:
+def _refusal(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
     """Every call runs but the last, which must raise exactly the promised error."""
-    for step in _walk(case, manifest, reference):
+    for step in _walk(case, pair):
         try:
-            candidate.run(step.feeds)
+            pair.candidate.run(step.feeds)
         except UsageError as error:
             if step.refused and type(error) is case.refusal:
                 return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
@@ -143,15 +152,16 @@ class _Step:
     refused: bool
 
 
-def _walk(case: Case, manifest: Manifest, reference: Runtime) -> Iterator[_Step]:
+def _walk(case: Case, pair: _Pair) -> Iterator[_Step]:
     """The calls of a case; each goes on from the reference's cache, as the candidate's attention keeps it."""
-    past, columns = empty_past(manifest, len(case.lengths)), np.zeros((len(case.lengths), 0), np.int64)
-    for number, call in enumerate(calls_for(case, manifest)):
+    manifest, rows = pair.manifest, len(case.lengths)
+    past, columns = empty_past(manifest, rows), np.zeros((rows, 0), np.int64)
+    for number, call in enumerate(calls_for(case, manifest, pair.seed)):
         columns = np.concatenate([columns, call.position_ids], axis=1)
         before = call.attention_mask[:, : -call.tokens]
         feeds = call.feeds(manifest, compact(past, before) if manifest.fused_attention else past)
         refused = case.refusal is not None and number == len(case.later)
-        want = {} if refused else reference.run(call.feeds(manifest, past), taps=True)
+        want = {} if refused else pair.reference.run(call.feeds(manifest, past), taps=True)
         yield _Step(call, columns, feeds, want, refused)
         if manifest.cache and want:
             past = as_past(manifest, want)
@@ -186,8 +196,9 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
     return " ".join(parts)
 
 
-def _coverage(manifest: Manifest, candidate: Runtime, results: list[CaseResult]) -> CheckRecord:
+def _coverage(pair: _Pair, results: list[CaseResult]) -> CheckRecord:
     """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
+    manifest, candidate = pair.manifest, pair.candidate
     seen = {(layer, role): how for result in results for layer, role, how in result.sites}
     hidden = [site for site in manifest.sites if (site.layer, site.role) not in seen]
     through = [key for key, how in seen.items() if how == "products"]
@@ -199,7 +210,7 @@ def _coverage(manifest: Manifest, candidate: Runtime, results: list[CaseResult])
         verdict, message = "passed", f"All {len(manifest.sites)} sites were compared."
     if through:
         message += f" Through the products q·k: {_listed(through)}."
-    if blind := Oracle(manifest).without_rule:
+    if blind := pair.oracle.without_rule:
         message += f" No rule is known for {', '.join(blind)}: compared with PyTorch, not with the oracle."
     detail = "every site of the manifest is compared"
     return CheckRecord(manifest.style, candidate.name, "coverage", detail, verdict, None, message, 0.0)
@@ -216,7 +227,7 @@ def _listed(sites: Iterable[tuple[int, str]]) -> str:
     )
 
 
-def _curves(manifest: Manifest, candidate: Runtime, results: list[CaseResult]) -> Iterator[ErrorCurve]:
+def _curves(pair: _Pair, results: list[CaseResult]) -> Iterator[ErrorCurve]:
     largest: dict[str, dict[int, float]] = {}
     for role, position, error in (point for result in results for point in result.points):
         at = largest.setdefault(role, {})
@@ -224,4 +235,5 @@ def _curves(manifest: Manifest, candidate: Runtime, results: list[CaseResult]) -
     for role, at in sorted(largest.items()):
         positions = tuple(sorted(at))
         errors = tuple(at[position] for position in positions)
-        yield ErrorCurve(manifest.style, candidate.name, role, positions, errors, manifest.tolerances.rotated)
+        about = pair.manifest.style, pair.candidate.name, role
+        yield ErrorCurve(*about, positions, errors, pair.manifest.tolerances.rotated)

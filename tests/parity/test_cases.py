@@ -41,6 +41,12 @@ def test_cases_are_the_same_every_time(manifest):
                 np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
+def test_another_seed_gives_other_tokens(manifest):
+    case = cases_for(manifest)[0]
+    first, same, other = (next(calls_for(case, manifest, seed)).input_ids.tolist() for seed in (0, 0, 1))
+    assert first == same != other
+
+
 def test_parity_cases_stay_inside_the_table_and_the_vocabulary(manifest):
     for case in cases_for(manifest):
         for call in calls_for(case, manifest):
