@@ -42,9 +42,9 @@ THETA: Mapping[str, float] = {
         150_000.0: "gpt_oss openai_privacy_filter",
         160_000.0: "gte",
         500_000.0: """
-            bitnet blt cohere csm csm_depth_decoder_model ernie4_5 ernie4_5_moe ernie4_5_vl_moe_text evolla flex_olmo
-            llama4_text mllama_text_model muse_glimmer_assistant olmo3 paddleocr_vl_text qwen3_vl_moe_text
-            qwen3_vl_text
+            bitnet blt blt_global_transformer blt_local_decoder blt_local_encoder cohere csm
+            csm_depth_decoder_model ernie4_5 ernie4_5_moe ernie4_5_vl_moe_text evolla flex_olmo llama4_text
+            mllama_text_model muse_glimmer_assistant olmo3 paddleocr_vl_text qwen3_vl_moe_text qwen3_vl_text
             """,
         1_000_000.0: """
             cwm emu3_text_model lfm2 lfm2_moe minimax mixtral phimoe qwen2_5_omni_talker qwen2_5_omni_text
@@ -52,6 +52,7 @@ THETA: Mapping[str, float] = {
             """,
         2_000_000.0: "smollm3",
         5_000_000.0: "minimax_m2 minimax_m3_vl_text",
+        6_000_000.0: "bailing_hybrid",
         10_000_000.0: "longcat_flash",
         11_158_840.0: "hy_v3",
         12_000_000.0: "apertus",
@@ -66,7 +67,10 @@ PARTIAL: Mapping[str, float] = {
     model_type: factor
     for factor, model_types in {
         0.25: "gpt_neox qwen3_5_moe_text qwen3_5_text qwen3_next stablelm",
-        0.5: "bamba glm glm4 glm4_moe glm4v_moe_text glmasr_encoder nemotron persimmon phi recurrent_gemma",
+        0.5: """
+            bamba dots3_note_audio_encoder glm glm4 glm4_moe glm4v_moe_text glmasr_encoder nemotron
+            persimmon phi recurrent_gemma
+            """,
         0.8: "moonshine_streaming",
         0.9: "moonshine",
     }.items()
@@ -83,7 +87,8 @@ LAYERED: Mapping[str, tuple[str, float, str, float, bool]] = {
     **dict.fromkeys(
         ("modernbert", "modernbert-decoder"), ("global_rope_theta", 160_000.0, "local_rope_theta", 10_000.0, True)
     ),
-    "olmo3": ("rope_theta", 500_000.0, "rope_theta", 500_000.0, False),
+    # transformers gives a stated base to the full layers and leaves the sliding ones their default
+    "olmo3": ("rope_theta", 500_000.0, "", 500_000.0, False),
 }
 
 # Sections of a multi-axis position where they are not stated.
@@ -111,7 +116,7 @@ SECTIONS: Mapping[str, tuple[int, ...]] = {
 
 def is_interleaved(config: Mapping[str, Any]) -> bool:
     """Whether this model type pairs neighbours; model types not listed pair halves."""
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     if model_type in INTERLEAVED_BY_KEY:
         return config.get("rope_interleave", True) is not False
     return model_type in INTERLEAVED

@@ -17,6 +17,7 @@ from rope_deploy.rope.families import (
     THETA,
     is_interleaved,
 )
+from rope_deploy.rope.rules import RULES
 from rope_deploy.rope.spec import RopeSpec, section_faults
 
 _TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")
@@ -33,6 +34,7 @@ _SIGNS = (
     "local_rope_theta",
     "qk_rope_head_dim",
 )
+_RULE_KEYS = {field for rule in RULES.values() for field in rule.__dataclass_fields__}
 _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
@@ -51,12 +53,13 @@ def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = N
     with every fault.
     """
     config = text_config(config)
+    if faults := _shape_faults(config):
+        raise ConfigError(f"The RoPE settings of this {_name(config)} configuration are wrong:", faults)
     _require_rope(config)
     if interleaved is None:
         interleaved = is_interleaved(config)
-    faults: list[str] = []
     specs: dict[str, RopeSpec] = {}
-    for layer_type, parameters in _parameters(config, faults).items():
+    for layer_type, parameters in _parameters(config).items():
         where = f"{layer_type}: " if layer_type else ""
         found, wrong = _spec(config, layer_type, parameters, interleaved)
         faults += [where + fault for fault in wrong]
@@ -76,9 +79,26 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return config
 
 
+def _shape_faults(config: Mapping[str, Any]) -> list[str]:
+    """Containers that are not what they must be; their contents are judged later."""
+    faults = [
+        f"{key} must be a mapping, not {config[key]!r}."
+        for key in ("rope_parameters", "rope_scaling", "per_layer_config")
+        if not isinstance(config.get(key) or {}, Mapping)
+    ]
+    faults += [
+        f"{key} must be a list, not {config[key]!r}."
+        for key in ("layer_types", "layer_rope_theta")
+        if not isinstance(config.get(key) or [], list | tuple)
+    ]
+    if not faults and not all(is_number(theta) for theta in config.get("layer_rope_theta") or ()):
+        faults.append(f"layer_rope_theta must be a list of numbers, not {config['layer_rope_theta']!r}.")
+    return faults
+
+
 def _require_rope(config: Mapping[str, Any]) -> None:
     """Raise ModelError where nothing rotates, or where a rotation is of a kind that a RopeSpec cannot state."""
-    model_type = config.get("model_type")
+    model_type = str(config.get("model_type"))
     stated = any(config.get(key) is not None for key in _SIGNS) or model_type in INTERLEAVED | LAYERED.keys()
     stated |= "rope_scaling" in config  # null: a configuration of version 4 without scaling
     parameters = config.get("rope_parameters")
@@ -112,27 +132,19 @@ def _thetas_by_layer(config: Mapping[str, Any]) -> list[float]:
     return sorted({theta for theta in config.get("layer_rope_theta") or () if theta})
 
 
-def _parameters(config: Mapping[str, Any], faults: list[str]) -> dict[str, dict[str, Any]]:
+def _parameters(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """`rope_parameters` as transformers 5 nests it: by layer type, or under "" when flat."""
-    stated = config.get("rope_parameters") or {}
-    scaling = config.get("rope_scaling") or {}
-    for key, value in (("rope_parameters", stated), ("rope_scaling", scaling)):
-        if not isinstance(value, Mapping):
-            faults.append(f"{key} must be a mapping, not {value!r}.")
-            return {}
-    if any(isinstance(value, Mapping) for value in stated.values()):
+    stated, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
+    nested = {key: value for key, value in stated.items() if isinstance(value, Mapping) and key not in _RULE_KEYS}
+    if nested:
         # transformers reads `truncate` beside the layer types, not inside them (modeling_rope_utils, YaRN).
         shared = {"truncate": stated.get("truncate", True)}
-        nested = {key: {**value, **shared} for key, value in stated.items() if isinstance(value, Mapping)}
-        return {key: {"rope_theta": _layer_theta(config, key), **value} for key, value in nested.items()}
-    if config.get("model_type") in LAYERED and not stated:
-        both = LAYERED[config["model_type"]][-1]
+        return {key: {"rope_theta": _layer_theta(config, key), **value, **shared} for key, value in nested.items()}
+    if str(config.get("model_type")) in LAYERED and not stated:
+        scales_both = LAYERED[config["model_type"]][-1]
         return {
-            "full_attention": {"rope_theta": _layer_theta(config, "full_attention"), **scaling},
-            "sliding_attention": {
-                "rope_theta": _layer_theta(config, "sliding_attention"),
-                **(scaling if both else {}),
-            },
+            layer_type: {"rope_theta": _layer_theta(config, layer_type), **(scaling if scaled else {})}
+            for layer_type, scaled in (("full_attention", True), ("sliding_attention", scales_both))
         }
     return {"": dict(scaling or stated)}
 
@@ -221,7 +233,8 @@ def _head_dim_of_layers(config: Mapping[str, Any], layer_type: str) -> Any:
         return config["global_head_dim"]
     layer_types = config.get("layer_types") or ()
     for number, own in (config.get("per_layer_config") or {}).items():
-        if layer_type in layer_types[int(number) : int(number) + 1] and own.get("head_dim"):
+        here = layer_types[int(number) : int(number) + 1] if str(number).isdecimal() else ()
+        if layer_type in here and isinstance(own, Mapping) and own.get("head_dim"):
             return own["head_dim"]
     return None
 
