@@ -16,7 +16,7 @@ from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.judge import Judged, judge
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.report.records import CheckRecord, ErrorCurve, Worst
-from rope_deploy.runtimes import Arrays, Runtime, as_past, compact, empty_past
+from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
 
 Points = tuple[tuple[str, int, float], ...]
 
@@ -159,7 +159,7 @@ def _walk(case: Case, pair: _Pair) -> Iterator[_Step]:
     for number, call in enumerate(calls_for(case, manifest, pair.seed)):
         columns = np.concatenate([columns, call.position_ids], axis=1)
         before = call.attention_mask[:, : -call.tokens]
-        feeds = call.feeds(manifest, compact(past, before) if manifest.fused_attention else past)
+        feeds = call.feeds(manifest, as_kept(manifest, past, before))
         refused = case.refusal is not None and number == len(case.later)
         want = {} if refused else pair.reference.run(call.feeds(manifest, past), taps=True)
         yield _Step(call, columns, feeds, want, refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from rope_deploy.artifact import Manifest, Site
 from rope_deploy.parity.calls import Call
 from rope_deploy.parity.compare import Difference, like_site, missing, product_errors, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
+from rope_deploy.runtimes import compact, compacting_layers
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -113,20 +115,19 @@ def _site(
 def _caches(
     manifest: Manifest, oracle: Oracle, call: Call, columns: np.ndarray, got: Tensors, want: Tensors
 ) -> Iterator[Difference]:
-    """The real rows of every present key and value; a fused attention keeps them at the front."""
-    keys = {site.layer: site for site in manifest.sites if site.role == "k"}
-    kept = call.attention_mask == 1
-    order = np.argsort(~kept, axis=1, kind="stable") if manifest.fused_attention else np.arange(kept.shape[1])[None]
-    kept, positions = (np.take_along_axis(rows, order, axis=1) for rows in (kept, columns))
+    """The real rows of every present key and value, where each layer keeps them."""
+    keys, compacting = {site.layer: site for site in manifest.sites if site.role == "k"}, compacting_layers(manifest)
+    mask = call.attention_mask
     for name in manifest.present_names:
-        _, layer, part = name.split(".")
+        layer, part = int(name.split(".")[1]), name.split(".")[2]
         if fault := _shape_fault(got.get(name), want[name].shape):
-            yield missing("cache", name, fault, int(layer), part)
+            yield missing("cache", name, fault, layer, part)
             continue
-        theirs = np.take_along_axis(want[name], order[:, None, :, None], axis=2)
-        site = keys.get(int(layer)) if part == "key" else None
+        arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
+        theirs, positions = arrange(want[name]), arrange(columns)
+        site = keys.get(layer) if part == "key" else None
         allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) if site else 0.0)
-        about = {"real": kept, "positions": positions, "layer": int(layer), "role": part}
+        about = {"real": arrange(mask) == 1, "positions": positions, "layer": layer, "role": part}
         yield worst("cache", name, token_errors(got[name], theirs, 2), allowed, **about)
 
 

@@ -1,7 +1,7 @@
 """One interface for whatever can run the model: open it, give it named arrays, get named arrays back."""
 
 from rope_deploy.runtimes.base import Arrays, Runtime
-from rope_deploy.runtimes.cache import as_past, compact, empty_past
+from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_layers, empty_past
 from rope_deploy.runtimes.engine import TrtRuntime, open_trt
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.generate import greedy
@@ -14,9 +14,11 @@ __all__ = [
     "Runtime",
     "TorchRuntime",
     "TrtRuntime",
+    "as_kept",
     "as_past",
     "check_feeds",
     "compact",
+    "compacting_layers",
     "empty_past",
     "greedy",
     "open_ort",

@@ -1,7 +1,8 @@
 """Where the rows of a key-value cache lie.
 
 A graph of standard operators appends: row t of the cache belongs to column t of attention_mask, padding included.
-A fused attention compacts: the real tokens of a sequence fill the first rows, whatever padding lay between.
+A fused attention compacts: the real tokens of a sequence fill the first rows, whatever padding lay between. One
+graph may do both, each layer with its own cache.
 """
 
 from __future__ import annotations
@@ -31,10 +32,23 @@ def as_past(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> Arrays:
     return {name: value.astype(dtypes[name], copy=False) for name, value in renamed.items()}
 
 
-def compact(past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
-    """An appended cache as a fused attention keeps it. past: [B, N, P, H] each; mask: [B, P], 1 = real."""
-    order = np.argsort(mask == 0, axis=1, kind="stable")  # real rows first, in their order
-    return {name: np.take_along_axis(value, order[:, None, :, None], axis=2) for name, value in past.items()}
+def compacting_layers(manifest: Manifest) -> frozenset[int]:
+    """The layers whose attention is fused and keeps its cache compact."""
+    return frozenset(site.layer for site in manifest.sites if site.output is None and site.present)
+
+
+def compact(cache: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Rows as a fused attention keeps them: the real ones first. cache [B, N, T, H] or [B, T]; mask [B, T]."""
+    order = np.argsort(mask == 0, axis=1, kind="stable")
+    if cache.ndim == 2:
+        return np.take_along_axis(cache, order, axis=1)
+    return np.take_along_axis(cache, order[:, None, :, None], axis=2)
+
+
+def as_kept(manifest: Manifest, past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
+    """A past from PyTorch, every row in its column of mask [B, P], as the layers of this graph keep it."""
+    layers = compacting_layers(manifest)
+    return {name: compact(value, mask) if int(name.split(".")[1]) in layers else value for name, value in past.items()}
 
 
 def new_rows(present: np.ndarray, mask: np.ndarray, tokens: int) -> np.ndarray:
