@@ -7,6 +7,7 @@ that is needed here is done by `rope_deploy.graph.clean` in under a second.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ import torch
 from rope_deploy.errors import ModelError
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
+from rope_deploy.models.translate import OPSET, translate
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
 BATCH, SEQUENCE, PAST = 2, 3, 5
-OPSET = 23
 
 
 class _Flat(torch.nn.Module):
@@ -67,7 +68,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     try:
         with _quiet(), torch.no_grad():
             program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
-            model = torch.onnx.export(program, opset_version=OPSET, optimize=False, verbose=False).model
+            model = translate(program)
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
         first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ModelError(
@@ -80,8 +81,6 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
     """The standard inputs that this model's forward takes."""
-    import inspect
-
     parameters = inspect.signature(loaded.model.forward).parameters
     known = ("input_ids", "attention_mask", "position_ids")
     names = tuple(name for name in known if name in parameters)
