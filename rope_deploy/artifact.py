@@ -82,12 +82,15 @@ class Limits:
     `left_padding`: a row may begin with padding. `chunked_prefill_batch`: several tokens at once after a past,
     at batch > 1. `prompt_positions`: a first prompt (empty past) may have any positions; where False, the
     operator rotates it as if every row counted up from `position_ids[0, 0]` (GroupQueryAttention on a CPU
-    reads only that element; later steps read all of them).
+    reads only that element; later steps read all of them). `padded_past`: padding may lie between real tokens of
+    the past, as when prompts were padded on the right; where False, a fused sliding window counts real tokens
+    while PyTorch's counts columns.
     """
 
     left_padding: bool = True
     chunked_prefill_batch: bool = True
     prompt_positions: bool = True
+    padded_past: bool = True
     note: str = ""
 
 

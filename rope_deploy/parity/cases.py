@@ -126,6 +126,8 @@ def broken_limit(case: Case, limits: Limits) -> str:
     why = f" ({limits.note})" if limits.note else ""
     if case.padding == "left" and not limits.left_padding:
         return f"The manifest declares: no left padding{why}."
+    if case.padding == "right" and case.later and not limits.padded_past:
+        return f"The manifest declares: no padding in the past of a sliding window{why}."
     if len(case.lengths) > 1 and max(case.later, default=0) > 1 and not limits.chunked_prefill_batch:
         return f"The manifest declares: no chunked prefill at batch > 1{why}."
     if case.placing in ("stride", "wide", "shuffled") and not limits.prompt_positions:
@@ -145,6 +147,9 @@ def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
     if not limits.left_padding and prompt > 1:
         detail = "left padding, which the manifest excludes"
         yield Case("refuses-left-padding", detail, ragged, padding="left", refusal=UsageError)
+    if not limits.padded_past and manifest.cache and prompt > 1:
+        detail = "decode after right padding, which the manifest excludes"
+        yield Case("refuses-padded-past", detail, ragged, (1,), "right", refusal=UsageError)
     if not limits.chunked_prefill_batch and manifest.cache:
         detail = "chunked prefill at batch 2, which the manifest excludes"
         yield Case("refuses-chunked-batch", detail, (prompt,) * 2, (2,), refusal=UsageError)

@@ -124,6 +124,11 @@ def _limits(manifest: Manifest, feeds: Mapping[str, np.ndarray], past: int) -> N
                 f"Row {np.argmax(hole)} of attention_mask has padding before or among the new tokens",
                 "counts real tokens and takes them to be the first ones",
             )
+    if not limits.padded_past and not mask[:, :past].all():
+        row = np.argmin(mask[:, :past].all(axis=1))
+        raise _limited(
+            f"Row {row} of attention_mask has padding in its past", "slides its window over real tokens only"
+        )
     if not limits.chunked_prefill_batch and batch > 1 and past and tokens > 1:
         raise _limited(
             f"{tokens} new tokens follow a past of {past} in a batch of {batch}",

@@ -123,11 +123,12 @@ def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest)
     assert not any(case.skipped for case in free)
 
 
-@pytest.mark.parametrize("limit", ["left_padding", "chunked_prefill_batch", "prompt_positions"])
+@pytest.mark.parametrize("limit", ["left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past"])
 def test_each_limit_skips_only_its_own(manifest, limit):
     limits = Limits(**{limit: False}, note="says the note")
     skipped = [case for case in cases_for(replace(manifest, limits=limits)) if case.skipped]
     assert skipped and all("says the note" in case.skipped for case in skipped)
+    assert len(cases_for(replace(manifest, limits=limits))) == len(cases_for(manifest)) + 1  # its refusal
     assert len({case.skipped for case in skipped}) == 1
 
 

@@ -10,7 +10,7 @@ from rope_deploy.errors import UsageError
 from rope_deploy.parity import cases_for, check, run_case
 from rope_deploy.rope import RopeSpec, tables
 from rope_deploy.runtimes import open_ort
-from tests.runtimes.toy import LAYERS, ROWS, Faults, Twin, spec, write_toy
+from tests.runtimes.toy import FUSED_LIMITS, LAYERS, ROWS, Faults, Twin, spec, write_toy
 
 STYLES = ("onnx", "tables", "contrib")
 
@@ -215,9 +215,11 @@ def test_undeclared_limits_of_a_fused_attention_fail_their_cases(tmp_path):
 
 
 def test_declared_limits_are_skipped_and_their_refusals_tested(tmp_path):
-    records = by_case(judged(tmp_path, "contrib"))
+    limits = replace(FUSED_LIMITS, padded_past=False)
+    records = by_case(judged(tmp_path, "contrib", limits=limits))
     assert "no left padding" in records["prefill-left-padded"].message
-    for case in ("refuses-left-padding", "refuses-chunked-batch", "refuses-strided-prompt"):
+    assert records["decode-right-padded"].verdict == "skipped"
+    for case in ("refuses-padded-past", "refuses-left-padding", "refuses-chunked-batch", "refuses-strided-prompt"):
         assert records[case].verdict == "passed" and records[case].message.startswith("Refused:"), case
 
 

@@ -98,6 +98,14 @@ def test_fused_attention_refuses(manifest, case):
         check_feeds(replace(manifest, limits=FUSED_LIMITS), feeds)
 
 
+def test_fused_window_refuses_padding_in_the_past(manifest):
+    padded, whole = ([[1, 1, 1, 1], [1, 1, 0, 1]], [[1, 1, 1, 1]] * 2)
+    windowed = replace(manifest, limits=replace(FUSED_LIMITS, padded_past=False))
+    check_feeds(windowed, feeds_for(manifest, whole, past=3))
+    with pytest.raises(UsageError, match=r"Row 1(.|\n)*--no-fused-attention"):
+        check_feeds(windowed, feeds_for(manifest, padded, past=3))
+
+
 @pytest.mark.parametrize("case", ACCEPTED_WHEN_FUSED)
 def test_fused_attention_accepts(manifest, case):
     mask, past, positions = ACCEPTED_WHEN_FUSED[case]
@@ -105,4 +113,4 @@ def test_fused_attention_accepts(manifest, case):
 
 
 def test_limits_default_to_none_at_all():
-    assert Limits() == Limits(left_padding=True, chunked_prefill_batch=True, prompt_positions=True)
+    assert Limits() == Limits(left_padding=True, chunked_prefill_batch=True, prompt_positions=True, padded_past=True)
