@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,16 @@ SCHEMA_VERSION = 1
 
 Style = Literal["tables", "onnx", "contrib", "plugin"]
 STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
+
+
+def require_styles(styles: Sequence[str]) -> None:
+    """Raise UsageError for a style that does not exist, or one given twice."""
+    strange = [style for style in styles if style not in STYLES]
+    if strange or not styles or len(set(styles)) != len(styles):
+        raise UsageError(
+            f"Unknown style {', '.join(map(repr, strange))}." if strange else "Give each style once, and at least one.",
+            exists=f"Styles: {', '.join(STYLES)}.",
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,11 @@ class NotEvaluable(Exception):
 
 
 def evaluate(
-    wanted: Sequence[ir.Value], bound: Mapping[ir.Value, np.ndarray], *, cos: Trig | None = None, sin: Trig | None = None
+    wanted: Sequence[ir.Value],
+    bound: Mapping[ir.Value, np.ndarray],
+    *,
+    cos: Trig | None = None,
+    sin: Trig | None = None,
 ) -> list[np.ndarray]:
     """Compute `wanted` from `bound`; the graph above `bound` is not looked at.
 
@@ -46,7 +50,9 @@ def evaluate(
     return [bound[value] if value in bound else found[value.name] for value in wanted]
 
 
-def ancestors(wanted: Sequence[ir.Value], stop: Mapping[ir.Value, object] | set[ir.Value] = frozenset()) -> Iterator[ir.Node]:
+def ancestors(
+    wanted: Sequence[ir.Value], stop: Mapping[ir.Value, object] | set[ir.Value] = frozenset()
+) -> Iterator[ir.Node]:
     """Every node that `wanted` depends on, not looking above the values in `stop`; each after its inputs."""
     seen: set[ir.Node] = set()
     stack = [(value.producer(), False) for value in wanted if value not in stop and value.producer() is not None]

@@ -10,7 +10,9 @@ from rope_deploy.errors import UsageError
 
 OLDEST = 17
 # Operators whose axes moved from an attribute to an input in opset 18.
-REDUCTIONS = frozenset("ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum".split())
+REDUCTIONS = frozenset(
+    "ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum".split()
+)
 
 
 def set_opset(model: ir.Model, opset: int) -> None:

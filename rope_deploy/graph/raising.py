@@ -60,7 +60,12 @@ def markers(graph: ir.Graph) -> list[ir.Node]:
 
 
 def raise_rotations(
-    model: ir.Model, max_position: int, *, cos: Trig | None = None, sin: Trig | None = None, allow_unmatched: bool = False
+    model: ir.Model,
+    max_position: int,
+    *,
+    cos: Trig | None = None,
+    sin: Trig | None = None,
+    allow_unmatched: bool = False,
 ) -> Raised:
     """Replace every rotation in `model` (changed in place) by a marker.
 
@@ -112,9 +117,7 @@ class _Rotations:
         key = (match.head_dim, match.rotary_dim, match.interleaved, hash(content), runtime)
         if key not in self._known:
             name = f"rope_{len(self._known)}"
-            rotation = RaisedRotation(
-                name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max
-            )
+            rotation = RaisedRotation(name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max)
             self._known[key] = len(self._known), rotation
         return self._known[key][0]
 

@@ -121,7 +121,9 @@ def dummy_inputs(graph: ir.Graph, sizes: Mapping[str, int] = SIZES) -> dict[ir.V
     return {v: np.zeros(concrete(v.shape, sizes), v.dtype.numpy()) for v in graph.inputs}
 
 
-def recognise(candidate: Sum, sums: Mapping[ir.Value, Sum], marks: Marks, inputs: Mapping[ir.Value, np.ndarray]) -> Match:
+def recognise(
+    candidate: Sum, sums: Mapping[ir.Value, Sum], marks: Marks, inputs: Mapping[ir.Value, np.ndarray]
+) -> Match:
     """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none."""
     source = common_origin([p.moved for p in candidate.products], marks)
     if source is None:

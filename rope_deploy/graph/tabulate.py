@@ -41,7 +41,9 @@ class Table:
 class Tabulator:
     """Evaluates the columns that matches ask for; factors shared by many sites are evaluated once."""
 
-    def __init__(self, graph: ir.Graph, marks: Marks, max_position: int, cos: Trig | None = None, sin: Trig | None = None):
+    def __init__(
+        self, graph: ir.Graph, marks: Marks, max_position: int, cos: Trig | None = None, sin: Trig | None = None
+    ):
         self._graph, self._marks, self._trig = graph, marks, {"cos": cos, "sin": sin}
         self._max = max_position
         self._done: dict[tuple, Table] = {}

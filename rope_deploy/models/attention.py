@@ -41,14 +41,19 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
     if (listener := _listener.get()) is not None:
         listener(module, query, key)
     grouped = query.shape[1] != key.shape[1]
-    out = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped
-    )
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped)
     return out.transpose(1, 2), None
 
 
 def explicit_mask(
-    batch_size, q_length, kv_length, q_offset=0, kv_offset=0, mask_function=causal_mask_function, attention_mask=None, **kwargs
+    batch_size,
+    q_length,
+    kv_length,
+    q_offset=0,
+    kv_offset=0,
+    mask_function=causal_mask_function,
+    attention_mask=None,
+    **kwargs,
 ):
     """transformers' mask interface: the full boolean mask, padding included, never None."""
     kwargs.update(allow_is_causal_skip=False, allow_is_bidirectional_skip=False)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, UsageError
 from rope_deploy.models.attention import use_own_attention
 from rope_deploy.models.stateless import make_stateless
-from rope_deploy.rope import RopeSpec, specs_from_config
+from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -47,15 +47,21 @@ class LoadedModel:
 
     @property
     def layers(self) -> int:
-        return int(text_config(self.config).get("num_hidden_layers", 0))
+        """Number of layers the configuration states, 0 if it does not."""
+        stated = text_config(self.config)
+        return int(stated.get("num_hidden_layers") or stated.get("n_layer") or 0)
 
-
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    return config.get("text_config") or config
+    @property
+    def vocab_size(self) -> int | None:
+        return text_config(self.config).get("vocab_size")
 
 
 def load_model(
-    source: str, *, dtype: str = "float32", trust_remote_code: bool = False, config_overrides: Mapping[str, Any] | None = None
+    source: str,
+    *,
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+    config_overrides: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load `source` in `dtype`, in evaluation mode, on the CPU.
 

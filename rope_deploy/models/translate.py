@@ -14,9 +14,7 @@ import torch
 OPSET = 23
 aten = torch.ops.aten
 
-TRANSPARENT = frozenset(
-    {aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default, aten.alias.default}
-)
+TRANSPARENT = frozenset({aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default, aten.alias.default})
 CASTS = frozenset({aten.to.dtype, aten.to.device, aten.to.dtype_layout})
 RENAMED = {
     aten.__and__.Tensor: aten.bitwise_and.Tensor,

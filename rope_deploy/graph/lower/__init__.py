@@ -20,7 +20,8 @@ from rope_deploy.graph.lower.rows import Rows
 from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.tables import Spread, lower_to_tables
 from rope_deploy.graph.opset import set_opset
-from rope_deploy.graph.raising import Raised
+from rope_deploy.graph.positions import make_implicit
+from rope_deploy.graph.raising import Raised, markers
 
 OPERATORS_OPSET = 23  # RotaryEmbedding, Attention, RMSNormalization
 WIDEST_OPSET = 18
@@ -37,9 +38,17 @@ class Lowered:
     fused: bool
 
 
-def lower(raised: Raised, style: str, *, opset: int | None = None, fused_attention: bool = True) -> Lowered:
+def lower(
+    raised: Raised,
+    style: str,
+    *,
+    opset: int | None = None,
+    fused_attention: bool = True,
+    implicit_positions: bool = False,
+) -> Lowered:
     """A copy of `raised` in `style`; weights are shared with the original, not copied.
 
+    `implicit_positions` makes the graph count its positions itself and take no `position_ids`, as encoders do.
     `opset` defaults to 23 for "onnx" and to the oldest from 18 on that has the model's other operators for the
     rest. Raises UsageError for an unknown style or an opset that lacks something.
     """
@@ -60,6 +69,8 @@ def lower(raised: Raised, style: str, *, opset: int | None = None, fused_attenti
     else:
         decompose_attention(model)
     weights.store_transposed(model)
+    if implicit_positions:
+        make_implicit(model)
     model.graph.sort()
     clean(model)
     opset = _oldest_with_all(model, opset)
@@ -101,8 +112,6 @@ STYLES: dict[str, Callable[[ir.Model, Raised, Rows, int, bool], list[LoweredSite
 
 
 def _sites(model: ir.Model, raised: Raised) -> list[MarkedSite]:
-    from rope_deploy.graph.raising import markers
-
     return [MarkedSite.of(node, raised.rotations) for node in markers(model.graph)]
 
 

@@ -66,7 +66,9 @@ def _decompose(node: ir.Node, bias: _Bias) -> None:
     if mask is not None:
         if heads != groups:
             # [B, G, N/G · S, T] -> [B, G, N/G, S, T]; the mask [B, 1, S, T] broadcasts as [B, 1, 1, S, T]
-            apart = build.op("Concat", build.ints([0, 0, heads // groups]), _sizes(build, q, 2), build.ints([-1]), axis=0)
+            apart = build.op(
+                "Concat", build.ints([0, 0, heads // groups]), _sizes(build, q, 2), build.ints([-1]), axis=0
+            )
             scores = build.op("Reshape", scores, apart, dtype=dtype)
             wide = build.op("Unsqueeze", bias.of(mask, dtype), build.ints([1]), dtype=dtype)
             scores = build.op("Add", scores, wide, dtype=dtype)

@@ -146,6 +146,7 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
                 input=x,
                 output=None,
                 present=names[0] if site.role == "k" else None,
+                scale=attributes["scale"],
             )
         )
     return sites

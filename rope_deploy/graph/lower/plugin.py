@@ -109,9 +109,7 @@ def _function(name: str, site: MarkedSite, opset: int, overload: str) -> ir.Func
     first = ir.node("Identity", [rows], outputs=[ir.Value(name="row", type=rows.type)], name="rows")
     graph = ir.Graph(inputs, [], nodes=[first], opset_imports={"": opset}, name=name)
     build = Builder(first, name, constants_as_nodes=True)
-    halves = [
-        build.op("Gather", cache, first.outputs[0], axis=0, dtype=dtype) for cache in (cos_cache, sin_cache)
-    ]
+    halves = [build.op("Gather", cache, first.outputs[0], axis=0, dtype=dtype) for cache in (cos_cache, sin_cache)]
     c, s = spread(build, *halves, site.heads_axis, site.interleaved)
     for x in moved:
         graph.outputs.append(rotate(build, x, c, s, site.head_dim, site.rotary_dim, site.interleaved))

@@ -33,6 +33,15 @@ def cache_name(rotation: RaisedRotation, what: str, dtype: ir.DataType) -> str:
     return f"{rotation.name}.{what}_cache{suffix}"
 
 
+def cache_names(model: ir.Model, rotation: RaisedRotation) -> tuple[str | None, str | None]:
+    """The names of the rotation's caches in a lowered graph, None where it has none."""
+    found = []
+    for what in ("cos", "sin"):
+        stem = f"{rotation.name}.{what}_cache"
+        found.append(next((name for name in model.graph.initializers if name.startswith(stem)), None))
+    return found[0], found[1]
+
+
 class Rows:
     """Row indices [B, S], int64, one value a rotation, made once at the top of the graph."""
 

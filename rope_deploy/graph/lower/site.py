@@ -89,3 +89,4 @@ class LoweredSite:
     output: ir.Value | None
     present: str | None = None
     scores: str | None = None
+    scale: float | None = None

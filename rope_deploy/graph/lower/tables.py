@@ -38,7 +38,9 @@ class Spread:
         return self._made[key]
 
 
-def spread(build: Builder, cos: ir.Value, sin: ir.Value, heads_axis: int, interleaved: bool) -> tuple[ir.Value, ir.Value]:
+def spread(
+    build: Builder, cos: ir.Value, sin: ir.Value, heads_axis: int, interleaved: bool
+) -> tuple[ir.Value, ir.Value]:
     """Half-width rows [B, S, R/2] as C and S of full width with an axis for the heads."""
     dtype = cos.dtype
     negative = build.op("Neg", sin, dtype=dtype)
@@ -55,7 +57,9 @@ def spread(build: Builder, cos: ir.Value, sin: ir.Value, heads_axis: int, interl
     return pair[0], pair[1]
 
 
-def rotate(build: Builder, x: ir.Value, c: ir.Value, s: ir.Value, head_dim: int, rotary_dim: int, interleaved: bool) -> ir.Value:
+def rotate(
+    build: Builder, x: ir.Value, c: ir.Value, s: ir.Value, head_dim: int, rotary_dim: int, interleaved: bool
+) -> ir.Value:
     """The rotation of x [.., .., .., head_dim] in standard operators; c and s broadcast over the heads."""
     dtype, shape = x.dtype, x.shape
     rest = None

@@ -1,0 +1,115 @@
+"""Hold the tables found in a graph against the rule stated in the model's configuration.
+
+The graph's own numbers are what gets exported; a difference from the stated rule is a finding for the reader,
+never a silent choice of one over the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rope_deploy.artifact import Finding
+from rope_deploy.graph import RaisedRotation
+from rope_deploy.rope import RopeSpec, tables
+
+# PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
+FP32_SLACK = 2.5e-7
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A rotation and the stated rule that comes closest to it (None if none was stated)."""
+
+    rotation: RaisedRotation
+    spec: RopeSpec | None
+    layer_type: str
+    findings: tuple[Finding, ...]
+
+
+def audit(rotations: tuple[RaisedRotation, ...], specs: Mapping[str, RopeSpec]) -> list[Audited]:
+    """Each rotation with the spec it follows; specs are those of the configuration, by layer type."""
+    return [_audit(rotation, specs) for rotation in rotations]
+
+
+def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec]) -> Audited:
+    if not specs:
+        note = Finding("no-config", "info", f"{rotation.name}: the model states no rule to compare its tables with.")
+        return Audited(rotation, None, "", (note,))
+    fitting = {name: s for name, s in specs.items() if s.rotary_dim == rotation.rotary_dim} or specs
+    errors = {name: table_error(rotation, spec) for name, spec in fitting.items()}
+    name = min(errors, key=lambda key: errors[key][0])
+    stated, (error, position) = fitting[name], errors[name]
+    spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
+    findings = list(_shape_findings(rotation, stated))
+    if rotation.table.kind != "runtime" and error > _slack(rotation):
+        severity = "error" if error > 1e-2 else "warning"
+        findings.append(
+            Finding(
+                "table-differs",
+                severity,
+                f"{rotation.name}: the model's tables differ from the rule in its configuration "
+                f"({spec.scaling.rope_type}) by {error:.2g} at position {position}; the model's are exported.",
+            )
+        )
+    return Audited(rotation, spec, name, tuple(findings))
+
+
+def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
+    if stated.rotary_dim != rotation.rotary_dim or stated.head_dim != rotation.head_dim:
+        yield Finding(
+            "size-differs",
+            "warning",
+            f"{rotation.name}: the model rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
+            f"its configuration says {stated.rotary_dim} of {stated.head_dim}.",
+        )
+    if stated.interleaved != rotation.interleaved:
+        layout = {True: "interleaved", False: "half-split"}
+        yield Finding(
+            "layout-differs",
+            "info",
+            f"{rotation.name}: the model's layout is {layout[rotation.interleaved]}; "
+            f"{layout[stated.interleaved]} was expected of this model type.",
+        )
+
+
+def _slack(rotation: RaisedRotation) -> float:
+    """How far a table may be from the rule by rounding alone: half an ulp at 1 of the table's type, and fp32's."""
+    scale = max(1.0, float(np.abs(rotation.table.cos.astype(np.float64)).max(initial=0.0)))
+    import ml_dtypes
+
+    return scale * (float(ml_dtypes.finfo(rotation.table.cos.dtype).eps) / 2 + FP32_SLACK)
+
+
+def table_error(rotation: RaisedRotation, spec: RopeSpec) -> tuple[float, int]:
+    """Largest difference of the rotation's tables from the spec's, and the position where it is."""
+    if spec.rotary_dim != rotation.rotary_dim:
+        return float("inf"), 0
+    worst, where = 0.0, 0
+    for start, rows, length in segments(rotation):
+        stated = tables(spec, rows, seq_len=length)
+        for mine, theirs in zip((rotation.table.cos, rotation.table.sin), stated, strict=True):
+            difference = np.abs(mine[start : start + rows].astype(np.float64) - theirs).max(axis=1, initial=0.0)
+            if difference.size and difference.max() > worst:
+                worst, where = float(difference.max()), int(difference.argmax())
+    return worst, where
+
+
+def segments(rotation: RaisedRotation) -> list[tuple[int, int, int]]:
+    """(first row, number of rows, length of the calls they serve) of each part of the rotation's caches."""
+    original, rows = rotation.table.original, len(rotation.table.cos)
+    if rotation.table.kind == "two-tables":
+        return [(0, original, original), (original, rows - original, rows - original)]
+    return [(0, rows, rows)] if rows else []
+
+
+def recomputed(rotation: RaisedRotation, spec: RopeSpec) -> RaisedRotation:
+    """`rotation` with tables computed from the spec in fp64 and rounded once to the type of the old ones."""
+    dtype = rotation.table.cos.dtype
+    parts = [tables(spec, rows, angles="float64", seq_len=length) for _, rows, length in segments(rotation)]
+    if not parts:
+        return rotation
+    cos, sin = (np.concatenate(halves).astype(dtype) for halves in zip(*parts, strict=True))
+    return replace(rotation, table=replace(rotation.table, cos=cos, sin=sin))

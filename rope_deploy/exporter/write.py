@@ -1,0 +1,142 @@
+"""Write one style of a prepared model as an artifact folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rope_deploy import __version__
+from rope_deploy.artifact import (
+    DATA_NAME,
+    MANIFEST_NAME,
+    MODEL_NAME,
+    TOLERANCES,
+    Limits,
+    Manifest,
+    Rotation,
+    Site,
+    TensorInfo,
+    hash_file,
+    new_folder,
+)
+from rope_deploy.exporter.prepare import Prepared
+from rope_deploy.graph import Lowered, Summary, cache_names, lower, save
+from rope_deploy.models import save_companions
+from rope_deploy.report.records import ExportRecord
+
+RECORDED = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
+FUSED_LIMITS = Limits(
+    left_padding=False,
+    chunked_prefill_batch=False,
+    prompt_positions=False,
+    note="GroupQueryAttention counts real tokens from the front of each row; export with --no-fused-attention for more.",
+)
+
+
+def write(
+    prepared: Prepared,
+    folder: Path,
+    style: str,
+    *,
+    opset: int | None = None,
+    fused_attention: bool = True,
+    force: bool = False,
+) -> ExportRecord:
+    """Lower `prepared` to `style` and write model, weights, manifest, config and tokenizer to `folder`.
+
+    The folder appears complete or not at all. Raises UsageError if it exists and `force` is False.
+    """
+    began = time.perf_counter()
+    with new_folder(Path(folder), force=force) as temporary:
+        lowered = lower(
+            prepared.raised,
+            style,
+            opset=opset,
+            fused_attention=fused_attention,
+            implicit_positions=prepared.loaded.task == "encoder",
+        )
+        summary = save(lowered.model, temporary / MODEL_NAME, DATA_NAME)
+        save_companions(prepared.loaded, temporary)
+        manifest = _manifest(prepared, lowered, summary)
+        files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
+        manifest = replace(manifest, files=files)
+        (temporary / MANIFEST_NAME).write_text(manifest.to_json())
+    return ExportRecord(
+        style=style,
+        folder=str(folder),
+        opset=lowered.opset,
+        nodes=summary.nodes,
+        sites=len(lowered.sites),
+        rotations=len(prepared.raised.rotations),
+        bytes=sum(info.bytes for info in files.values()),
+        seconds=time.perf_counter() - began,
+        findings=tuple(finding.message for finding in prepared.findings),
+        runtime_cos_sin=summary.runtime_cos_sin,
+    )
+
+
+def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifest:
+    loaded = prepared.loaded
+    return Manifest(
+        source=loaded.source,
+        model_type=loaded.model_type,
+        task=loaded.task,
+        cache=prepared.cache,
+        layers=loaded.layers or 1 + max((site.layer for site in lowered.sites), default=-1),
+        style=lowered.style,
+        opset=lowered.opset,
+        dtype=loaded.dtype,
+        angles=prepared.angles,
+        max_position=prepared.max_position,
+        fused_attention=lowered.fused,
+        inputs=tuple(TensorInfo(*described) for described in summary.inputs),
+        outputs=tuple(TensorInfo(*described) for described in summary.outputs),
+        rotations=tuple(_rotation(one, lowered) for one in prepared.audited),
+        sites=tuple(_site(site) for site in sorted(lowered.sites, key=lambda s: (s.layer, s.role == "k"))),
+        tolerances=TOLERANCES[loaded.dtype],
+        vocab_size=loaded.vocab_size,
+        limits=FUSED_LIMITS if lowered.fused else Limits(),
+        findings=prepared.findings,
+        versions=_versions(),
+    )
+
+
+def _rotation(audited, lowered: Lowered) -> Rotation:
+    rotation = audited.rotation
+    cos, sin = cache_names(lowered.model, rotation)
+    return Rotation(
+        name=rotation.name,
+        spec=audited.spec.to_dict() if audited.spec else {},
+        cos_cache=cos,
+        sin_cache=sin,
+        rows=len(rotation.table.cos),
+        source=rotation.table.kind,
+    )
+
+
+def _site(site) -> Site:
+    return Site(
+        layer=site.layer,
+        role=site.role,
+        spec=site.rotation,
+        num_heads=site.num_heads,
+        head_dim=site.head_dim,
+        layout=site.layout,
+        input=site.input.name if site.input is not None else None,
+        output=site.output.name if site.output is not None else None,
+        present=site.present,
+        scores=site.scores,
+        scale=site.scale,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"rope_deploy": __version__}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "?"
+    return found
