@@ -13,7 +13,6 @@ from rope_deploy.artifact import (
     MANIFEST_NAME,
     MODEL_NAME,
     TOLERANCES,
-    Limits,
     Manifest,
     Rotation,
     Site,
@@ -21,18 +20,13 @@ from rope_deploy.artifact import (
     hash_file,
     new_folder,
 )
+from rope_deploy.exporter.limits import limits_of
 from rope_deploy.exporter.prepare import Prepared
 from rope_deploy.graph import Lowered, Summary, cache_names, lower, save
 from rope_deploy.models import save_companions
 from rope_deploy.report.records import ExportRecord
 
 RECORDED = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
-FUSED_LIMITS = Limits(
-    left_padding=False,
-    chunked_prefill_batch=False,
-    prompt_positions=False,
-    note="GroupQueryAttention counts real tokens from the front of each row; export with --no-fused-attention for more.",
-)
 
 
 def write(
@@ -97,7 +91,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         sites=tuple(_site(site) for site in sorted(lowered.sites, key=lambda s: (s.layer, s.role == "k"))),
         tolerances=TOLERANCES[loaded.dtype],
         vocab_size=loaded.vocab_size,
-        limits=FUSED_LIMITS if lowered.fused else Limits(),
+        limits=limits_of(lowered),
         findings=prepared.findings,
         versions=_versions(),
     )

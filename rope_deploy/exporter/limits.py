@@ -1,0 +1,22 @@
+"""What a lowered graph cannot do although its inputs would allow it, read off its operators."""
+
+from __future__ import annotations
+
+from rope_deploy.artifact import Limits
+from rope_deploy.graph import Lowered
+
+
+def limits_of(lowered: Lowered) -> Limits:
+    """GroupQueryAttention takes lengths where the model had a mask, and lengths say less."""
+    fused = [node for node in lowered.model.graph if node.op_type == "GroupQueryAttention"]
+    if not fused:
+        return Limits()
+    windowed = any("local_window_size" in node.attributes for node in fused)
+    return Limits(
+        left_padding=False,
+        chunked_prefill_batch=False,
+        prompt_positions=False,
+        padded_past=not windowed,
+        note="GroupQueryAttention counts real tokens from the front of each row; "
+        "export with --no-fused-attention for more.",
+    )
