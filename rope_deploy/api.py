@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from rope_deploy.doctor import Diagnosis
     from rope_deploy.models import LoadedModel
-    from rope_deploy.report.records import ExportRecord
+    from rope_deploy.report.records import EngineRecord, ExportRecord, Report
+    from rope_deploy.runs import Inspection
+    from rope_deploy.trt import Progress as BuildProgress
 
-__all__ = ["export", "load"]
+__all__ = ["bench", "build", "check", "doctor", "export", "inspect", "load", "run_ci", "write_report"]
 
 Progress = Callable[[str], None]
 
 
-def _silent(step: str) -> None:
+def _silent(_: object) -> None:
     pass
 
 
@@ -82,3 +85,161 @@ def export(
         progress(f"Writing style {style}")
         records.append(write(prepared, place, style, opset=opset, fused_attention=fused_attention, force=force))
     return tuple(records)
+
+
+def check(
+    folder: str | Path,
+    *,
+    runtimes: Sequence[str] = ("ort",),
+    model: str | LoadedModel | None = None,
+    engine: str | Path | None = None,
+    cases: Sequence[str] = (),
+    seed: int = 0,
+    ignore_hashes: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress = _silent,
+) -> Report:
+    """Compare an artifact (or each one in a folder of artifacts) with PyTorch, case by case.
+
+    The report's verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch
+    model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id.
+
+    Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
+    """
+    from rope_deploy.runs import check_artifacts
+
+    return check_artifacts(
+        Path(folder),
+        runtimes=runtimes,
+        model=model,
+        engine=Path(engine) if engine is not None else None,
+        only=cases,
+        seed=seed,
+        verify=not ignore_hashes,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+
+
+def bench(
+    folder: str | Path,
+    *,
+    runtimes: Sequence[str] = ("ort",),
+    model: str | LoadedModel | None = None,
+    engine: str | Path | None = None,
+    prompt: int = 128,
+    new: int = 16,
+    rounds: int = 10,
+    threads: int | None = None,
+    baseline: str | Path | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress = _silent,
+) -> Report:
+    """Time a prefill of `prompt` tokens and, per token, decoding `new` after it, in interleaved rounds.
+
+    Every artifact in `folder` and every runtime takes part; ratios refer to PyTorch if it is among them, else to the
+    first artifact. `baseline`, an earlier JSON report, adds a gate for each ratio. Raises as `check` does.
+    """
+    from rope_deploy.runs import bench_artifacts
+
+    return bench_artifacts(
+        Path(folder),
+        runtimes=runtimes,
+        model=model,
+        engine=Path(engine) if engine is not None else None,
+        prompt=prompt,
+        new=new,
+        rounds=rounds,
+        threads=threads,
+        baseline=Path(baseline) if baseline is not None else None,
+        trust_remote_code=trust_remote_code,
+        progress=progress,
+    )
+
+
+def build(
+    source: str | Path,
+    target: str | Path,
+    *,
+    flavor: str | None = None,
+    capabilities: Sequence[str] = (),
+    profiles: Sequence[str] = (),
+    plugin: str | Path | None = None,
+    timing_cache: str | Path | None = None,
+    force: bool = False,
+    progress: Callable[[BuildProgress], None] | None = None,
+) -> EngineRecord:
+    """Compile an artifact or ONNX file into a TensorRT engine, with a manifest beside it.
+
+    `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine. `profiles` are
+    texts such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1"; without them they follow from the manifest.
+
+    Raises UsageError, EnvironmentMissing (the flavour or a GPU is absent), VendorError (the builder refuses).
+    """
+    from rope_deploy.trt import build_engine
+
+    return build_engine(
+        Path(source),
+        Path(target),
+        flavor=flavor,
+        capabilities=tuple(capabilities),
+        profiles=tuple(profiles),
+        plugin=Path(plugin) if plugin is not None else None,
+        timing_cache=Path(timing_cache) if timing_cache is not None else None,
+        force=force,
+        progress=progress,
+    )
+
+
+def run_ci(
+    config: str | Path, *, source: str | None = None, force: bool = False, progress: Progress = _silent
+) -> tuple[Report, dict[str, Path]]:
+    """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
+
+    `source` replaces the model named in the file. Returns the report and where each format of it was written. A
+    failed check or gate is a verdict, not an exception.
+
+    Raises ConfigError with every fault of the file, and what `load`, `export` and `build` raise.
+    """
+    from rope_deploy.config import load_config, with_source
+    from rope_deploy.report import FILE_NAMES
+    from rope_deploy.runs import run_config
+
+    wanted = load_config(Path(config))
+    if source is not None:
+        wanted = with_source(wanted, source)
+    report, folder = run_config(wanted, force=force, progress=progress)
+    files = {name: folder / FILE_NAMES[name] for name in wanted.output.formats}
+    for path in files.values():
+        write_report(report, path)
+    return report, files
+
+
+def write_report(report: Report, path: str | Path) -> None:
+    """Write `report` to `path`, whose ending chooses the format: .json, .xml (JUnit), .md or .html.
+
+    Raises UsageError for another ending, EnvironmentMissing for a full disk.
+    """
+    from rope_deploy.artifact import new_file
+    from rope_deploy.report import format_of, render
+
+    text = render(report, format_of(path))
+    with new_file(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
+    """What rotation an artifact, an .onnx file, an engine or a model holds, where, in which form; and its hazards.
+
+    Nothing is run and no weights are read. Raises UsageError or ModelError if `subject` is none of these.
+    """
+    from rope_deploy.runs import inspect_subject
+
+    return inspect_subject(subject, trust_remote_code=trust_remote_code)
+
+
+def doctor(*, progress: Callable[[Diagnosis], None] = _silent) -> tuple[Diagnosis, ...]:
+    """What is installed, what of it works, and what to install. Never raises for what it finds."""
+    from rope_deploy.doctor import diagnose
+
+    return diagnose(progress)

@@ -22,7 +22,15 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
 
 @click.command()
 @click.argument("source", metavar="DIR|FILE.onnx", type=click.Path(path_type=Path))
-@click.option("-o", "--output", "target", required=True, metavar="FILE.engine", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    metavar="FILE.engine",
+    type=click.Path(path_type=Path),
+    help="The engine.",
+)
 @click.option(
     "--flavor",
     type=click.Choice(["tensorrt", "rtx"]),
@@ -74,10 +82,10 @@ def build(
     rope-deploy build smollm2/tables -o smollm2.engine --flavor rtx --compute-capability 8.0,8.9
     rope-deploy build smollm2/tables -o long.engine --profile total@decode=1:512:8192 --profile batch@decode=1:1:16
     """
-    from rope_deploy.trt import build_engine
+    from rope_deploy import api
 
     with shown_progress() as progress:
-        record = build_engine(
+        record = api.build(
             source,
             target,
             flavor=flavor,

@@ -84,6 +84,22 @@ def load_model(
     return wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
 
 
+def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, Any]:
+    """The configuration of a folder, GGUF file or hub name as a plain dictionary; no weights are read.
+
+    A factory's model has to be made to be asked. Raises ModelError as `load_model` does.
+    """
+    if ":" in source and not Path(source).exists():
+        return _from_factory(source)[1]
+    where, extra = _locate(source)
+    try:
+        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **extra)
+    except Exception as error:
+        raise ModelError(_explain(source, error), todo=_advice(source, error)) from error
+    _refuse_remote_code(source, config, trust_remote_code)
+    return _plain(config)
+
+
 def wrap(
     model: torch.nn.Module, config: dict[str, Any], *, source: str, dtype: str = "float32", tokenizer: Any = None
 ) -> LoadedModel:

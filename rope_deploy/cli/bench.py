@@ -1,0 +1,89 @@
+"""`rope-deploy bench`: how fast an artifact runs, next to PyTorch and to other styles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rope_deploy.cli.check import split_names
+from rope_deploy.cli.common import json_option, print_json, report_option
+from rope_deploy.cli.progress import shown_steps
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    default=("ort",),
+    show_default=True,
+    callback=split_names,
+    metavar="NAMES",
+    help="Who takes part: torch, ort, trt, separated by commas.",
+)
+@click.option("--model", metavar="MODEL", help="The PyTorch model, if it is not where it was at export time.")
+@click.option("--engine", metavar="FILE", type=click.Path(path_type=Path), help="The engine, for runtime trt.")
+@click.option("--prompt", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens of the prefill.")
+@click.option("--new", type=click.IntRange(min=0), default=16, show_default=True, help="Tokens decoded after it.")
+@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Interleaved rounds.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each runtime. Default: each chooses.")
+@click.option(
+    "--baseline",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An earlier JSON report; exit code 1 if a ratio has grown by more than a quarter.",
+)
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@report_option
+@json_option
+@click.pass_context
+def bench(
+    context: click.Context,
+    folder: Path,
+    runtimes: tuple[str, ...],
+    model: str | None,
+    engine: Path | None,
+    prompt: int,
+    new: int,
+    rounds: int,
+    threads: int | None,
+    baseline: Path | None,
+    trust_remote_code: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Time prefill and decode in interleaved rounds, so that the ratios hold on a busy machine too.
+
+    DIR is an artifact, or a folder of artifacts that are then timed side by side.
+    """
+    from rope_deploy import api
+    from rope_deploy.report import format_of, render
+
+    for path in reports:
+        format_of(path)
+    with shown_steps() as progress:
+        result = api.bench(
+            folder,
+            runtimes=runtimes,
+            model=model,
+            engine=engine,
+            prompt=prompt,
+            new=new,
+            rounds=rounds,
+            threads=threads,
+            baseline=baseline,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    for path in reports:
+        api.write_report(result, path)
+    if as_json:
+        print_json(render(result, "json"))
+    else:
+        from rope_deploy.report.terminal import show
+
+        show(result)
+    if result.verdict == "failed":
+        context.exit(1)

@@ -1,0 +1,86 @@
+"""`rope-deploy check`: an artifact against its PyTorch model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rope_deploy.cli.common import json_option, print_json, report_option
+from rope_deploy.cli.progress import shown_steps
+
+
+def split_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Names given by repeating an option, by commas, or both."""
+    return tuple(name.strip() for text in value for name in text.split(",") if name.strip())
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    "runtimes",
+    multiple=True,
+    default=("ort",),
+    show_default=True,
+    callback=split_names,
+    metavar="NAMES",
+    help="Who is compared with PyTorch: ort, trt, or both, separated by commas.",
+)
+@click.option("--model", metavar="MODEL", help="The PyTorch model, if it is not where it was at export time.")
+@click.option("--engine", metavar="FILE", type=click.Path(path_type=Path), help="The engine, for runtime trt.")
+@click.option(
+    "--case", "cases", multiple=True, callback=split_names, metavar="ID", help="Run only this case. Repeatable."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
+@click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@report_option
+@json_option
+@click.pass_context
+def check(
+    context: click.Context,
+    folder: Path,
+    runtimes: tuple[str, ...],
+    model: str | None,
+    engine: Path | None,
+    cases: tuple[str, ...],
+    seed: int,
+    ignore_hashes: bool,
+    trust_remote_code: bool,
+    reports: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Compare an artifact with PyTorch: prefill, chunks, decode, padding, positions up to the table's end.
+
+    DIR is an artifact, or a folder of artifacts. The logits and the rotated q and k of every layer are compared,
+    and each rotation with an fp64 one of its own input. Exit code 1 if anything differs by more than the
+    tolerances in the manifest.
+    """
+    from rope_deploy import api
+    from rope_deploy.report import format_of, render
+
+    for path in reports:
+        format_of(path)  # a wrong ending is found before the work, not after
+    with shown_steps() as progress:
+        result = api.check(
+            folder,
+            runtimes=runtimes,
+            model=model,
+            engine=engine,
+            cases=cases,
+            seed=seed,
+            ignore_hashes=ignore_hashes,
+            trust_remote_code=trust_remote_code,
+            progress=progress,
+        )
+    for path in reports:
+        api.write_report(result, path)
+    if as_json:
+        print_json(render(result, "json"))
+    else:
+        from rope_deploy.report.terminal import show
+
+        show(result)
+    if result.verdict == "failed":
+        context.exit(1)

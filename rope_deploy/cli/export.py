@@ -1,0 +1,103 @@
+"""`rope-deploy export`: a model in, artifact folders out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.progress import shown_steps
+
+STYLES = ("tables", "onnx", "contrib", "plugin")
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "-o", "--output", "folder", required=True, metavar="DIR", type=click.Path(path_type=Path), help="The artifact."
+)
+@click.option(
+    "--style",
+    "styles",
+    multiple=True,
+    type=click.Choice(STYLES),
+    help="How to write the rotation. Default: tables. Repeat it for several, each in a folder of its name in DIR.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Type of the weights and of the computation.",
+)
+@click.option("--opset", type=int, metavar="N", help="ONNX opset, 17 or later. Default: the oldest that does, from 18.")
+@click.option(
+    "--max-position", type=click.IntRange(min=2), metavar="N", help="Rows of the tables. Default: the model's maximum."
+)
+@click.option(
+    "--angles",
+    type=click.Choice(["model", "float64"]),
+    default="model",
+    show_default=True,
+    help="Tables with the model's own fp32 arithmetic, or computed in fp64 from its configuration.",
+)
+@click.option("--no-cache", is_flag=True, help="Export a decoder without its KV cache.")
+@click.option("--no-fused-attention", is_flag=True, help="Keep style contrib from using GroupQueryAttention.")
+@click.option("--allow-unmatched", is_flag=True, help="Export although some rotation was not understood.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@force_option
+@json_option
+def export(
+    model: str,
+    folder: Path,
+    styles: tuple[str, ...],
+    dtype: str,
+    opset: int | None,
+    max_position: int | None,
+    angles: str,
+    no_cache: bool,
+    no_fused_attention: bool,
+    allow_unmatched: bool,
+    trust_remote_code: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export a model to ONNX with its rotary embeddings tabulated and written in one of four styles.
+
+    MODEL is a Hugging Face folder with safetensors, a .gguf file, a hub name (owner/name), or
+    package.module:factory, a function that returns an nn.Module.
+
+    \b
+    rope-deploy export path/to/model -o out/model --style onnx
+    rope-deploy export path/to/model.gguf -o out/model --style tables --style contrib
+    """
+    from rope_deploy import api
+
+    with shown_steps() as progress:
+        records = api.export(
+            model,
+            folder,
+            styles=styles or ("tables",),
+            dtype=dtype,
+            opset=opset,
+            max_position=max_position,
+            angles=angles,
+            cache=not no_cache,
+            fused_attention=not no_fused_attention,
+            allow_unmatched=allow_unmatched,
+            trust_remote_code=trust_remote_code,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json([asdict(record) for record in records])
+        return
+    for record in records:
+        click.echo(
+            f"{record.style:8} {record.folder}: {record.sites} rotations from {record.rotations} table(s), "
+            f"opset {record.opset}, {record.nodes} nodes, {record.bytes / 1e6:.1f} MB"
+        )
+    for finding in records[0].findings:
+        click.echo(f"Note: {finding}", err=True)

@@ -1,0 +1,99 @@
+"""What rotation an ONNX file holds, in which form, and what about it deserves a second look. Weights are not read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from rope_deploy.errors import UsageError
+from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.evaluate import ancestors
+from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
+from rope_deploy.graph.raising import DOMAIN
+from rope_deploy.graph.rotation import find_sums
+
+HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+# (domain, operator) -> (what to call it, rotations in one node)
+OPERATORS = {
+    ("", "RotaryEmbedding"): ("RotaryEmbedding (ONNX)", 1),
+    ("com.microsoft", "RotaryEmbedding"): ("com.microsoft.RotaryEmbedding", 1),
+    (DOMAIN, ROTATE): (f"{DOMAIN}.{ROTATE}", 1),
+    (DOMAIN, ROTATE_QK): (f"{DOMAIN}.{ROTATE_QK}", 2),
+}
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`forms`: how many rotations have which form; `hazards`: one sentence each."""
+
+    opset: int
+    nodes: int
+    inputs: tuple[str, ...]
+    forms: dict[str, int]
+    runtime_cos_sin: int
+    hazards: tuple[str, ...]
+
+
+def survey(path: Path) -> Survey:
+    """Read the graph of `path`. Raises UsageError if it is not an ONNX file."""
+    try:
+        model = ir.load(path)
+        graph = model.graph
+        nodes = list(graph)
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.") from None
+    except Exception as error:  # the protobuf parser has no error of its own for a file that is something else
+        raise UsageError(
+            f"{path} is not an ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
+            todo="Give a .onnx file, an artifact folder, an engine or a model.",
+        ) from error
+    marks = dependences(graph)
+    forms = Counter()
+    for node in nodes:
+        if (node.domain, node.op_type) in OPERATORS:
+            name, count = OPERATORS[node.domain, node.op_type]
+            forms[name] += count
+        if node.op_type == "GroupQueryAttention" and "do_rotary" in node.attributes:
+            forms["com.microsoft.GroupQueryAttention (fused)"] += 2 * node.attributes["do_rotary"].as_int()
+    if sums := find_sums(graph, marks):
+        forms["multiply-add in standard operators"] += len(sums)
+    trigonometric = [node for node in graph.all_nodes() if node.op_type in ("Cos", "Sin") and node.domain == ""]
+    return Survey(
+        opset=graph.opset_imports.get("", 0),
+        nodes=len(nodes),
+        inputs=tuple(value.name for value in graph.inputs),
+        forms=dict(forms),
+        runtime_cos_sin=len(trigonometric),
+        hazards=tuple(_hazards(graph, marks, forms, trigonometric)),
+    )
+
+
+def _hazards(graph: ir.Graph, marks, forms: Counter, trigonometric: list[ir.Node]):
+    names = {value.name for value in graph.inputs}
+    if forms and POSITION_INPUT not in names:
+        yield "There is no position_ids input: positions are whatever the graph counts, also with padding or a cache."
+    if not forms and trigonometric:
+        yield "Cos and Sin are computed, but no rotation was recognised."
+    if len(trigonometric) > 2:
+        yield f"{len(trigonometric)} Cos and Sin nodes run for every call; a table would replace them all."
+    elif trigonometric:
+        yield "Cos and Sin run for every call; a table would replace them."
+    angles = [node.inputs[0] for node in trigonometric]
+    if any(value.dtype in HALF for value in angles):
+        yield "Angles are computed in half precision: positions beyond a few hundred are wrong."
+    above = list(ancestors(angles)) if angles else []
+    if any(node.op_type in ("MatMul", "Gemm", "Einsum") for node in above):
+        yield "Angles go through a matrix product, which a GPU may run in TF32: long positions would be wrong."
+    tables = [n.inputs[i] for n in graph for i in _caches(n) if i < len(n.inputs) and n.inputs[i] is not None]
+    if any(value.dtype in HALF and marks.get(value, Dependence.NOTHING) == Dependence.NOTHING for value in tables):
+        yield "The table is in half precision: each entry is rounded to 8 or 11 bits."
+
+
+def _caches(node: ir.Node) -> tuple[int, ...]:
+    """Which inputs of a rotary operator are its caches."""
+    if node.op_type == "RotaryEmbedding":
+        return (1, 2) if node.domain == "" else (2, 3)
+    return (7, 8) if node.op_type == "GroupQueryAttention" else ()

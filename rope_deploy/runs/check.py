@@ -1,0 +1,81 @@
+"""`check`: every artifact, on every runtime asked for, against the PyTorch model."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rope_deploy.artifact import Tolerances
+from rope_deploy.models import LoadedModel
+from rope_deploy.parity import Outcome, check
+from rope_deploy.report.records import Report
+from rope_deploy.runs.frame import Frame, Progress
+from rope_deploy.runs.opened import Opened, model_of, open_artifacts, require_runtimes
+from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
+
+
+def check_artifacts(
+    folder: Path,
+    *,
+    runtimes: Sequence[str] = ("ort",),
+    model: str | LoadedModel | None = None,
+    engine: Path | None = None,
+    only: Collection[str] = (),
+    seed: int = 0,
+    tolerances: Tolerances | None = None,
+    verify: bool = True,
+    trust_remote_code: bool = False,
+    progress: Progress = lambda step: None,
+) -> Report:
+    """Run the parity cases of the artifact in `folder` (or of each one inside it); see `rope_deploy.parity`.
+
+    "torch" among `runtimes` adds nothing: PyTorch is always the reference. `engine` is needed for "trt".
+    """
+    require_runtimes(runtimes, engine)
+    artifacts = open_artifacts(folder)
+    frame = Frame(f"Check of {folder}", artifacts[0].manifest.source)
+    progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
+    loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
+    outcomes = []
+    for opened in artifacts:
+        for name in runtimes:
+            if name != "torch":
+                outcomes.append(
+                    check_one(opened, loaded, name, engine, only, seed, tolerances, verify=verify, progress=progress)
+                )
+    return frame.report(
+        checks=tuple(record for outcome in outcomes for record in outcome.records),
+        curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
+    )
+
+
+def check_one(
+    opened: Opened,
+    loaded: LoadedModel,
+    runtime: str,
+    engine: Path | None = None,
+    only: Collection[str] = (),
+    seed: int = 0,
+    tolerances: Tolerances | None = None,
+    *,
+    verify: bool = True,
+    progress: Progress = lambda step: None,
+) -> Outcome:
+    """The parity cases of one artifact on one runtime; the runtime is open only meanwhile."""
+    manifest = replace(opened.manifest, tolerances=tolerances) if tolerances else opened.manifest
+    with _open(opened, runtime, engine, verify) as candidate, open_torch(loaded) as reference:
+        return check(
+            manifest,
+            reference,
+            candidate,
+            only=only,
+            seed=seed,
+            progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
+        )
+
+
+def _open(opened: Opened, runtime: str, engine: Path | None, verify: bool) -> Runtime:
+    if runtime == "trt":
+        return open_trt(engine, opened.manifest)
+    return open_ort(opened.folder, taps=True, verify=verify)

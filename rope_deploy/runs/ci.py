@@ -1,0 +1,171 @@
+"""`ci`: export, build, check, time, generate, judge: one configuration file, one report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rope_deploy.artifact import TOLERANCES, Tolerances, refuse_existing
+from rope_deploy.config import BuildSection, RunConfig, model_source
+from rope_deploy.errors import EnvironmentMissing, VendorError
+from rope_deploy.exporter import prepare, write
+from rope_deploy.models import LoadedModel, load_model
+from rope_deploy.parity import Outcome
+from rope_deploy.report.gates import with_gates
+from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
+from rope_deploy.runs.bench import DEFAULT_ROUNDS, time_all
+from rope_deploy.runs.check import check_one
+from rope_deploy.runs.frame import Frame, Progress
+from rope_deploy.runs.generate import generate_all
+from rope_deploy.runs.opened import Opened, open_artifacts
+from rope_deploy.trt import build_engine, find_flavor, require
+
+
+def run_config(
+    config: RunConfig, *, force: bool = False, progress: Progress = lambda step: None
+) -> tuple[Report, Path]:
+    """Carry out `config`; returns the report and the folder of its artifacts. Reports are written by the caller.
+
+    A style that fails a check, an engine that the vendor refuses and a gate that does not hold end up in the
+    report as failures. What keeps the run from being judged at all is raised: UsageError (the output folder exists
+    and `force` is False), ModelError, UnmatchedRotation, EnvironmentMissing.
+    """
+    folder = Path(config.output.folder)
+    for style in config.export.styles:
+        refuse_existing(folder / style, force=force)
+    if config.build is not None:
+        require(find_flavor(config.build.flavor))  # before minutes of work, not after
+    frame = Frame(config.title, model_source(config.model))
+    progress(f"Loading {config.title}")
+    loaded = load_model(frame.source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
+    exports = _export(config, loaded, folder, force, progress)
+    artifacts = [opened for style in config.export.styles for opened in open_artifacts(folder / style)]
+    engines = (_build(config.build, folder, force, progress),) if config.build is not None else ()
+    outcomes = _check(config, artifacts, loaded, engines, progress)
+    latencies = _time(config, artifacts, loaded, progress) if config.bench is not None else ()
+    generations = ()
+    if config.generate is not None:
+        generations = generate_all(
+            artifacts, loaded, config.generate.prompts, config.generate.new_tokens, progress=progress
+        )
+    report = frame.report(
+        exports=exports,
+        engines=engines,
+        checks=tuple(record for outcome in outcomes for record in outcome.records),
+        curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
+        latencies=latencies,
+        generations=generations,
+    )
+    return with_gates(report, **asdict(config.gates)), folder
+
+
+def _export(
+    config: RunConfig, loaded: LoadedModel, folder: Path, force: bool, progress: Progress
+) -> tuple[ExportRecord, ...]:
+    wanted = config.export
+    prepared = prepare(
+        loaded,
+        cache=wanted.cache,
+        max_position=wanted.max_position,
+        angles=wanted.angles,
+        allow_unmatched=wanted.allow_unmatched,
+        progress=progress,
+    )
+    records = []
+    for style in wanted.styles:
+        progress(f"Writing style {style}")
+        records.append(
+            write(
+                prepared,
+                folder / style,
+                style,
+                opset=wanted.opset,
+                fused_attention=wanted.fused_attention,
+                force=force,
+            )
+        )
+    return tuple(records)
+
+
+def _build(wanted: BuildSection, folder: Path, force: bool, progress: Progress) -> EngineRecord:
+    """The engine's record; a refusal by the vendor is a failed one, so that the rest of the run still happens."""
+    target = engine_path(wanted, folder)
+    progress(f"Building the engine {target.name}")
+    try:
+        return build_engine(
+            folder / wanted.style,
+            target,
+            flavor=wanted.flavor,
+            capabilities=wanted.compute_capabilities,
+            profiles=tuple(f"{name}={a}:{b}:{c}" for name, (a, b, c) in wanted.profiles.items()),
+            force=force,
+        )
+    except VendorError as error:
+        return EngineRecord(
+            path=str(target),
+            style=wanted.style,
+            flavor=wanted.flavor,
+            capabilities=wanted.compute_capabilities,
+            bytes=0,
+            seconds=0.0,
+            verdict="failed",
+            message=str(error),
+        )
+
+
+def engine_path(wanted: BuildSection, folder: Path) -> Path:
+    return folder / f"{wanted.style}.{wanted.flavor}.engine"
+
+
+def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) -> list[Outcome]:
+    wanted, standard = config.check, TOLERANCES[config.model.dtype]
+    tolerances = Tolerances(
+        logits=wanted.logits_tolerance or standard.logits, rotated=wanted.rotated_tolerance or standard.rotated
+    )
+    outcomes = []
+    for opened in artifacts:
+        for runtime in wanted.runtimes:
+            if runtime == "trt":
+                outcomes.extend(_check_engine(config, opened, loaded, engines, tolerances, progress))
+            else:
+                outcomes.append(
+                    check_one(
+                        opened, loaded, runtime, None, (), wanted.seed, tolerances, verify=False, progress=progress
+                    )
+                )
+    return outcomes
+
+
+def _check_engine(config: RunConfig, opened: Opened, loaded, engines, tolerances, progress: Progress) -> list[Outcome]:
+    """The engine against PyTorch where it can run; "not run" and why where it cannot."""
+    if config.build is None or opened.manifest.style != config.build.style or engines[0].verdict != "passed":
+        return []
+    try:
+        engine = Path(engines[0].path)
+        return [check_one(opened, loaded, "trt", engine, (), config.check.seed, tolerances, progress=progress)]
+    except EnvironmentMissing as error:
+        record = CheckRecord(
+            style=opened.manifest.style,
+            runtime="trt",
+            case="engine",
+            detail="every case on the engine",
+            verdict="skipped",
+            worst=None,
+            message=f"Not run: {error.asked}",
+            seconds=0.0,
+        )
+        return [Outcome((record,), ())]
+
+
+def _time(config: RunConfig, artifacts, loaded, progress: Progress):
+    wanted = config.bench
+    return time_all(
+        artifacts,
+        loaded,
+        tuple(name for name in wanted.runtimes if name != "trt"),
+        prompt=wanted.prompt,
+        new=wanted.new,
+        rounds=wanted.rounds or DEFAULT_ROUNDS,
+        threads=wanted.threads,
+        progress=progress,
+    )

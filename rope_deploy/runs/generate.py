@@ -1,0 +1,57 @@
+"""Let PyTorch and every artifact continue the same prompts, greedily, and compare token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rope_deploy.errors import UsageError
+from rope_deploy.models import LoadedModel
+from rope_deploy.report.records import GenerationRecord
+from rope_deploy.runs.frame import Progress
+from rope_deploy.runs.opened import Opened
+from rope_deploy.runtimes import greedy, open_ort, open_torch
+
+
+def generate_all(
+    artifacts: Sequence[Opened],
+    loaded: LoadedModel,
+    prompts: Sequence[str],
+    new_tokens: int,
+    *,
+    progress: Progress = lambda step: None,
+) -> tuple[GenerationRecord, ...]:
+    """PyTorch's continuation of each prompt, then each artifact's in ONNX Runtime with whether it is the same.
+
+    Raises UsageError for a model without a tokenizer.
+    """
+    if loaded.tokenizer is None:
+        raise UsageError(
+            f"{loaded.source} has no tokenizer, so it cannot be given a prompt.",
+            todo="Remove [generate] from the configuration, or add the tokenizer's files.",
+        )
+    encoded = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
+    stop = _stops(loaded)
+    progress("Generating with PyTorch")
+    with open_torch(loaded) as runtime:
+        wanted = [greedy(runtime, artifacts[0].manifest, ids, new_tokens, stop=stop) for ids in encoded]
+    records = [
+        _record(loaded, "torch", "", prompt, tokens, None) for prompt, tokens in zip(prompts, wanted, strict=True)
+    ]
+    for opened in artifacts:
+        progress(f"Generating with {opened.manifest.style} in ONNX Runtime")
+        with open_ort(opened.folder, verify=False) as runtime:
+            for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
+                tokens = greedy(runtime, opened.manifest, ids, new_tokens, stop=stop)
+                records.append(_record(loaded, "ort", opened.manifest.style, prompt, tokens, tokens == want))
+    return tuple(records)
+
+
+def _record(loaded: LoadedModel, runtime: str, style: str, prompt: str, tokens, agrees) -> GenerationRecord:
+    text = loaded.tokenizer.decode(list(tokens), skip_special_tokens=True)
+    return GenerationRecord(runtime, style, prompt, text, tuple(tokens), agrees)
+
+
+def _stops(loaded: LoadedModel) -> set[int]:
+    """The tokens that end a text: the model may state one, several or none."""
+    stated = getattr(getattr(loaded.model, "generation_config", None), "eos_token_id", None)
+    return {stated} if isinstance(stated, int) else set(stated or ())
