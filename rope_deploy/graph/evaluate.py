@@ -16,7 +16,7 @@ LARGEST_CONSTANT = 64 << 20
 
 
 class NotEvaluable(Exception):
-    """The wanted values depend on something that was not bound; the message names it."""
+    """The wanted values cannot be computed: something they depend on was not bound, or numpy has no such operator."""
 
 
 def evaluate(
@@ -29,11 +29,12 @@ def evaluate(
     """Compute `wanted` from `bound`; the graph above `bound` is not looked at.
 
     `cos` and `sin` replace numpy's, so that a table can be made with the very functions of the framework
-    that the model ran in (numpy's and PyTorch's differ in the last bit).
+    that the model ran in (numpy's and PyTorch's differ in the last bit). Raises NotEvaluable.
     """
+    bound = {v: v.const_value.numpy() for v in wanted if v.const_value is not None} | dict(bound)
     nodes, constants = _between(wanted, bound)
     if not nodes:
-        return [bound[value] for value in wanted]
+        return [_known(value, bound) for value in wanted]
     used = {value for node in nodes for value in node.inputs if value is not None}
     feeds = {value.name: array for value, array in bound.items() if value in used}
     graph = onnx.helper.make_graph(
@@ -45,9 +46,18 @@ def evaluate(
     )
     opset = _opset(nodes[0])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    results = ReferenceEvaluator(model, new_ops=[GatherElements, *_trig_ops(cos, sin)]).run(None, feeds)
+    try:
+        results = ReferenceEvaluator(model, new_ops=[GatherElements, *_trig_ops(cos, sin)]).run(None, feeds)
+    except Exception as error:  # the evaluator raises whatever numpy does, and several kinds of its own
+        raise NotEvaluable((str(error).strip().splitlines() or [type(error).__name__])[0]) from error
     found = dict(zip((output.name for output in graph.output), results, strict=True))
-    return [bound[value] if value in bound else found[value.name] for value in wanted]
+    return [found[value.name] if value.name in found else _known(value, bound) for value in wanted]
+
+
+def _known(value: ir.Value, bound: Mapping[ir.Value, np.ndarray]) -> np.ndarray:
+    if value not in bound:
+        raise NotEvaluable(f"{value.name} is not known")
+    return bound[value]
 
 
 def ancestors(

@@ -12,7 +12,6 @@ import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.dependence import Dependence
-from rope_deploy.graph.evaluate import evaluate
 
 MOVES = frozenset("Slice Split Concat Neg Reshape Transpose Unsqueeze Squeeze Expand Gather Identity Flatten".split())
 
@@ -67,10 +66,3 @@ def ramp(shape: Sequence[int], start: int = 1) -> np.ndarray:
     """Distinct numbers from `start`, so that zero and the sign stay free. float64 holds them exactly."""
     count = int(np.prod(shape))
     return np.arange(start, start + count, dtype=np.float64).reshape(tuple(shape))
-
-
-def trace_back(
-    wanted: Sequence[ir.Value], sources: Mapping[ir.Value, np.ndarray], inputs: Mapping[ir.Value, np.ndarray]
-):
-    """Send ramps through the fragment between `sources` and `wanted`; `inputs` binds what shapes are read from."""
-    return evaluate(wanted, {**inputs, **sources})

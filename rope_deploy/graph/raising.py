@@ -11,6 +11,7 @@ cos and sin, [B, S, rotary_dim/2], are present only where the rotation cannot be
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.build import Builder
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
-from rope_deploy.graph.evaluate import Trig
+from rope_deploy.graph.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.movement import MOVES
 from rope_deploy.graph.rotation import BOTH, Column, Match, NotARotation, dummy_inputs, find_sums, recognise
 from rope_deploy.graph.tabulate import Table, Tabulator
@@ -83,7 +84,7 @@ def raise_rotations(
         try:
             match = recognise(found, sums, marks, inputs)
             matches[match.root] = match, tabulator.table(match)
-        except NotARotation as reason:
+        except (NotARotation, NotEvaluable) as reason:
             reasons[found.output.producer().name] = str(reason)
     rotations = _Rotations(max_position)
     for number, (match, table) in enumerate(matches.values()):
@@ -112,9 +113,9 @@ class _Rotations:
         self._max, self._known = max_position, {}
 
     def index(self, match: Match, table: Table) -> int:
-        content = table.cos.tobytes(), table.sin.tobytes(), table.original
+        content = _digest(table.cos), _digest(table.sin), table.original
         runtime = (match.cos, match.sin) if table.kind == "runtime" else None
-        key = (match.head_dim, match.rotary_dim, match.interleaved, hash(content), runtime)
+        key = (match.head_dim, match.rotary_dim, match.interleaved, content, runtime)
         if key not in self._known:
             name = f"rope_{len(self._known)}"
             rotation = RaisedRotation(name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max)
@@ -123,6 +124,10 @@ class _Rotations:
 
     def all(self) -> tuple[RaisedRotation, ...]:
         return tuple(rotation for _, rotation in self._known.values())
+
+
+def _digest(array: np.ndarray) -> bytes:
+    return hashlib.sha256(array.tobytes()).digest()
 
 
 def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: int) -> None:
@@ -154,8 +159,7 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
 def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> ir.Value:
     """cos or sin as the graph computes it, cut to half width: [B, S, rotary_dim/2]."""
     columns = columns[: match.rotary_dim // 2]
-    (factor,) = {column.factor for column in columns}
-    (sign,) = {column.sign for column in columns}
+    factor, sign = columns[0].factor, columns[0].sign
     dtype, shape = factor.dtype, ["batch", "sequence", len(columns)]
     flat = build.op("Squeeze", factor, build.ints([match.heads_axis]), dtype=dtype)
     half = build.op("Gather", flat, build.ints([c.index for c in columns]), axis=-1, dtype=dtype, shape=shape)
@@ -198,7 +202,3 @@ def _unmatched(graph: ir.Graph, reasons: dict[str, str]) -> list[str]:
             why = next((reasons[name] for name in users if name in reasons), "it is not part of a sum of two products")
             lines.append(f"{node.name or node.outputs[0].name} ({node.op_type}): {why}")
     return lines
-
-
-def same_tables(one: RaisedRotation, other: RaisedRotation) -> bool:
-    return np.array_equal(one.table.cos, other.table.cos) and np.array_equal(one.table.sin, other.table.sin)

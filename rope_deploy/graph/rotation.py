@@ -82,22 +82,24 @@ def find_sums(graph: ir.Graph, marks: Marks) -> list[Sum]:
     for node in graph:
         if node.op_type not in ("Add", "Sub") or marks[node.outputs[0]] != BOTH:
             continue
-        first, second = (_product(value, marks) for value in node.inputs)
+        signs = (1, -1 if node.op_type == "Sub" else 1)
+        first, second = (_product(value, sign, marks) for value, sign in zip(node.inputs, signs, strict=True))
         if first and second:
-            sign = -1 if node.op_type == "Sub" else 1
-            second = Product(second.moved, second.factor, sign)
             found.append(Sum(node.outputs[0], (first, second)))
     return found
 
 
-def _product(value: ir.Value, marks: Marks) -> Product | None:
+def _product(value: ir.Value, sign: int, marks: Marks) -> Product | None:
+    """`value`, times `sign`, as one product; it may have been negated."""
     node = value.producer()
+    while node is not None and node.op_type == "Neg":
+        node, sign = node.inputs[0].producer(), -sign
     if node is None or node.op_type != "Mul":
         return None
     kinds = [marks.get(v, Dependence.NOTHING) for v in node.inputs]
     for moved, factor in ((0, 1), (1, 0)):
         if kinds[factor] == Dependence.POSITION and Dependence.ACTIVATION in kinds[moved]:
-            return Product(node.inputs[moved], node.inputs[factor], 1)
+            return Product(node.inputs[moved], node.inputs[factor], sign)
     return None
 
 
@@ -105,20 +107,20 @@ def concrete(shape: ir.Shape | None, sizes: Mapping[str, int]) -> tuple[int, ...
     """`shape` in numbers; raises NotARotation when an axis is unknown."""
     if shape is None:
         raise NotARotation("its shape is unknown")
-    dims = []
-    for dim in shape:
-        if isinstance(dim, int):
-            dims.append(dim)
-        elif str(dim.value) in sizes:
-            dims.append(sizes[str(dim.value)])
-        else:
-            raise NotARotation(f"its axis {dim.value!r} is unknown")
-    return tuple(dims)
+    dims = tuple(_size(dim, sizes) for dim in shape)
+    if None in dims:
+        raise NotARotation(f"its axis {shape[dims.index(None)].value!r} is unknown")
+    return dims
+
+
+def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int | None:
+    return dim if isinstance(dim, int) else sizes.get(str(dim.value))
 
 
 def dummy_inputs(graph: ir.Graph, sizes: Mapping[str, int] = SIZES) -> dict[ir.Value, np.ndarray]:
-    """Zeros for every graph input: shapes are read from them, values never."""
-    return {v: np.zeros(concrete(v.shape, sizes), v.dtype.numpy()) for v in graph.inputs}
+    """Zeros for every graph input whose axes are known: shapes are read from them, values never."""
+    shaped = ((v, [_size(dim, sizes) for dim in v.shape]) for v in graph.inputs if v.shape is not None)
+    return {v: np.zeros(dims, v.dtype.numpy()) for v, dims in shaped if None not in dims}
 
 
 def recognise(

@@ -4,6 +4,9 @@ cos and sin that depend on the positions alone are evaluated once, on every posi
 follows, its numbers are kept. A rule that also looks at the length of the call is measured: one that knows two
 states (LongRoPE) becomes two tables and a threshold; one that changes with every length (dynamic NTK) cannot be
 a table at all and stays in the graph.
+
+Whatever was tabulated is then confirmed: for calls whose positions come in no order and differ between the rows of
+the batch, the graph must compute exactly what the table holds for each token's own position.
 """
 
 from __future__ import annotations
@@ -12,16 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence
 from rope_deploy.graph.evaluate import Trig, ancestors, evaluate
 from rope_deploy.graph.movement import Marks
-from rope_deploy.graph.rotation import Column, Match, NotARotation, dummy_inputs
+from rope_deploy.graph.rotation import SIZES, Column, Match, NotARotation, dummy_inputs
 
 CHUNK = 8192
 REDUCTIONS = frozenset("ReduceMax ReduceMin ReduceSum ReduceMean ArgMax ArgMin TopK CumSum Max Min".split())
+# PyTorch's and numpy's vectorised cosine may round the odd element of a short array differently.
+CONFIRM_ULPS = 4
 
 
 @dataclass(frozen=True)
@@ -49,86 +55,133 @@ class Tabulator:
         self._done: dict[tuple, Table] = {}
 
     def table(self, match: Match) -> Table:
-        """The table of `match`. Raises NotARotation if its columns do not form cos and sin of a rotation."""
-        key = (match.cos, match.sin)
+        """The table of `match`. Raises NotARotation, or NotEvaluable, if its columns are no cos and sin of a position."""
+        key = (match.cos, match.sin, match.heads_axis)
         if key not in self._done:
-            self._done[key] = self._table(match)
+            self._done[key] = table = self._table(match)
+            self._confirm(match, table)
         return self._done[key]
 
     def _table(self, match: Match) -> Table:
-        factors = tuple(dict.fromkeys(column.factor for column in match.cos + match.sin))
-        if not self._looks_at_length(factors):
-            return Table("table", *self._caches(match, factors, self._max, self._max))
-        original = self._threshold(match, factors)
+        original = self._threshold(match) if self._looks_at_length(match) else None
         if original is None:
-            return Table("table", *self._caches(match, factors, self._max, self._max))
-        after, far = (self._probe(match, factors, length) for length in (original + 1, self._max))
-        middle = self._probe(match, factors, (original + 1 + self._max) // 2)
+            return Table("table", *self._caches(match, self._max, self._max))
+        after, middle, far = (
+            self._probe(match, length) for length in (original + 1, (original + 1 + self._max) // 2, self._max)
+        )
         if not (_same(after, far) and _same(middle, far)):
             empty = np.zeros((0, match.rotary_dim // 2), np.float32)
             return Table("runtime", empty, empty, original)
-        short = self._caches(match, factors, original, original)
-        long = self._caches(match, factors, self._max, self._max)
+        short = self._caches(match, original, original)
+        long = self._caches(match, self._max, self._max)
         cos, sin = (np.concatenate(pair) for pair in zip(short, long, strict=True))
         return Table("two-tables", cos, sin, original)
 
-    def _looks_at_length(self, factors: Sequence[ir.Value]) -> bool:
+    def _looks_at_length(self, match: Match) -> bool:
         return any(
             node.op_type in REDUCTIONS and self._marks.get(node.outputs[0]) == Dependence.POSITION
-            for node in ancestors(factors)
+            for node in ancestors(_factors(match))
         )
 
-    def _threshold(self, match: Match, factors: Sequence[ir.Value]) -> int | None:
+    def _threshold(self, match: Match) -> int | None:
         """The longest call length that still uses the first table; None if the length never matters."""
-        first = self._probe(match, factors, 1)
-        low, high = 1, self._max
-        if _same(first, self._probe(match, factors, high)):
+        low, high = 2, self._max
+        first = self._probe(match, low)
+        if high <= low or _same(first, self._probe(match, high)):
             return None
         while high - low > 1:
             middle = (low + high) // 2
-            if _same(first, self._probe(match, factors, middle)):
+            if _same(first, self._probe(match, middle)):
                 low = middle
             else:
                 high = middle
         return low
 
-    def _probe(self, match: Match, factors: Sequence[ir.Value], length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _probe(self, match: Match, length: int) -> tuple[np.ndarray, np.ndarray]:
         """cos and sin of position 1 in a call whose longest position is length − 1."""
-        rows = self._rows(factors, np.array([1, length - 1]))
-        return self._columns(match.cos, rows)[:1], self._columns(match.sin, rows)[:1]
+        cos, sin = self._halves(match, np.array([[1, length - 1]]))
+        return cos[:1], sin[:1]
 
-    def _caches(self, match: Match, factors, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """The checked half-width caches of positions 0 … rows−1 in calls of `length`."""
-        cos, sin = [], []
+    def _caches(self, match: Match, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """The half-width caches of positions 0 … rows−1 in calls of `length`."""
+        parts = []
         for start in range(0, rows, CHUNK):
             # The last position rides along in every chunk, so that each chunk is a call of the full length.
             positions = np.append(np.arange(start, min(start + CHUNK, rows)), length - 1)
-            values = self._rows(factors, positions)
-            cos.append(_half(self._columns(match.cos, values)[:-1], "cosine"))
-            sin.append(_half(self._columns(match.sin, values)[:-1], "sine"))
-        return np.concatenate(cos), np.concatenate(sin)
+            parts.append(self._halves(match, positions[None]))
+        return tuple(np.concatenate([half[:-1] for half in halves]) for halves in zip(*parts, strict=True))
 
-    def _rows(self, factors: Sequence[ir.Value], positions: np.ndarray) -> Mapping[ir.Value, np.ndarray]:
-        """Each factor on `positions`, as [len(positions), width]."""
-        count = len(positions)
-        sizes = {"batch": 1, "sequence": count, "past": 5, "total": count + 5}
-        inputs = dummy_inputs(self._graph, sizes)
-        inputs = {v: positions[None].astype(a.dtype) if v.name == POSITION_INPUT else a for v, a in inputs.items()}
+    def _halves(self, match: Match, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2]."""
+        factors = _factors(match)
+        batch, sequence = positions.shape
+        inputs = dummy_inputs(
+            self._graph, {**SIZES, "batch": batch, "sequence": sequence, "total": sequence + SIZES["past"]}
+        )
+        for value, array in inputs.items():
+            if value.name == POSITION_INPUT:
+                if array.ndim != 2:
+                    raise NotARotation(f"its positions have {array.ndim} axes, not 2 (batch, sequence)")
+                inputs[value] = positions.astype(array.dtype)
         arrays = evaluate(factors, inputs, **self._trig)
-        return {factor: _two_axes(array, count) for factor, array in zip(factors, arrays, strict=True)}
+        rows = {f: _per_token(a, positions.shape, match.heads_axis) for f, a in zip(factors, arrays, strict=True)}
+        return _half(_columns(match.cos, rows), "cosine"), _half(_columns(match.sin, rows), "sine")
 
-    @staticmethod
-    def _columns(columns: Sequence[Column], rows: Mapping[ir.Value, np.ndarray]) -> np.ndarray:
-        # A factor of width 1 is broadcast along the head.
-        picked = [rows[c.factor][:, min(c.index, rows[c.factor].shape[1] - 1)] for c in columns]
-        signs = [column.sign for column in columns]
-        return np.stack([p if sign > 0 else -p for p, sign in zip(picked, signs, strict=True)], axis=1)
+    def _confirm(self, match: Match, table: Table) -> None:
+        """Raise NotARotation unless the table holds what the graph computes, whichever positions a call brings."""
+        if table.kind == "runtime":
+            self._halves(match, _scattered(self._max))
+            _require_one_factor(match)
+            return
+        calls = [(_scattered(self._max), table.original)]
+        if table.kind == "two-tables":
+            calls.append((_scattered(table.original), 0))
+        slack = CONFIRM_ULPS * float(ml_dtypes.finfo(table.cos.dtype).eps)
+        for positions, shift in calls:
+            rows = positions.reshape(-1) + shift
+            for computed, cache in zip(self._halves(match, positions), (table.cos, table.sin), strict=True):
+                stored = cache[rows].astype(np.float64)
+                if not np.allclose(computed, stored, rtol=0, atol=slack * max(1.0, np.abs(stored).max())):
+                    raise NotARotation("its table does not follow from each token's own position")
 
 
-def _two_axes(array: np.ndarray, count: int) -> np.ndarray:
-    if array.size != count * array.shape[-1]:
+def _factors(match: Match) -> tuple[ir.Value, ...]:
+    return tuple(dict.fromkeys(column.factor for column in match.cos + match.sin))
+
+
+def _require_one_factor(match: Match) -> None:
+    """What stays in the graph is cut out of one value [B, 1, S, width] or [B, S, 1, width] for cos and one for sin."""
+    for columns in (match.cos, match.sin):
+        kinds = {(column.factor, column.sign) for column in columns[: match.rotary_dim // 2]}
+        shape = columns[0].factor.shape
+        if len(kinds) != 1 or shape is None or len(shape) != 4:
+            raise NotARotation("it changes with the length of the call, and its cosines are not one tensor of 4 axes")
+
+
+def _scattered(count: int) -> np.ndarray:
+    """Positions [2, 3] below `count`, in no order, the largest among them, the rows different."""
+    last = count - 1
+    return np.array([[last, 0, count // 2], [count // 3, last, min(1, last)]])
+
+
+def _per_token(array: np.ndarray, shape: tuple[int, ...], heads_axis: int) -> np.ndarray:
+    """A factor, [B, 1, S, width] or [B, S, 1, width] or what broadcasts to it, as [B·S, width]."""
+    if array.ndim > 4:
+        raise NotARotation(f"its table has {array.ndim} axes; more than batch, heads, sequence and head_dim")
+    wide = array.reshape((1,) * (4 - array.ndim) + array.shape)
+    if wide.shape[heads_axis] != 1:
         raise NotARotation("its table differs between heads")
-    return array.reshape(count, array.shape[-1])
+    rows = wide.squeeze(heads_axis)
+    if any(have not in (1, want) for have, want in zip(rows.shape, shape, strict=False)):
+        raise NotARotation(f"its table, {list(array.shape)}, does not have a row for each of {shape[1]} tokens")
+    return np.broadcast_to(rows, (*shape, rows.shape[-1])).reshape(-1, rows.shape[-1])
+
+
+def _columns(columns: Sequence[Column], rows: Mapping[ir.Value, np.ndarray]) -> np.ndarray:
+    # A factor of width 1 is broadcast along the head.
+    picked = [rows[c.factor][:, min(c.index, rows[c.factor].shape[1] - 1)] for c in columns]
+    signs = [column.sign for column in columns]
+    return np.stack([p if sign > 0 else -p for p, sign in zip(picked, signs, strict=True)], axis=1)
 
 
 def _half(doubled: np.ndarray, what: str) -> np.ndarray:
