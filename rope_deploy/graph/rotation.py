@@ -142,7 +142,7 @@ def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Matc
             return _match(root, source, sums, marks, inputs)
         except NotARotation as error:
             reason = error
-        users = {node for node, _ in root.uses()}
+        users = _readers(root)
         if len(users) != 1 or (user := users.pop()).op_type not in MOVES:
             break
         root = user.outputs[0]
@@ -154,7 +154,7 @@ def _widen(match: Match, candidate: Sum, sums, marks: Marks, inputs) -> Match:
     source, root = match.source, match.root
     while (producer := source.producer()) is not None and producer.op_type in ("Slice", "Split"):
         (source,) = moved_inputs(producer, marks)
-        users = {node for node, _ in root.uses()}
+        users = _readers(root)
         if len(users) == 1 and (user := users.pop()).op_type == "Concat":
             root = user.outputs[0]
         try:
@@ -162,6 +162,11 @@ def _widen(match: Match, candidate: Sum, sums, marks: Marks, inputs) -> Match:
         except NotARotation:
             continue  # a slice of a slice: the join may only fit the outer one
     return match
+
+
+def _readers(value: ir.Value) -> set[ir.Node]:
+    """The nodes that read the elements of `value`, not merely its shape."""
+    return {node for node, _ in value.uses() if node.op_type not in ("Shape", "Size")}
 
 
 def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Match:
