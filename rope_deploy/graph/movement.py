@@ -13,7 +13,12 @@ import onnx_ir as ir
 
 from rope_deploy.graph.dependence import Dependence
 
-MOVES = frozenset("Slice Split Concat Neg Reshape Transpose Unsqueeze Squeeze Expand Gather Identity Flatten".split())
+# fmt: off
+MOVES = frozenset({
+    "Concat", "Expand", "Flatten", "Gather", "Identity", "Neg", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+})
+# fmt: on
 
 Marks = Mapping[ir.Value, Dependence]
 

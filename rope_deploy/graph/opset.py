@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -10,24 +12,28 @@ from rope_deploy.errors import UsageError
 
 OLDEST = 17
 # Operators whose axes moved from an attribute to an input in opset 18.
-REDUCTIONS = frozenset(
-    "ReduceMean ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum".split()
-)
+# fmt: off
+REDUCTIONS = frozenset({
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
+    "ReduceSumSquare",
+})
+# fmt: on
 
 
 def set_opset(model: ir.Model, opset: int) -> None:
-    """Rewrite `model` for `opset`. Raises UsageError naming the operators that it does not have."""
+    """Rewrite `model` for `opset`. Raises UsageError naming what it does not have."""
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST <= opset <= newest:
         raise UsageError(f"Opset {opset} is not supported.", exists=f"Supported: {OLDEST} to {newest}.")
-    if opset < 18:
-        for node in list(model.graph):
+    for node in _standard(model):
+        if opset < 18:
             _before_18(node)
-    missing = sorted({n.op_type for n in model.graph.all_nodes() if n.domain == "" and not _exists(n.op_type, opset)})
-    if missing:
+        _drop_defaults(node, opset)
+    if missing := [node for node in _standard(model) if not _fits(node, opset)]:
+        names = ", ".join(sorted({node.op_type for node in missing}))
         raise UsageError(
-            f"Opset {opset} has no {', '.join(missing)}, which this model needs.",
-            todo=f"Ask for a newer one: --opset {_needed(missing)}.",
+            f"Opset {opset} has no {names} in the form that this model needs.",
+            todo=f"Ask for a newer one: --opset {_oldest(missing, opset)}.",
         )
     model.graph.opset_imports[""] = opset
     for function in model.functions.values():
@@ -37,9 +43,21 @@ def set_opset(model: ir.Model, opset: int) -> None:
     common.RemoveUnusedOpsetsPass()(model)
 
 
+def oldest_fitting(model: ir.Model, start: int) -> int:
+    """The first opset from `start` on that has every standard operator of `model`; `start` if none has."""
+    return _oldest(_standard(model), start)
+
+
+def _oldest(nodes: Sequence[ir.Node], start: int) -> int:
+    newest = onnx.defs.onnx_opset_version()
+    return next((v for v in range(start, newest + 1) if all(_fits(node, v) for node in nodes)), start)
+
+
+def _standard(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph.all_nodes() if node.domain == ""]
+
+
 def _before_18(node: ir.Node) -> None:
-    if node.domain != "":
-        return
     if node.op_type in REDUCTIONS and len(node.inputs) > 1 and node.inputs[1] is not None:
         axes = node.inputs[1].const_value
         if axes is None:
@@ -51,10 +69,27 @@ def _before_18(node: ir.Node) -> None:
         node.attributes.pop("num_outputs", None)  # without sizes, Split already divides evenly
 
 
-def _exists(op_type: str, opset: int) -> bool:
-    return onnx.defs.has(op_type, max_inclusive_version=opset, domain="")
+def _drop_defaults(node: ir.Node, opset: int) -> None:
+    """Drop attributes that `opset` does not know yet and that only say what it does anyway."""
+    for name in _unknown(node, opset):
+        stated = onnx.defs.get_schema(node.op_type).attributes.get(name)
+        default = (
+            onnx.helper.get_attribute_value(stated.default_value) if stated and stated.default_value.name else None
+        )
+        value = node.attributes[name].value
+        if (value.encode() if isinstance(value, str) else value) == default:
+            del node.attributes[name]
 
 
-def _needed(op_types: list[str]) -> int:
-    newest = onnx.defs.onnx_opset_version()
-    return next(v for v in range(OLDEST, newest + 1) if all(_exists(op_type, v) for op_type in op_types))
+def _fits(node: ir.Node, opset: int) -> bool:
+    if not onnx.defs.has(node.op_type, max_inclusive_version=opset, domain=""):
+        return False
+    schema = onnx.defs.get_schema(node.op_type, max_inclusive_version=opset)
+    return len(node.inputs) <= schema.max_input and not _unknown(node, opset)
+
+
+def _unknown(node: ir.Node, opset: int) -> list[str]:
+    if not onnx.defs.has(node.op_type, max_inclusive_version=opset, domain=""):
+        return []
+    known = onnx.defs.get_schema(node.op_type, max_inclusive_version=opset).attributes
+    return [name for name in node.attributes if name not in known]

@@ -23,7 +23,7 @@ from rope_deploy.graph.build import Builder
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
-from rope_deploy.graph.movement import MOVES
+from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.rotation import BOTH, Column, Match, NotARotation, dummy_inputs, find_sums, recognise
 from rope_deploy.graph.tabulate import Table, Tabulator
 
@@ -167,8 +167,8 @@ def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> 
 
 
 def _layer(node: ir.Node) -> int | None:
-    """The layer number in the module path that the tracer recorded, such as model.layers.7.self_attn."""
-    numbers = re.findall(r"\.(\d+)(?:\.|'|\]|$)", node.metadata_props.get(SCOPES, ""))
+    """The layer number in the module path that a tracer recorded, or named the node by: model.layers.7.self_attn."""
+    numbers = re.findall(r"\.(\d+)(?:[./'\]]|$)", node.metadata_props.get(SCOPES) or node.name or "")
     return int(numbers[-1]) if numbers else None
 
 
@@ -183,8 +183,7 @@ def _role(root: ir.Value) -> str:
         for node, index in value.uses():
             if node.op_type in ("Attention", "MatMul"):
                 return "q" if index == 0 else "k"
-            if node.op_type in MOVES or node.op_type in ("Cast", "Mul", "Div"):
-                queue.extend(node.outputs)
+            queue.extend(node.outputs)
     return "q"
 
 
@@ -197,8 +196,15 @@ def _unmatched(graph: ir.Graph, reasons: dict[str, str]) -> list[str]:
             continue
         kinds = [marks.get(v, Dependence.NOTHING) for v in node.inputs if v is not None]
         floating = all(v is None or v.dtype is None or v.dtype.is_floating_point() for v in node.inputs)
-        if floating and Dependence.POSITION in kinds and (Dependence.ACTIVATION in kinds or BOTH in kinds):
+        mixes = Dependence.POSITION in kinds and (Dependence.ACTIVATION in kinds or BOTH in kinds)
+        if floating and mixes and not _scales(node, marks):
             users = [user.name for user, _ in node.outputs[0].uses()]
             why = next((reasons[name] for name in users if name in reasons), "it is not part of a sum of two products")
             lines.append(f"{node.name or node.outputs[0].name} ({node.op_type}): {why}")
     return lines
+
+
+def _scales(node: ir.Node, marks: Marks) -> bool:
+    """Whether a product only scales each token as a whole, as attention temperatures that grow with the position do."""
+    factors = [v for v in node.inputs if marks.get(v) == Dependence.POSITION]
+    return node.op_type == "Mul" and all(v.shape is not None and v.shape[-1] == 1 for v in factors)

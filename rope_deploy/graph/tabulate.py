@@ -25,7 +25,11 @@ from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.rotation import SIZES, Column, Match, NotARotation, dummy_inputs
 
 CHUNK = 8192
-REDUCTIONS = frozenset("ReduceMax ReduceMin ReduceSum ReduceMean ArgMax ArgMin TopK CumSum Max Min".split())
+# fmt: off
+REDUCTIONS = frozenset({
+    "ArgMax", "ArgMin", "CumSum", "Max", "Min", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "TopK",
+})
+# fmt: on
 # PyTorch's and numpy's vectorised cosine may round the odd element of a short array differently.
 CONFIRM_ULPS = 4
 
@@ -55,7 +59,7 @@ class Tabulator:
         self._done: dict[tuple, Table] = {}
 
     def table(self, match: Match) -> Table:
-        """The table of `match`. Raises NotARotation, or NotEvaluable, if its columns are no cos and sin of a position."""
+        """The table of `match`. Raises NotARotation or NotEvaluable if its columns are no cos and sin of positions."""
         key = (match.cos, match.sin, match.heads_axis)
         if key not in self._done:
             self._done[key] = table = self._table(match)

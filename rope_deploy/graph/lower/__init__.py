@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -19,7 +18,7 @@ from rope_deploy.graph.lower.plugin import lower_to_plugin
 from rope_deploy.graph.lower.rows import Rows
 from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.tables import Spread, lower_to_tables
-from rope_deploy.graph.opset import set_opset
+from rope_deploy.graph.opset import oldest_fitting, set_opset
 from rope_deploy.graph.positions import make_implicit
 from rope_deploy.graph.raising import Raised, markers
 
@@ -55,7 +54,7 @@ def lower(
     if style not in STYLES:
         raise UsageError(f"Unknown style {style!r}.", exists=f"Known: {', '.join(STYLES)}.")
     model = raised.model.clone()
-    opset = opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
+    asked, opset = opset, opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
     if style == "onnx" and opset < OPERATORS_OPSET:
         raise UsageError(
             f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
@@ -73,7 +72,7 @@ def lower(
         make_implicit(model)
     model.graph.sort()
     clean(model)
-    opset = _oldest_with_all(model, opset)
+    opset = asked or oldest_fitting(model, opset)
     _name_sites(sites)
     set_opset(model, opset)
     common.ClearMetadataAndDocStringPass()(model)
@@ -121,19 +120,18 @@ def _each(model: ir.Model, raised: Raised, lower_site: Callable[[MarkedSite], Lo
     return sites
 
 
-def _oldest_with_all(model: ir.Model, opset: int) -> int:
-    """`opset`, or the first after it that knows every standard operator of the graph."""
-    used = {node.op_type for node in model.graph.all_nodes() if node.domain == ""}
-    newest = onnx.defs.onnx_opset_version()
-    for candidate in range(opset, newest + 1):
-        if all(onnx.defs.has(op_type, max_inclusive_version=candidate, domain="") for op_type in used):
-            return candidate
-    return opset
-
-
 def _name_sites(sites: list[LoweredSite]) -> None:
-    """Names that a person can find in a viewer: rope.7.q.in and rope.7.q.out."""
+    """Names that a person can find in a viewer: rope.7.q.in and rope.7.q.out.
+
+    One tensor may enter two sites and a layer may hold two of a role; each name is given once.
+    """
+    given: dict[str, ir.Value] = {}
     for site in sites:
         for value, end in ((site.input, "in"), (site.output, "out")):
-            if value is not None and not value.is_graph_input() and not value.is_graph_output():
-                value.name = f"rope.{site.layer}.{site.role}.{end}"
+            name = f"rope.{site.layer}.{site.role}.{end}"
+            if value is None or value.is_graph_input() or value.is_graph_output() or value in given.values():
+                continue
+            while name in given:
+                name += "'"
+            given[name] = value
+            value.name = name

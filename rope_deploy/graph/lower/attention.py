@@ -3,8 +3,8 @@
     softmax(q · scale · kᵀ + bias) · v     per group of query heads that share one key head
 
 Grouped heads are not repeated: the queries of a group are laid below one another as rows of one matrix product
-with their key, so the cache is read once and never copied. Scores are masked by adding the type's lowest finite
-number, not −∞: a row with nothing to attend to (padding) stays finite.
+with their key, so the cache is read once and never copied. Scores are masked by adding half the type's lowest
+finite number, not −∞: a row with nothing to attend to (padding) stays finite, and no sum overflows.
 """
 
 from __future__ import annotations
@@ -17,10 +17,21 @@ from rope_deploy.graph.build import Builder
 from rope_deploy.graph.clean import prune
 
 
+def is_plain_attention(node: ir.Node) -> bool:
+    """Whether `node` is an `Attention` as the tracer makes it: heads apart, one mask for all heads or none, no more."""
+    if node.op_type != "Attention" or node.domain != "" or any(v.uses() for v in node.outputs[1:]):
+        return False
+    extras = {name for name, attribute in node.attributes.items() if attribute.value and name != "scale"}
+    if len(node.inputs) not in (3, 4) or extras:
+        return False
+    shapes = [value.shape if value is not None else None for value in node.inputs]
+    return all(shape is not None and len(shape) == 4 for shape in shapes) and all(mask[1] == 1 for mask in shapes[3:])
+
+
 def decompose_attention(model: ir.Model) -> int:
-    """Replace every `Attention` node in the form the tracer makes; returns how many there were."""
+    """Replace every plain `Attention` node; returns how many there were."""
     bias = _Bias()
-    found = [node for node in model.graph if node.op_type == "Attention" and node.domain == ""]
+    found = [node for node in model.graph if is_plain_attention(node)]
     for node in found:
         _decompose(node, bias)
     prune(model)
@@ -33,17 +44,16 @@ class _Bias:
     def __init__(self):
         self._made: dict[tuple, ir.Value] = {}
 
-    def of(self, mask: ir.Value, dtype: ir.DataType) -> ir.Value:
+    def of(self, mask: ir.Value, dtype: ir.DataType, user: ir.Node) -> ir.Value:
+        """`mask` as numbers to add; `user` is the node that wants it."""
         if mask.dtype != ir.DataType.BOOL:
             return mask
         key = (mask, dtype)
         if key not in self._made:
-            build = Builder(mask.producer(), f"{mask.name}/bias")
-            array = np.dtype(dtype.numpy())
-            lowest = ml_dtypes.finfo(array).min
-            name = dtype.name.lower()
+            build = Builder(user, f"{mask.name}/bias", after=False)
+            array, name = np.dtype(dtype.numpy()), dtype.name.lower()
             zero = build.constant(np.array(0, array), f"zero_{name}")
-            low = build.constant(np.array(lowest, array), f"lowest_{name}")
+            low = build.constant(np.array(float(ml_dtypes.finfo(array).min) / 2, array), f"masked_{name}")
             self._made[key] = build.op("Where", mask, zero, low, dtype=dtype, shape=mask.shape)
         return self._made[key]
 
@@ -70,10 +80,12 @@ def _decompose(node: ir.Node, bias: _Bias) -> None:
                 "Concat", build.ints([0, 0, heads // groups]), _sizes(build, q, 2), build.ints([-1]), axis=0
             )
             scores = build.op("Reshape", scores, apart, dtype=dtype)
-            wide = build.op("Unsqueeze", bias.of(mask, dtype), build.ints([1]), dtype=dtype)
+            wide = build.op("Unsqueeze", bias.of(mask, dtype, node), build.ints([1]), dtype=dtype)
             scores = build.op("Add", scores, wide, dtype=dtype)
         else:
-            scores = build.op("Add", scores, bias.of(mask, dtype), dtype=dtype, shape=[batch, heads, sequence, total])
+            scores = build.op(
+                "Add", scores, bias.of(mask, dtype, node), dtype=dtype, shape=[batch, heads, sequence, total]
+            )
     weights = build.op("Softmax", scores, axis=-1, dtype=dtype)
     if heads != groups and mask is not None:
         below = build.op("Concat", build.ints([0, groups, -1]), _sizes(build, k, 2), axis=0)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from rope_deploy.graph.build import Builder
 from rope_deploy.graph.clean import prune
+from rope_deploy.graph.lower.attention import is_plain_attention
 from rope_deploy.graph.lower.heads import is_swap, merged, produced_by, split, swap, unswapped
 from rope_deploy.graph.lower.rows import Rows, caches
 from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
@@ -48,7 +49,7 @@ def lower_to_fused(model: ir.Model, rotations: Sequence[RaisedRotation], rows: R
 
 
 def _match(node: ir.Node, graph: ir.Graph, rotations, masks) -> _Attention | None:
-    if node.op_type != "Attention" or node.domain != "" or len(node.inputs) != 4 or node.inputs[3] is None:
+    if not is_plain_attention(node) or len(node.inputs) != 4:
         return None
     q, k = _marker(node.inputs[0], rotations), _appended(node.inputs[1])
     v = _appended(node.inputs[2])
@@ -105,7 +106,7 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
     query = merged(build, unswapped(q.x) or swap(build, q.x), q.num_heads, head_dim)
     key = merged(build, unswapped(k.x) or swap(build, k.x), k.num_heads, head_dim)
     value = merged(build, unswapped(a.v) or swap(build, a.v), k.num_heads, head_dim)
-    cos, sin = caches(a.node.graph, q.rotation, q.x.dtype)
+    cos, sin = caches(a.node.graph, q.rotation)
     names = [present.name for present in a.present]
     shapes = [present.shape for present in a.present]
     dtype, width = q.x.dtype, q.num_heads * head_dim

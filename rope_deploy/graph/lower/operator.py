@@ -16,7 +16,7 @@ STANDARD, CONTRIB = "", "com.microsoft"
 
 
 def lower_to_operator(site: MarkedSite, rows: Rows, domain: str) -> LoweredSite:
-    """Put RotaryEmbedding in the marker's place: on [B, S, N·H] if the heads were split from it, else on [B, N, S, H]."""
+    """Put RotaryEmbedding in the marker's place, on [B, S, N·H] if the heads were split from it, or on [B, N, S, H]."""
     build = site.builder()
     before = site.x if site.heads_axis == 2 else unswapped(site.x)
     if before is None:

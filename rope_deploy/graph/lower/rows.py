@@ -3,12 +3,11 @@
 One contract for every style: a position outside the table never reads outside it. The caches have one row more
 than the table, filled with NaN, and every position below 0 or beyond the table is sent there: its token's output
 is visibly not a number in every runtime, where the operators alone would raise, clamp, wrap or pass the token
-through unrotated, depending on who runs them.
+through unrotated, depending on who runs them. A rotation computed at run time has no table and no outside.
 """
 
 from __future__ import annotations
 
-import ml_dtypes  # noqa: F401  (teaches numpy bfloat16)
 import numpy as np
 import onnx_ir as ir
 
@@ -17,29 +16,27 @@ from rope_deploy.graph.dependence import POSITION_INPUT
 from rope_deploy.graph.raising import RaisedRotation
 
 
-def caches(graph: ir.Graph, rotation: RaisedRotation, dtype: ir.DataType) -> tuple[ir.Value, ir.Value]:
-    """cos_cache and sin_cache, [rows + 1, rotary_dim/2] in `dtype`, the last row NaN; shared by all sites."""
+def caches(graph: ir.Graph, rotation: RaisedRotation) -> tuple[ir.Value, ir.Value]:
+    """cos_cache and sin_cache, [rows + 1, rotary_dim/2], the last row NaN; made once and shared by all sites."""
     made = []
     for what, array in (("cos", rotation.table.cos), ("sin", rotation.table.sin)):
-        poisoned = np.concatenate([array, np.full((1, array.shape[1]), np.nan, array.dtype)])
-        made.append(constant(graph, poisoned.astype(dtype.numpy()), cache_name(rotation, what, dtype)))
+        name = cache_name(rotation, what)
+        if name not in graph.initializers:
+            poisoned = np.concatenate([array, np.full((1, array.shape[1]), np.nan, array.dtype)])
+            constant(graph, poisoned, name)
+        made.append(graph.initializers[name])
     return made[0], made[1]
 
 
-def cache_name(rotation: RaisedRotation, what: str, dtype: ir.DataType) -> str:
-    """`rope_0.cos_cache`; a graph that also rotates in a second type has a second pair, named by it."""
-    table_dtype = ir.DataType.from_numpy(rotation.table.cos.dtype)
-    suffix = "" if dtype == table_dtype else f".{dtype.name.lower()}"
-    return f"{rotation.name}.{what}_cache{suffix}"
+def cache_name(rotation: RaisedRotation, what: str) -> str:
+    return f"{rotation.name}.{what}_cache"
 
 
 def cache_names(model: ir.Model, rotation: RaisedRotation) -> tuple[str | None, str | None]:
     """The names of the rotation's caches in a lowered graph, None where it has none."""
-    found = []
-    for what in ("cos", "sin"):
-        stem = f"{rotation.name}.{what}_cache"
-        found.append(next((name for name in model.graph.initializers if name.startswith(stem)), None))
-    return found[0], found[1]
+    names = (cache_name(rotation, what) for what in ("cos", "sin"))
+    cos, sin = (name if name in model.graph.initializers else None for name in names)
+    return cos, sin
 
 
 class Rows:
@@ -60,6 +57,8 @@ class Rows:
     def _guarded(self, rotation: RaisedRotation) -> ir.Value:
         op, scalar, positions = self._build.op, self._scalar, self._positions
         shape, integer, boolean = positions.shape, ir.DataType.INT64, ir.DataType.BOOL
+        if positions.dtype != integer:
+            positions = op("Cast", positions, to=integer, dtype=integer, shape=shape)
         inside = op(
             "And",
             op("GreaterOrEqual", positions, scalar(0), dtype=boolean, shape=shape),

@@ -63,7 +63,7 @@ class MarkedSite:
             cos, index = rows.tokens(self.node.inputs[2])
             sin, _ = rows.tokens(self.node.inputs[3])
             return cos, sin, index
-        cos, sin = caches(self.node.graph, self.rotation, self.x.dtype)
+        cos, sin = caches(self.node.graph, self.rotation)
         return cos, sin, rows.of(self.rotation)
 
     def replace(self, rotated: ir.Value) -> None:
