@@ -5,7 +5,7 @@ Shapes: B rows, S tokens in a call, T columns of the mask so far (past and paddi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -16,6 +16,7 @@ from rope_deploy.parity.cases import Case
 from rope_deploy.runtimes import Arrays
 
 FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
+SPREAD = 3  # tokens without order stand within so many times their number of positions
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,21 @@ class Call:
         return {name: value.astype(types[name]) for name, value in own.items() if name in types} | past
 
 
-def calls_for(case: Case, manifest: Manifest, seed: int = 0) -> Iterator[Call]:
-    """The prompt and each further call of `case`; the same arrays every time for one id and seed."""
+def calls_for(case: Case, manifest: Manifest, seed: int = 0, text: Sequence[int] = ()) -> Iterator[Call]:
+    """The prompt and each further call of `case`; the same arrays every time for one id and seed.
+
+    Rows are pieces of `text` behind its first token (which may be a mark of the beginning), else random tokens.
+    """
     rng = np.random.default_rng([seed, crc32(case.id.encode())])
     rows, prompt = len(case.lengths), max(case.lengths)
     real = np.array([_padded(length, prompt, case.padding) for length in case.lengths])
     mask = np.concatenate([real, np.ones((rows, sum(case.later)), real.dtype)], axis=1)
-    ids = rng.integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, mask.shape)
-    # Each row's n-th real token stands at its n-th position; padding stands at the row's first.
+    # Each row's n-th real token is the n-th word and stands at its n-th position; padding stands at the row's first.
+    count = np.clip(mask.cumsum(axis=1) - 1, 0, None)
+    words = _words(rows, mask.shape[1], manifest, text, rng)
     placed = _positions(case, rows, mask.shape[1], prompt, manifest.max_position, rng)
-    positions = np.take_along_axis(placed, np.clip(mask.cumsum(axis=1) - 1, 0, None), axis=1)
-    positions = np.where(mask == 1, positions, placed[:, :1])
+    ids = np.take_along_axis(words, count, axis=1)
+    positions = np.where(mask == 1, np.take_along_axis(placed, count, axis=1), placed[:, :1])
     end = 0
     for tokens in (prompt, *case.later):
         begin, end = end, end + tokens
@@ -63,25 +68,37 @@ def _padded(length: int, width: int, padding: str) -> np.ndarray:
     return np.pad(np.ones(length, np.int64), (filler, 0) if padding == "left" else (0, filler))
 
 
+def _words(rows: int, tokens: int, manifest: Manifest, text: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """[rows, tokens]: the n-th token of each row."""
+    if not len(text):
+        return rng.integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (rows, tokens))
+    where = rng.integers(0, len(text), (rows, 1)) + np.arange(tokens)
+    where[:, 0] = 0
+    return np.asarray(text, np.int64)[where % len(text)]
+
+
 def _positions(case: Case, rows: int, tokens: int, prompt: int, table: int, rng: np.random.Generator) -> np.ndarray:
     """[rows, tokens]: where the n-th real token of each row stands."""
-    counted = case.start + np.arange(tokens)
+    step = np.arange(tokens)
     match case.placing:
         case "count":
-            one = counted
+            one = case.start + step
         case "stride":
-            one = case.start + 3 * np.arange(tokens)
-        case "wide":
-            one = np.linspace(0, table - 1, tokens).round().astype(np.int64)
+            one = case.start + 3 * step
         case "out-of-range":
             one = np.append(np.zeros(tokens - 1, np.int64), case.start)
-        case "shuffled" | "prompt-counts":
-            random = np.stack([rng.permutation(_sample(rng, table, tokens)) for _ in range(rows)])
-            if case.placing == "prompt-counts":
-                random[:, :prompt] = counted[:prompt]
-            return random
+        case "by-row":
+            return np.linspace(0, table - tokens, rows).round().astype(np.int64)[:, None] + step
+        case "shuffled":
+            starts = rng.integers(0, max(1, table - SPREAD * tokens + 1), (rows, 1))
+            return starts + _disorder(rows, tokens, table, rng)
+        case "prompt-counts":
+            later = _disorder(rows, tokens, table, rng)
+            return np.where(step < prompt, step, later)
     return np.broadcast_to(one, (rows, tokens)).copy()
 
 
-def _sample(rng: np.random.Generator, table: int, tokens: int) -> np.ndarray:
-    return rng.choice(table, tokens, replace=table < tokens)
+def _disorder(rows: int, tokens: int, table: int, rng: np.random.Generator) -> np.ndarray:
+    """[rows, tokens] of different small numbers without order."""
+    span = min(table, SPREAD * tokens)
+    return np.stack([rng.permutation(span)[:tokens] for _ in range(rows)])

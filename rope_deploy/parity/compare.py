@@ -56,26 +56,18 @@ def token_errors(got: np.ndarray, want: np.ndarray, token_axis: int) -> np.ndarr
     return np.where(np.isnan(gap), np.inf, gap).reshape(*gap.shape[:2], -1).max(axis=2)
 
 
-def product_errors(
-    products: np.ndarray, query: np.ndarray, keys: np.ndarray, mask: np.ndarray, tokens: int
-) -> np.ndarray:
+def product_errors(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees: np.ndarray) -> np.ndarray:
     """Error of a q that is only seen through its products q·k, [B, S], in units of q.
 
-    products [B, N, S, T] with the real keys first (a compacted cache); query [B, N, S, H] and keys [B, Nkv, T, H] of
-    the other side, keys as appended; mask [B, T]. |Δ(q·k)| / |k| is the part of |Δq| along that key, so this is the
-    largest error that the keys seen by a query can show.
+    products [B, N, S, T]; query [B, N, S, H] and keys [B, Nkv, T, H] that they should come from; sees [B, S, T], the
+    keys each query looks at. |Δ(q·k)| / |k| is the part of |Δq| along that key, so this is the largest error that
+    those keys can show.
     """
-    errors = np.zeros((len(mask), tokens))
-    groups = query.shape[1] // keys.shape[1]
-    for row, real in enumerate(mask == 1):
-        columns = np.flatnonzero(real)
-        key = np.repeat(keys[row][:, columns], groups, axis=0).astype(np.float64)
-        want = query[row].astype(np.float64) @ key.swapaxes(1, 2)
-        length = np.maximum(np.linalg.norm(key, axis=-1), np.finfo(np.float32).tiny)
-        gap = np.abs(products[row][:, :, : len(columns)] - want) / length[:, None, :]
-        sees = columns <= mask.shape[1] - tokens + np.arange(tokens)[:, None]
-        errors[row] = np.where(np.isnan(gap), np.inf, np.where(sees, gap, 0.0)).max(axis=(0, 2))
-    return errors
+    keys = np.repeat(keys, query.shape[1] // keys.shape[1], axis=1).astype(np.float64)
+    length = np.maximum(np.linalg.norm(keys, axis=-1), np.finfo(np.float32).tiny)
+    gap = np.abs(products - query.astype(np.float64) @ keys.swapaxes(2, 3)) / length[:, :, None, :]
+    gap = np.where(sees[:, None], gap, 0.0)
+    return np.where(np.isnan(gap), np.inf, gap).max(axis=(1, 3))
 
 
 def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | None:

@@ -57,28 +57,32 @@ def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Dif
 
 @dataclass(frozen=True)
 class View:
-    """How a site is seen: `errors(reference [B, N, S, H])` gives [B, S], or None where the shapes do not fit.
+    """How a site is seen. `errors(reference, side)` compares it with a reference [B, N, S, H]: [B, S], or None where
+    the shapes do not fit; `side` says whose keys go with that reference, "theirs" (PyTorch's) or "ours".
 
-    `blur`: how much of an error in q, per element, the view may show per unit (1 when q itself is seen).
+    `blur`: how large an error of 1 in every element of q and k may look (1 when the tensor itself is seen).
     """
 
     how: str
     tensor: str
-    errors: Callable[[np.ndarray], np.ndarray | None]
+    errors: Callable[[np.ndarray, str], np.ndarray | None]
     blur: float = 1.0
 
 
 def _view(site: Site, call: Call, got: Tensors, want: Tensors) -> View | None:
     name = f"rotated.{site.layer}.{site.role}"
     if name in got:
-        return View("output", name, lambda reference: _direct(got[name], reference, site))
-    name = f"products.{site.layer}"
+        return View("output", name, lambda reference, _: _direct(got[name], reference, site))
+    name, cache = f"products.{site.layer}", f"present.{site.layer}.key"
     if site.role != "q" or name not in got:
         return None
-    keys, mask = want[f"present.{site.layer}.key"], call.attention_mask
-    # Both q and k may be off, by as much in every element: at most 2 sqrt(H) times that along a key.
-    blur = 2 * float(np.sqrt(site.head_dim))
-    return View("products", name, lambda query: product_errors(got[name], query, keys, mask, call.tokens), blur)
+    mask, tokens = call.attention_mask, call.tokens
+    columns = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
+    last = mask.shape[1] - tokens + np.arange(tokens)
+    sees = (compact(mask, mask) == 1)[:, None, :] & (compact(columns, mask)[:, None, :] <= last[:, None])
+    keys = {"ours": got[cache], "theirs": compact(want[cache], mask)}
+    blur = 2 * float(np.sqrt(site.head_dim))  # along a key, of q and of k
+    return View("products", name, lambda query, side: product_errors(got[name], query, keys[side], sees), blur)
 
 
 def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray | None:
@@ -89,27 +93,25 @@ def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray |
 def _site(
     manifest: Manifest, oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, want: Tensors
 ) -> Iterator[tuple[Difference, np.ndarray | None]]:
-    """A site against PyTorch and against the oracle, each with its errors [B, S]."""
+    """A site against PyTorch, and against the oracle that turns the site's own input; each with its errors [B, S]."""
     key, positions = f"{site.layer}.{site.role}", call.position_ids
-    unrotated = got.get(f"unrotated.{key}")
-    theirs = want.get(f"rotated.{key}")
-    exact = None if unrotated is None else oracle.rotated(site, unrotated, positions)
-    # Behind products the keys are PyTorch's, so that there the oracle, too, is subject to the tables' difference.
-    loose = theirs is not None and view.blur != 1
-    for kind, tensor, reference, apart in (
-        ("rotated", view.tensor, theirs, True),
-        ("oracle", f"oracle.{key}", exact, loose),
-    ):
+    about = {"layer": site.layer, "role": site.role}
+    for kind, tensor, side in (("rotated", view.tensor, "theirs"), ("oracle", f"oracle.{key}", "ours")):
+        if kind == "rotated":
+            reference, allowed = want.get(f"rotated.{key}"), oracle.slack
+        else:
+            unrotated, allowed = got.get(f"unrotated.{key}"), oracle.rounding
+            reference = None if unrotated is None else oracle.rotated(site, unrotated, positions)
         if reference is None:
             continue
-        errors = view.errors(reference)
+        errors = view.errors(reference, side)
         if errors is None:
-            fault = f"shape {got[view.tensor].shape} where PyTorch has {reference.shape}"
-            yield missing(kind, tensor, fault, site.layer, site.role), None
+            fault = f"shape {got[view.tensor].shape} where {reference.shape} was due"
+            yield missing(kind, tensor, fault, **about), None
             continue
-        slack = oracle.slack(site, reference, positions) * view.blur if apart else 0.0
-        about = {"real": call.real, "positions": positions, "layer": site.layer, "role": site.role}
-        yield worst(kind, tensor, errors, manifest.tolerances.rotated + slack, **about), errors
+        tolerance = allowed(site, reference, positions) * view.blur
+        tolerance = tolerance + (manifest.tolerances.rotated if kind == "rotated" else 0.0)
+        yield worst(kind, tensor, errors, tolerance, real=call.real, positions=positions, **about), errors
 
 
 def _caches(

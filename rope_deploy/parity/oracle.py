@@ -13,15 +13,21 @@ import numpy as np
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.rope import RopeSpec, rotate, tables
 
+UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+ROUNDINGS = 8  # of tables, products and sum, for two elements of the largest size
+FREQUENCY_ROUNDINGS = 4  # of a frequency computed at run time: a power and a division
+
 
 class Oracle:
     """Tables for every rotation of one manifest, made when first needed."""
 
     def __init__(self, manifest: Manifest):
         self._angles, self._rows = manifest.angles, manifest.max_position
+        self._unit = UNIT_ROUNDOFF[manifest.dtype]
         # Text has one position per token, also where images have three: all axes of a section coincide.
         specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
         self._specs = {name: replace(spec, mrope_section=()) for name, spec in specs.items()}
+        self._computed = {r.name for r in manifest.rotations if r.source == "runtime"}
         # Tables that come from the model alone: there is no rule to compare them with.
         self.without_rule = tuple(r.name for r in manifest.rotations if not r.spec)
         self._made: dict[tuple[str, str, bytes], tuple[np.ndarray, np.ndarray]] = {}
@@ -36,17 +42,31 @@ class Oracle:
         interleaved = self._specs[site.spec].interleaved
         return rotate(unrotated.astype(np.float64), cos, sin, interleaved=interleaved)
 
-    def slack(self, site: Site, want: np.ndarray, positions: np.ndarray) -> np.ndarray | float:
-        """How far tables better than PyTorch's may take a site from PyTorch's `want` [B, N, S, H]: [B, S].
+    def rounding(self, site: Site, exact: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """How far a sound rotation in the graph's dtype may be from `exact` [B, N, S, H]: [B, S].
 
-        Zero for `--angles model`. For `--angles float64` it follows from the difference between the two tables:
-        |Δcos·a| + |Δsin·b| for the largest elements of the token.
+        Nothing comes from the layers before: the oracle turned the same input. So this is the rounding of one
+        rotation, a few units in the last place of the token's largest element.
         """
-        if self._angles == "model" or site.spec not in self._specs:
-            return 0.0
-        ours, theirs = self._tables(site, positions, self._angles), self._tables(site, positions, "model")
-        gap = sum(np.abs(a[positions].astype(np.float64) - b[positions]).max(axis=-1) for a, b in zip(ours, theirs))
-        return gap * np.sqrt(2) * np.abs(np.nan_to_num(want, posinf=0, neginf=0)).max(axis=(1, 3))
+        return _largest(exact) * (ROUNDINGS * self._unit + self._angle_error(site, positions))
+
+    def slack(self, site: Site, want: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """What a site may differ from PyTorch's `want` [B, N, S, H] beyond the manifest's tolerance: [B, S].
+
+        Zero for tables that repeat PyTorch's. For `--angles float64` it is the known difference of the two tables.
+        """
+        gap = self._angle_error(site, positions)
+        if self._angles == "float64" and site.spec in self._specs:
+            ours, theirs = (self._tables(site, positions, angles) for angles in ("float64", "model"))
+            gap = gap + sum(
+                np.abs(a[positions].astype(np.float64) - b[positions]).max(-1) for a, b in zip(ours, theirs)
+            )
+        return _largest(want) * np.sqrt(2) * gap
+
+    def _angle_error(self, site: Site, positions: np.ndarray) -> np.ndarray:
+        """Radians, [B, S]: fp32 frequencies computed at run time may be off by some units, times the position."""
+        unit = FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF["float32"] if site.spec in self._computed else 0.0
+        return positions * unit
 
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
         spec = self._specs[site.spec]
@@ -55,3 +75,8 @@ class Oracle:
         if key not in self._made:
             self._made[key] = tables(spec, self._rows, angles=angles, seq_len=length)
         return self._made[key]
+
+
+def _largest(x: np.ndarray) -> np.ndarray:
+    """Largest finite element of each token of [B, N, S, H]: [B, S]."""
+    return np.abs(np.nan_to_num(x, posinf=0, neginf=0)).max(axis=(1, 3))

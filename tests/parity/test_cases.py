@@ -59,7 +59,8 @@ def test_last_position_is_reached_by_prompt_single_token_and_decode(manifest):
     assert placed("offset-end", manifest)[0][-1] == ROWS - 1
     assert placed("last-position", manifest) == [[ROWS - 1]]
     assert placed("decode-end", manifest)[0] == list(range(ROWS - 12, ROWS))
-    assert {0, ROWS - 1} <= set(placed("wide", manifest)[0])
+    first, *_, last = placed("offset-by-row", manifest)
+    assert first[0] == 0 and last[-1] == ROWS - 1
 
 
 def test_positions_are_not_only_uniform_offsets(manifest):
@@ -95,7 +96,7 @@ def test_later_calls_see_the_whole_mask(manifest):
 def test_graph_without_cache_has_no_later_calls(manifest):
     cacheless = replace(manifest, cache=False)
     assert not any(case.later for case in cases_for(cacheless))
-    assert "wide" in ids(cacheless)
+    assert "offset-by-row" in ids(cacheless)
 
 
 def test_graph_without_position_ids_is_tried_at_length(manifest):
@@ -104,7 +105,7 @@ def test_graph_without_position_ids_is_tried_at_length(manifest):
     cases = {case.id: case for case in cases_for(encoder)}
     assert cases["long"].lengths == (300,)
     assert cases["refuses-beyond-table"].lengths == (513,)
-    assert not {"shuffled", "wide", "offset-end", "refuses-negative"} & set(cases)
+    assert not {"shuffled", "offset-by-row", "offset-end", "refuses-negative"} & set(cases)
 
 
 def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest):
@@ -115,7 +116,7 @@ def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest)
         "decode-left-padded",
         "chunked-prefill-batch",
         "strided",
-        "wide",
+        "offset-by-row",
         "shuffled",
     }
     added = {case.id for case in fused} - {case.id for case in free}

@@ -57,36 +57,39 @@ def test_error_equal_to_the_tolerance_passes():
     assert not found.failed
 
 
-def case_of_products(rng, mask, tokens):
-    batch, total = mask.shape
-    query, keys = rng.standard_normal((batch, 4, tokens, 16)), rng.standard_normal((batch, 2, total, 16))
-    order = np.argsort(mask == 0, axis=1, kind="stable")
-    compact = np.take_along_axis(keys, order[:, None, :, None], axis=2)
-    return query, keys, query @ np.repeat(compact, 2, axis=1).swapaxes(2, 3)
+def case_of_products(rng, tokens=5):
+    query, keys = rng.standard_normal((2, 4, tokens, 16)), rng.standard_normal((2, 2, tokens, 16))
+    sees = np.broadcast_to(np.tril(np.ones((tokens, tokens), bool)), (2, tokens, tokens))
+    return query, keys, sees, query @ np.repeat(keys, 2, axis=1).swapaxes(2, 3)
 
 
-def test_products_of_a_compacted_cache_match_those_of_an_appended_one():
-    mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 1]])
-    query, keys, products = case_of_products(np.random.default_rng(1), mask, 1)
-    assert product_errors(products, query, keys, mask, 1).max() < 1e-12
-
-
-def test_products_show_a_wrong_query_and_ignore_keys_not_seen_yet():
-    mask = np.ones((1, 5), int)
-    query, keys, products = case_of_products(np.random.default_rng(1), mask, 5)
-    unseen = products.copy()
-    unseen[np.broadcast_to(np.triu(np.ones((5, 5), bool), 1), unseen.shape)] = 77
-    assert product_errors(unseen, query, keys, mask, 5).max() < 1e-12
+def test_products_show_a_wrong_query_and_ignore_keys_not_seen():
+    query, keys, sees, products = case_of_products(np.random.default_rng(1))
+    unseen = np.where(sees[:, None], products, 77)
+    assert product_errors(unseen, query, keys, sees).max() < 1e-12
     query[0, 2, 3] += 0.5
-    errors = product_errors(products, query, keys, mask, 5)
-    assert errors[0, 3] > 0.1 and errors[0, [0, 1, 2, 4]].max() < 1e-12
+    errors = product_errors(unseen, query, keys, sees)
+    assert errors[0, 3] > 0.1 and np.delete(errors[0], 3).max() < 1e-12 and errors[1].max() < 1e-12
+
+
+def test_products_show_a_wrong_key_to_every_query_that_sees_it():
+    query, keys, sees, products = case_of_products(np.random.default_rng(1))
+    keys[1, 0, 2] += 0.5
+    errors = product_errors(products, query, keys, sees)
+    assert errors[0].max() < 1e-12 and errors[1, :2].max() < 1e-12 and errors[1, 2:].min() > 0.05
+
+
+def test_product_errors_are_in_units_of_the_query():
+    query, keys, sees, products = case_of_products(np.random.default_rng(1))
+    bent = query + 0.01 * keys[:, :1] / np.linalg.norm(keys[:, :1], axis=-1, keepdims=True)
+    errors = product_errors(products, bent, keys, sees)
+    assert errors.min() > 0.01 - 1e-9 and errors.max() < 0.011
 
 
 def test_products_that_are_not_finite_are_infinitely_wrong():
-    mask = np.ones((1, 3), int)
-    query, keys, products = case_of_products(np.random.default_rng(1), mask, 3)
+    query, keys, sees, products = case_of_products(np.random.default_rng(1))
     products[0, 0, 2, 1] = np.nan
-    assert product_errors(products, query, keys, mask, 3)[0].tolist()[2] == np.inf
+    assert product_errors(products, query, keys, sees)[0].tolist()[2] == np.inf
 
 
 def test_site_that_rotates_a_slice_is_compared_with_that_slice():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,13 @@ from rope_deploy.report.records import CheckRecord, ErrorCurve, Worst
 from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
 
 Points = tuple[tuple[str, int, float], ...]
+
+
+PROSE = (
+    "The history of the lighthouse begins with fires on hilltops, which guided sailors towards a harbour. Later, towers "
+    "of stone were built, and lamps burning whale oil replaced the open flames. In the nineteenth century Fresnel "
+    "invented a lens that threw the light much further out to sea."
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Who is compared with whom, on which graph, and the seed of the tokens."""
+    """Who is compared with whom, on which graph, and where the tokens come from."""
 
     manifest: Manifest
     reference: Runtime
     candidate: Runtime
     oracle: Oracle
     seed: int
+    text: Sequence[int]
 
 
 def check(
@@ -58,6 +66,7 @@ def check(
     *,
     only: Collection[str] = (),
     seed: int = 0,
+    text: Sequence[int] = (),
     progress: Callable[[CheckRecord], None] = lambda record: None,
 ) -> Outcome:
     """Run every case, or those named in `only`, on `candidate` (opened with taps where it has any).
@@ -65,9 +74,12 @@ def check(
     Both runtimes see the same tokens, positions and pasts: the past of a step is always the reference's. A case that
     crashes has failed, and the others still run. `progress` is called with each record as it is made.
 
+    `text` are token ids to feed, e.g. `PROSE` through the model's tokenizer. Random tokens, taken without it, prove as
+    much on a random model; a trained one is far more sensitive to them, and its rounding noise may exceed tolerances.
+
     Raises UsageError when `only` names a case there is not.
     """
-    pair, results = _Pair(manifest, reference, candidate, Oracle(manifest), seed), []
+    pair, results = _Pair(manifest, reference, candidate, Oracle(manifest), seed, text), []
     for case in _chosen(manifest, only):
         results.append(_guarded(case, pair))
         progress(results[-1].record)
@@ -78,10 +90,18 @@ def check(
     return Outcome(tuple(records), tuple(_curves(pair, results)))
 
 
-def run_case(case_id: str, manifest: Manifest, reference: Runtime, candidate: Runtime, *, seed: int = 0) -> CaseResult:
+def run_case(
+    case_id: str,
+    manifest: Manifest,
+    reference: Runtime,
+    candidate: Runtime,
+    *,
+    seed: int = 0,
+    text: Sequence[int] = (),
+) -> CaseResult:
     """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
     (case,) = _chosen(manifest, (case_id,))
-    return _guarded(case, _Pair(manifest, reference, candidate, Oracle(manifest), seed))
+    return _guarded(case, _Pair(manifest, reference, candidate, Oracle(manifest), seed, text))
 
 
 def _chosen(manifest: Manifest, only: Collection[str]) -> tuple[Case, ...]:
@@ -156,7 +176,7 @@ def _walk(case: Case, pair: _Pair) -> Iterator[_Step]:
     """The calls of a case; each goes on from the reference's cache, as the candidate's attention keeps it."""
     manifest, rows = pair.manifest, len(case.lengths)
     past, columns = empty_past(manifest, rows), np.zeros((rows, 0), np.int64)
-    for number, call in enumerate(calls_for(case, manifest, pair.seed)):
+    for number, call in enumerate(calls_for(case, manifest, pair.seed, pair.text)):
         columns = np.concatenate([columns, call.position_ids], axis=1)
         before = call.attention_mask[:, : -call.tokens]
         feeds = call.feeds(manifest, as_kept(manifest, past, before))

@@ -84,7 +84,7 @@ def test_interleaved_agrees_with_half_split_at_position_zero_alone(tmp_path):
 def test_fault_beyond_a_position_is_found_only_by_cases_that_go_there(tmp_path):
     records = by_case(judged(tmp_path, "onnx", Faults(nan_from_position=ROWS - 1)))
     assert records["prefill"].verdict == "passed"
-    for case in ("offset-end", "last-position", "wide", "decode-end"):
+    for case in ("offset-end", "last-position", "offset-by-row", "decode-end"):
         assert records[case].verdict == "failed", case
         assert (records[case].worst.position, records[case].worst.error) == (ROWS - 1, np.inf)
         assert "not finite" in records[case].message
@@ -186,7 +186,7 @@ def test_better_tables_than_pytorchs_are_allowed_their_difference_and_no_more(tm
 
     manifest = write_toy(tmp_path / "toy", tolerances=replace(write_toy(tmp_path / "p").tolerances, rotated=2e-6))
     with open_ort(tmp_path / "toy", threads=1, taps=True) as runtime:
-        only = ["wide", "offset-end"]
+        only = ["offset-by-row", "offset-end"]
         assert not check(manifest, Fp32Angles(), runtime, only=only).failed
         assert check(manifest, Fp32Angles(factor=60), runtime, only=only).failed
 
@@ -210,7 +210,7 @@ def test_fused_q_is_not_observable_without_products(tmp_path):
 
 def test_undeclared_limits_of_a_fused_attention_fail_their_cases(tmp_path):
     records = by_case(judged(tmp_path, "contrib", limits=Limits()))
-    for case in ("prefill-left-padded", "strided", "wide", "shuffled", "chunked-prefill-batch"):
+    for case in ("prefill-left-padded", "strided", "offset-by-row", "shuffled", "chunked-prefill-batch"):
         assert records[case].verdict == "failed", case
 
 
