@@ -31,6 +31,7 @@ import transformers as hf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from rope_deploy.models import LoadedModel, wrap
+from rope_deploy.models.factory import cast
 
 VOCAB, POSITIONS = 96, 128
 CHARACTERS = [chr(code) for code in range(ord(" "), ord(" ") + VOCAB - 3)]  # after <pad>, <s>, </s>
@@ -139,7 +140,7 @@ def fresh(model_class: type[hf.PreTrainedModel], config: hf.PreTrainedConfig, *,
 
 def loaded(family: str, *, dtype: str = "float32", **overrides: Any) -> LoadedModel:
     """The same, ready to run and to trace."""
-    model = build(family, **overrides).to(getattr(torch, dtype))
+    model = cast(build(family, **overrides), getattr(torch, dtype))
     return wrap(model, plain_config(model), source=f"tiny-{family}", dtype=dtype)
 
 
@@ -156,7 +157,7 @@ def save(model: hf.PreTrainedModel, folder: Path, *, with_tokenizer: bool = True
 
 
 def save_family(family: str, folder: Path, *, dtype: str = "float32", **overrides: Any) -> Path:
-    return save(build(family, **overrides).to(getattr(torch, dtype)), folder)
+    return save(cast(build(family, **overrides), getattr(torch, dtype)), folder)
 
 
 def tokenizer() -> hf.PreTrainedTokenizerFast:

@@ -49,7 +49,7 @@ def write(
             style,
             opset=opset,
             fused_attention=fused_attention,
-            implicit_positions=prepared.loaded.task == "encoder",
+            implicit_positions=prepared.loaded.counts_positions,
         )
         summary = save(lowered.model, temporary / MODEL_NAME, DATA_NAME)
         save_companions(prepared.loaded, temporary)

@@ -13,6 +13,7 @@ def save_companions(loaded: LoadedModel, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(loaded.config, indent=2, sort_keys=True) + "\n")
     generation = getattr(loaded.model, "generation_config", None)
     if generation is not None:
-        generation.save_pretrained(folder)
+        # Not save_pretrained: it refuses settings that are merely unused, such as a temperature without sampling.
+        (folder / "generation_config.json").write_text(generation.to_json_string())
     if loaded.tokenizer is not None:
         loaded.tokenizer.save_pretrained(folder)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, UsageError
+from rope_deploy.errors import UsageError
 from rope_deploy.models.attention import use_own_attention
+from rope_deploy.models.factory import cast, from_factory, pretrained_parts
+from rope_deploy.models.pretrained import config_from, from_pretrained, plain, tokenizer_from
+from rope_deploy.models.source import is_factory, locate
 from rope_deploy.models.stateless import make_stateless
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 
@@ -23,7 +22,6 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-PICKLES = ("pytorch_model.bin", "model.pt", "model.pth", "model.ckpt", "pytorch_model.bin.index.json")
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,11 @@ class LoadedModel:
         return int(stated.get("num_hidden_layers") or stated.get("n_layer") or 0)
 
     @property
+    def counts_positions(self) -> bool:
+        """Whether its graph is to count the positions itself: encoders of transformers do, from 0 in every row."""
+        return self.task == "encoder" and isinstance(self.model, PreTrainedModel)
+
+    @property
     def vocab_size(self) -> int | None:
         return text_config(self.config).get("vocab_size")
 
@@ -73,14 +76,19 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}.", exists=f"Known: {', '.join(DTYPES)}.")
-    if ":" in source and not Path(source).exists():
-        model, config = _from_factory(source)
-        model = model.to(DTYPES[dtype])
-        tokenizer = None
-    else:
-        where, extra = _locate(source)
-        model, config = _from_pretrained(source, where, extra, DTYPES[dtype], trust_remote_code, config_overrides)
-        tokenizer = _tokenizer(where, extra)
+    if is_factory(source):
+        model, config = from_factory(source)
+        return wrap(cast(model, DTYPES[dtype]), config, source=source, dtype=dtype)
+    where, extra = locate(source)
+    model, config = from_pretrained(
+        source,
+        where,
+        extra,
+        dtype=DTYPES[dtype],
+        trust_remote_code=trust_remote_code,
+        overrides=config_overrides or {},
+    )
+    tokenizer = tokenizer_from(where, extra, trust_remote_code=trust_remote_code)
     return wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
 
 
@@ -89,23 +97,21 @@ def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, An
 
     A factory's model has to be made to be asked. Raises ModelError as `load_model` does.
     """
-    if ":" in source and not Path(source).exists():
-        return _from_factory(source)[1]
-    where, extra = _locate(source)
-    try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **extra)
-    except Exception as error:
-        raise ModelError(_explain(source, error), todo=_advice(source, error)) from error
-    _refuse_remote_code(source, config, trust_remote_code)
-    return _plain(config)
+    if is_factory(source):
+        return from_factory(source)[1]
+    where, extra = locate(source)
+    return plain(config_from(source, where, extra, trust_remote_code=trust_remote_code))
 
 
 def wrap(
     model: torch.nn.Module, config: dict[str, Any], *, source: str, dtype: str = "float32", tokenizer: Any = None
 ) -> LoadedModel:
-    """Make a `LoadedModel` of a model that is already in memory. The model itself is switched to our attention."""
+    """Make a `LoadedModel` of a model that is already in memory.
+
+    The model itself is switched to our attention, and so are models of transformers inside a module that wraps them.
+    """
     model = model.eval().requires_grad_(False)
-    native = use_own_attention(model) if isinstance(model, PreTrainedModel) else True
+    native = [use_own_attention(part) for part in pretrained_parts(model)]
     make_stateless(model)
     return LoadedModel(
         model=model,
@@ -113,141 +119,8 @@ def wrap(
         specs=specs_from_config(config) if config else {},
         source=source,
         model_type=config.get("model_type", type(model).__name__),
-        task="decoder" if _is_decoder(model) else "encoder",
+        task="decoder" if isinstance(model, PreTrainedModel) and model.can_generate() else "encoder",
         dtype=dtype,
-        native_attention=native,
+        native_attention=all(native),
         tokenizer=tokenizer,
     )
-
-
-def _is_decoder(model: torch.nn.Module) -> bool:
-    return isinstance(model, PreTrainedModel) and type(model).__name__.endswith(
-        ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-    )
-
-
-def _locate(source: str) -> tuple[str, dict[str, Any]]:
-    """What transformers is to open, and the extra keywords: a GGUF file is a folder plus a file name."""
-    path = Path(source)
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"There is no file {source}.", todo="Give the path of an existing .gguf file.")
-        return str(path.parent), {"gguf_file": path.name}
-    if path.is_dir():
-        _check_folder(path)
-        return source, {}
-    if path.exists() or path.is_absolute() or source.count("/") > 1 or source.startswith("."):
-        raise ModelError(
-            f"{source} is no model folder.",
-            exists="It is a file of an unknown kind." if path.exists() else "There is no such folder.",
-            todo="Give a Hugging Face folder, a .gguf file, a hub name (owner/name) or package.module:factory.",
-        )
-    return source, {}
-
-
-def _check_folder(folder: Path) -> None:
-    names = sorted(p.name for p in folder.iterdir())
-    if "config.json" not in names:
-        raise ModelError(
-            f"{folder} is no model folder: it has no config.json.",
-            exists=f"It holds: {', '.join(names[:8]) or 'nothing'}.",
-            todo="Give the folder that save_pretrained wrote.",
-        )
-    if not any(name.endswith(".safetensors") for name in names):
-        pickles = [name for name in names if name in PICKLES or name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
-        raise ModelError(
-            f"{folder} has no safetensors weights.",
-            exists=f"It has {', '.join(pickles)}: pickle files can run code when loaded, so they are refused."
-            if pickles
-            else f"It holds: {', '.join(names[:8])}.",
-            todo="Convert it once with model.save_pretrained(folder) in an environment you trust.",
-        )
-
-
-def _from_pretrained(source, where, extra, dtype, trust_remote_code, overrides):
-    try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **extra)
-        _refuse_remote_code(source, config, trust_remote_code)
-        for key, value in (overrides or {}).items():
-            setattr(config, key, value)
-        specs_from_config(_plain(config))  # says what is wrong with the rotation before gigabytes are read
-        auto = _auto_class(config)
-        model = auto.from_pretrained(
-            where, config=config, dtype=dtype, use_safetensors=None if extra else True,
-            trust_remote_code=trust_remote_code, **extra,
-        )  # fmt: skip
-    except RopeDeployError:
-        raise
-    except ImportError as error:
-        raise EnvironmentMissing(f"Loading {source} needs a package: {_first_line(error)}") from error
-    except Exception as error:
-        raise ModelError(_explain(source, error), todo=_advice(source, error)) from error
-    # A GGUF model arrives dequantised, but its config still says it is not: transformers would refuse to save it.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.config.architectures = [type(model).__name__]
-    return model, _plain(model.config)
-
-
-def _refuse_remote_code(source: str, config: PreTrainedConfig, trusted: bool) -> None:
-    if getattr(config, "auto_map", None) and not trusted:
-        raise ModelError(
-            f"{source} brings its own Python code (auto_map in config.json).",
-            exists="Running it means trusting its author with this machine.",
-            todo="Give --trust-remote-code if you do.",
-        )
-
-
-def _auto_class(config: PreTrainedConfig):
-    """The class the config names, else the causal LM, the masked LM or the bare model of its type."""
-    for name in config.architectures or ():
-        if found := getattr(transformers, name, None):
-            return found
-    for auto in (transformers.AutoModelForCausalLM, transformers.AutoModelForMaskedLM):
-        if type(config) in auto._model_mapping:
-            return auto
-    return transformers.AutoModel
-
-
-def _tokenizer(where: str, extra: Mapping[str, Any]) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(where, **extra)
-    except Exception:  # a model without a tokenizer is still a model; transformers has no one error for it
-        return None
-
-
-def _from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
-    module_name, _, attribute = source.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(
-            f"Cannot find the factory {source}: {error}.",
-            todo="Write it as package.module:function, importable from where you stand.",
-        ) from error
-    model = factory()
-    if not isinstance(model, torch.nn.Module):
-        raise ModelError(f"{source} returned {type(model).__name__}, not a torch.nn.Module.")
-    config = getattr(model, "config", None)
-    return model, _plain(config) if isinstance(config, PreTrainedConfig) else dict(config or {})
-
-
-def _plain(config: PreTrainedConfig) -> dict[str, Any]:
-    return json.loads(config.to_json_string(use_diff=False))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _explain(source: str, error: Exception) -> str:
-    return f"Cannot load {source}: {type(error).__name__}: {_first_line(error)}"
-
-
-def _advice(source: str, error: Exception) -> str:
-    text = f"{type(error).__name__} {error}".lower()
-    if source.endswith(".gguf") or "safetensor" in text or "header" in text:
-        return "The file looks damaged or incomplete: compare its size with the original and copy it again."
-    if "couldn't connect" in text or "is not a local folder" in text or "offline" in text:
-        return "Give a local folder or a .gguf file, or check the name and the connection."
-    return "Check that transformers itself loads this model."

@@ -19,7 +19,7 @@ import torch
 from rope_deploy.errors import ModelError
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
-from rope_deploy.models.translate import OPSET, translate
+from rope_deploy.models.translate import translate
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
