@@ -1,0 +1,66 @@
+"""One self-contained page: no script, no request to anywhere, readable in the dark and on a phone.
+
+The template escapes every value it is given; `words.clean` has taken control characters out before.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+
+from rope_deploy.report import words
+from rope_deploy.report.plots import bar_charts, error_plots
+from rope_deploy.report.records import GenerationRecord, Report
+from rope_deploy.report.summary import check_message, departure, headline, problems, rows, text_verdict, workloads
+
+
+def to_html(report: Report) -> str:
+    return _template().render(
+        report=report,
+        headline=headline(report),
+        rows=rows(report),
+        workloads=workloads(report),
+        problems=problems(report),
+        error_plots=error_plots(report),
+        bar_charts=bar_charts(report),
+        texts=_texts(report),
+        words=words,
+        check_message=check_message,
+        text_verdict=text_verdict,
+    )
+
+
+def _texts(report: Report) -> list[tuple[str, list[tuple[str, str, list[GenerationRecord], str]]]]:
+    """Per prompt: (text, verdict, who said it, how it differs), equal texts once."""
+    grouped = []
+    for prompt in dict.fromkeys(g.prompt for g in report.generations):
+        said: dict[tuple[str, bool], list[GenerationRecord]] = {}
+        for g in report.generations:
+            if g.prompt == prompt:
+                said.setdefault((g.text, g.agrees is False), []).append(g)
+        variants = [
+            (
+                text,
+                "failed" if differs else next((text_verdict(g) for g in who if g.agrees), "skipped"),
+                who,
+                departure(report, who[0]) if differs else "",
+            )
+            for (text, differs), who in said.items()
+        ]
+        grouped.append((prompt, variants))
+    return grouped
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FunctionLoader(lambda name: (files("rope_deploy.report") / "templates" / name).read_text("utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: words.clean(value) if type(value) is str else value,
+    )
+    return environment.get_template("report.html")

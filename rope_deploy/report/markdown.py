@@ -1,0 +1,183 @@
+"""Markdown for a job summary or a pull request: verdict, summary table, what failed, the rest folded away.
+
+Everything that comes from outside goes through `text` or `code`, which write each character Markdown or HTML
+could take for its own as an entity: no value can end a table cell, start a link or mention somebody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rope_deploy.report import words
+from rope_deploy.report.records import Report, Verdict
+from rope_deploy.report.summary import Row, check_message, headline, problems, rows, text_verdict, workloads
+
+ICONS: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "skipped": "⚪"}
+# More failures than this hide one another; the JSON report has them all.
+MOST_PROBLEMS = 20
+# Anywhere; then what makes a list, a rule or a number at the start of a line; then what makes a bare link.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~@&$]|^[-+=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def to_markdown(report: Report) -> str:
+    parts = [
+        f"# {ICONS[report.verdict]} {text(report.title)}: {words.VERDICT_WORDS[report.verdict]}",
+        text(headline(report)),
+        _summary(report),
+        _problems(report),
+        _gates(report),
+        _texts(report),
+        _details(report),
+        f"<sub>{text(report.source)} · {text(report.machine)} · {text(words.moment(report.created))} · "
+        f"{words.duration(report.seconds)}</sub>",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def text(value: str) -> str:
+    """`value` on one line, inert."""
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", words.line(value))
+
+
+def code(value: str) -> str:
+    return f"<code>{text(value)}</code>"
+
+
+def _summary(report: Report) -> str:
+    timed = workloads(report)
+    head = ["", "Style", "Runtime", "Checks", "Largest error", "Text", *(code(name) for name in timed), "Size"]
+    return _table(head, [_row(row) for row in rows(report)])
+
+
+def _row(row: Row) -> list[str]:
+    worst = f"{words.error(row.worst.error)} ({words.percent(words.share(row.worst))})" if row.worst else ""
+    latencies = [
+        f"{words.milliseconds(r.median_ms)} {f'({words.ratio(r.ratio)})' if r.ratio is not None else ''}".strip()
+        if r
+        else ""
+        for r in row.latencies
+    ]
+    return [
+        ICONS[row.verdict] if row.judged or row.skipped or row.same_text is not None else "",
+        text(row.style),
+        text(words.runtime(row.runtime)),
+        f"{row.passed} of {row.judged}" if row.judged else "",
+        text(worst),
+        {True: "same", False: "**differs**", None: ""}[row.same_text],
+        *latencies,
+        words.size(row.bytes) if row.bytes is not None else "",
+    ]
+
+
+def _problems(report: Report) -> str:
+    found = problems(report)
+    if not found:
+        return ""
+    listed = [
+        f"- **{p.kind}** {code(p.where)}  \n  " + "  \n  ".join(text(part) for part in p.message.splitlines() if part)
+        for p in found[:MOST_PROBLEMS]
+    ]
+    if len(found) > MOST_PROBLEMS:
+        listed.append(f"- and {len(found) - MOST_PROBLEMS} more")
+    return "## What failed\n\n" + "\n".join(listed)
+
+
+def _gates(report: Report) -> str:
+    table = _table(
+        ["", "Gate", "Measured", "Limit"],
+        [[ICONS[g.verdict], code(g.name), text(g.measured), text(g.limit)] for g in report.gates],
+    )
+    return f"## Gates\n\n{table}" if table else ""
+
+
+def _texts(report: Report) -> str:
+    table = _table(
+        ["", "Runtime", "Prompt", "Text"],
+        [
+            [
+                "" if g.agrees is None else ICONS[text_verdict(g)],
+                text(words.target(g.style, g.runtime)),
+                code(g.prompt),
+                code(g.text),
+            ]
+            for g in report.generations
+        ],
+    )
+    return f"## Generated text\n\n{table}" if table else ""
+
+
+def _details(report: Report) -> str:
+    checks = _table(
+        ["", "Style", "Runtime", "Case", "Found"],
+        [
+            [ICONS[c.verdict], text(c.style), text(words.runtime(c.runtime)), code(c.case), text(check_message(c))]
+            for c in report.checks
+        ],
+    )
+    exports = _table(
+        ["Style", "Opset", "Nodes", "Rotations", "Size", "Time", "Findings"],
+        [
+            [
+                text(e.style),
+                str(e.opset),
+                words.number(e.nodes),
+                f"{e.sites} in {words.count(e.rotations, 'table')}",
+                words.size(e.bytes),
+                words.duration(e.seconds),
+                "<br>".join(text(f) for f in e.findings),
+            ]
+            for e in report.exports
+        ],
+    )
+    engines = _table(
+        ["", "Flavor", "Style", "Compute capabilities", "Size", "Time", "Message"],
+        [
+            [
+                ICONS[e.verdict],
+                text(e.flavor),
+                text(e.style),
+                text(", ".join(e.capabilities)),
+                words.size(e.bytes),
+                words.duration(e.seconds),
+                text(e.message),
+            ]
+            for e in report.engines
+        ],
+    )
+    latencies = _table(
+        ["Runtime", "Style", "Workload", "Median", "10 to 90 %", "Tokens/s", "Ratio"],
+        [
+            [
+                text(words.runtime(r.runtime)),
+                text(r.style),
+                code(r.workload),
+                words.milliseconds(r.median_ms),
+                f"{words.milliseconds(r.p10_ms)} to {words.milliseconds(r.p90_ms)}",
+                words.number(r.tokens_per_second) if r.median_ms > 0 else "",
+                words.ratio(r.ratio),
+            ]
+            for r in report.latencies
+        ],
+    )
+    notes = "\n".join(f"- {text(note)}" for note in report.notes)
+    versions = _table(["Package", "Version"], [[text(k), text(v)] for k, v in report.versions.items()])
+    sections = {
+        "Checks": checks,
+        "Exports": exports,
+        "Engines": engines,
+        "Latency": latencies,
+        "Notes": notes,
+        "Versions": versions,
+    }
+    return "\n\n".join(
+        f"<details><summary>{name}</summary>\n\n{body}\n\n</details>" for name, body in sections.items() if body
+    )
+
+
+def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+    """A table without the columns that are empty in every row; "" if there are no rows."""
+    body = list(body)
+    kept = [i for i in range(len(head)) if any(row[i] for row in body)]
+    lines = [[head[i] for i in kept], ["---"] * len(kept), *([row[i] for i in kept] for row in body)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) if body else ""

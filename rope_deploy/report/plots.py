@@ -1,0 +1,234 @@
+"""The geometry of the plots in the HTML page, in percent of their frame. Drawing is the template's business.
+
+Lines are drawn in a stretched SVG and labels as HTML over it, so a plot fills any width and its text keeps its size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rope_deploy.report import words
+from rope_deploy.report.records import ErrorCurve, LatencyRecord, Report
+
+# As many points as a plot has room for; of the positions that share one, the worst is drawn.
+COLUMNS = 400
+# Percent of the width: between two runs of positions, and between two labels.
+BREAK = 4.0
+LABEL = 13.0
+MOST_RUNS = 6
+
+
+@dataclass(frozen=True)
+class Tick:
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One role's errors: an SVG path in a 100 × 100 box, y downwards."""
+
+    role: str
+    path: str
+    label: str
+
+
+@dataclass(frozen=True)
+class ErrorPlot:
+    """Errors of one style in one runtime. `limit` is the height of the tolerance line."""
+
+    title: str
+    worst: str
+    failed: bool
+    lines: tuple[Line, ...]
+    limit: float | None
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    breaks: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One timing; `width`, `low` and `high` (median, 10th and 90th percentile) in percent of the longest."""
+
+    style: str
+    runtime: str
+    value: str
+    ratio: str
+    width: float
+    low: float
+    high: float
+    reference: bool
+    fastest: bool
+
+
+@dataclass(frozen=True)
+class BarChart:
+    workload: str
+    note: str
+    bars: tuple[Bar, ...]
+
+
+def error_plots(report: Report) -> tuple[ErrorPlot, ...]:
+    """One plot per style and runtime, all on the same axes so that they can be compared at a glance."""
+    curves = [curve for curve in report.curves if curve.positions]
+    if not curves:
+        return ()
+    axes = _Axes.of(curves)
+    keys = dict.fromkeys((c.style, c.runtime) for c in curves)
+    return tuple(_error_plot([c for c in curves if (c.style, c.runtime) == key], axes) for key in keys)
+
+
+def bar_charts(report: Report) -> tuple[BarChart, ...]:
+    """One chart per workload, fastest first."""
+    names = dict.fromkeys(record.workload for record in report.latencies)
+    return tuple(_bar_chart(name, [r for r in report.latencies if r.workload == name]) for name in names)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """x: the positions that were measured, side by side, with a break wherever some were left out.
+    y: log10(error) from `low` to `high`, with exact zeros on the floor."""
+
+    runs: tuple[tuple[int, ...], ...]
+    low: int
+    high: int
+    zeros: bool
+
+    @classmethod
+    def of(cls, curves: Sequence[ErrorCurve]) -> _Axes:
+        errors = [e for c in curves for e in c.errors]
+        seen = [e for e in (*errors, *(c.tolerance for c in curves)) if 0 < e < math.inf]
+        low, high = (min(seen), max(seen)) if seen else (1e-8, 1e-3)
+        floor = max(-14, math.floor(math.log10(low)))
+        return cls(
+            runs=_runs(sorted({p for c in curves for p in c.positions})),
+            low=floor,
+            high=max(math.floor(math.log10(high)) + 1, floor + 1),
+            zeros=0.0 in errors,
+        )
+
+    def xs(self) -> dict[int, float]:
+        """Where each measured position lies, in percent."""
+        total = sum(map(len, self.runs))
+        unit = (100 - BREAK * (len(self.runs) - 1)) / max(1, total - len(self.runs))
+        where, x = {}, 0.0
+        for run in self.runs:
+            where |= {position: x + index * unit for index, position in enumerate(run)}
+            x += (len(run) - 1) * unit + BREAK
+        return where
+
+    def y(self, error: float) -> float:
+        """Nan and infinity lie on the upper edge, zero on the lower."""
+        if error == 0:
+            return 100.0
+        if not error < math.inf:
+            return 0.0
+        floor = 90 if self.zeros else 100
+        share = (self.high - math.log10(error)) / (self.high - self.low)
+        return min(max(share, 0.0), 1.0) * floor
+
+    def x_ticks(self) -> tuple[Tick, ...]:
+        """The ends of the runs, and places between them, as far as the labels do not touch."""
+        xs = self.xs()
+        ends = [run[i] for run in self.runs for i in (-1, 0)]
+        between = [run[len(run) * k // 4] for run in self.runs for k in (2, 1, 3)]
+        ticks: list[Tick] = []
+        for position in (self.runs[-1][-1], self.runs[0][0], *ends, *between):
+            if all(abs(xs[position] - tick.at) >= LABEL for tick in ticks):
+                ticks.append(Tick(round(xs[position], 2), str(position)))
+        return tuple(sorted(ticks, key=lambda tick: tick.at))
+
+    def breaks(self) -> tuple[float, ...]:
+        """The middles of the gaps between runs, in percent."""
+        xs = self.xs()
+        return tuple(round(xs[run[0]] - BREAK / 2, 2) for run in self.runs[1:])
+
+    def y_ticks(self) -> tuple[Tick, ...]:
+        step = max(1, math.ceil((self.high - self.low) / 5))
+        ticks = [Tick(round(self.y(10.0**k), 2), f"1e{k}") for k in range(self.high, self.low - 1, -step)]
+        return (*ticks, Tick(100.0, "0")) if self.zeros else tuple(ticks)
+
+
+def _runs(positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Positions split where the step is far beyond the usual one; positions scattered at random stay together."""
+    steps = [b - a for a, b in pairwise(positions)]
+    usual = sorted(steps)[len(steps) // 2] if steps else 1
+    cuts = [i + 1 for i, step in enumerate(steps) if step > 8 * usual]
+    if len(cuts) >= MOST_RUNS:
+        cuts = []
+    return tuple(tuple(positions[a:b]) for a, b in zip([0, *cuts], [*cuts, len(positions)]))
+
+
+def _error_plot(curves: Sequence[ErrorCurve], axes: _Axes) -> ErrorPlot:
+    failed = any(not error <= curve.tolerance for curve in curves for error in curve.errors)
+    limits = [curve.tolerance for curve in curves if curve.tolerance > 0]
+    worst = max((error for curve in curves for error in curve.errors), key=_badness)
+    return ErrorPlot(
+        title=words.target(curves[0].style, curves[0].runtime),
+        worst=words.error(worst),
+        failed=failed,
+        lines=tuple(_line(curve, axes) for curve in curves),
+        limit=round(axes.y(min(limits)), 2) if limits else None,
+        x_ticks=axes.x_ticks(),
+        y_ticks=axes.y_ticks(),
+        breaks=axes.breaks(),
+    )
+
+
+def _line(curve: ErrorCurve, axes: _Axes) -> Line:
+    worst = max(zip(curve.errors, curve.positions), key=lambda pair: _badness(pair[0]))
+    label = f"{curve.role}: at most {words.error(worst[0])}, at position {worst[1]}"
+    return Line(words.line(curve.role), _path(curve, axes), words.line(label))
+
+
+def _path(curve: ErrorCurve, axes: _Axes) -> str:
+    error_at: dict[int, float] = {}
+    for position, error in zip(curve.positions, curve.errors):
+        error_at[position] = max(error, error_at.get(position, 0.0), key=_badness)
+    xs = axes.xs()
+    path = ""
+    for run in axes.runs:
+        columns: dict[int, tuple[float, float]] = {}
+        for position in (p for p in run if p in error_at):
+            x, error = xs[position], error_at[position]
+            column = round(x * COLUMNS / 100)
+            if column not in columns or _badness(error) > _badness(columns[column][1]):
+                columns[column] = (x, error)
+        points = [f"{x:.2f} {axes.y(error):.2f}" for x, error in columns.values()]
+        # "h0" makes a dot of a point that stands alone.
+        path += f"M{'L'.join(points)}{'h0' if len(points) == 1 else ''}" if points else ""
+    return path
+
+
+def _bar_chart(workload: str, records: Sequence[LatencyRecord]) -> BarChart:
+    sound = [r for r in records if 0 < r.median_ms < math.inf]
+    longest = max((max(r.median_ms, r.p90_ms) for r in sound), default=1.0)
+    ordered = sorted(sound, key=lambda record: record.median_ms)
+    tokens = dict.fromkeys(words.count(r.tokens, "token") for r in ordered)
+    rounds = dict.fromkeys(words.count(r.rounds, "round") for r in ordered)
+    return BarChart(
+        workload=words.line(workload),
+        note=f"median of {' or '.join(rounds)}, {' or '.join(tokens)} each" if ordered else "nothing measured",
+        bars=tuple(
+            Bar(
+                style=words.line(record.style),
+                runtime=words.runtime(record.runtime),
+                value=words.milliseconds(record.median_ms),
+                ratio=words.ratio(record.ratio),
+                width=round(100 * record.median_ms / longest, 2),
+                low=round(100 * min(record.p10_ms, longest) / longest, 2),
+                high=round(100 * min(record.p90_ms, longest) / longest, 2),
+                reference=record.runtime == "torch",
+                fastest=index == 0 and len(ordered) > 1,
+            )
+            for index, record in enumerate(ordered)
+        ),
+    )
+
+
+def _badness(error: float) -> float:
+    return math.inf if math.isnan(error) else error

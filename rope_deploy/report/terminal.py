@@ -1,0 +1,144 @@
+"""The report on a terminal: verdict first, one table, then what failed. Plain text where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rope_deploy.report import words
+from rope_deploy.report.records import Report, Verdict
+from rope_deploy.report.summary import Row, headline, problems, rows, text_verdict, workloads
+
+STYLES: dict[Verdict, str] = {"passed": "bold green", "failed": "bold red", "skipped": "bold yellow"}
+MARKS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
+# A terminal is for the first look; the files hold every one.
+MOST_PROBLEMS = 10
+
+
+def show(report: Report, console: Console | None = None) -> None:
+    """Print the report; without a console to stdout, in colour only where that is a terminal."""
+    console = console or Console(highlight=False)
+    if not console.encoding.lower().startswith("utf"):  # a terminal without our marks gets question marks for them
+        plain = to_text(report, console.width)
+        console.file.write(plain.encode(console.encoding, "replace").decode(console.encoding))
+        return
+    for part in _parts(report):
+        console.print(part, highlight=False)
+
+
+def to_text(report: Report, width: int = 110) -> str:
+    """The same without colour or control codes."""
+    stream = io.StringIO()
+    show(report, Console(file=stream, width=width, color_system=None, force_terminal=False, highlight=False))
+    return "\n".join(row.rstrip() for row in stream.getvalue().splitlines()) + "\n"
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    verdict = report.verdict
+    yield Text.assemble(
+        (f"{MARKS[verdict]} {words.VERDICT_WORDS[verdict].upper()}", STYLES[verdict]),
+        "  ",
+        (words.line(report.title), "bold"),
+        (f"  {words.duration(report.seconds)}", "dim"),
+    )
+    yield Padding(Text(headline(report)), (0, 0, 0, 2))
+    if summary := rows(report):
+        yield Padding(_table(report, summary), (0, 0, 0, 1))
+    for gate in report.gates:
+        yield Text.assemble(
+            (f"  {MARKS[gate.verdict]} ", STYLES[gate.verdict]),
+            words.line(gate.name),
+            (f"  {words.line(gate.measured)}, limit {words.line(gate.limit)}", "dim"),
+        )
+    for engine in report.engines:
+        capabilities = f" for {', '.join(map(words.line, engine.capabilities))}" if engine.capabilities else ""
+        outcome = words.clean(engine.message) if engine.verdict != "passed" else words.size(engine.bytes)
+        yield Text.assemble(
+            (f"  {MARKS[engine.verdict]} ", STYLES[engine.verdict]),
+            f"engine {words.line(engine.flavor)}, style {words.line(engine.style)}{capabilities}",
+            (f"  {outcome}", "dim"),
+        )
+    yield from _texts(report)
+    yield from _problems(report)
+    for note in report.notes:
+        yield Text(f"  note: {words.line(note)}", style="dim")
+
+
+def _table(report: Report, summary: tuple[Row, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    columns = {
+        "Style": [Text(words.line(row.style)) for row in summary],
+        "Runtime": [Text(words.runtime(row.runtime)) for row in summary],
+        "Checks": [_checks(row) for row in summary],
+        "Largest error": [_worst(row) for row in summary],
+        "Text": [_same(row) for row in summary],
+    }
+    for index, workload in enumerate(workloads(report)):
+        columns[words.line(workload)] = [_latency(row, index) for row in summary]
+    columns["Size"] = [Text(words.size(row.bytes) if row.bytes is not None else "") for row in summary]
+    kept = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
+    for name in kept:
+        right = name not in ("Style", "Runtime", "Text")
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for cells in zip(*kept.values()):
+        table.add_row(*cells)
+    return table
+
+
+def _checks(row: Row) -> Text:
+    if not row.judged:
+        return Text(f"{row.skipped} skipped" if row.skipped else "", style="yellow")
+    verdict: Verdict = "failed" if row.failed else "passed"
+    return Text(f"{MARKS[verdict]} {row.passed}/{row.judged}", style=STYLES[verdict])
+
+
+def _worst(row: Row) -> Text:
+    if row.worst is None:
+        return Text("")
+    share = words.share(row.worst)
+    return Text(words.error(row.worst.error), style="red" if share > 1 else "")
+
+
+def _same(row: Row) -> Text:
+    return {True: Text("same"), False: Text("differs", style="red"), None: Text("")}[row.same_text]
+
+
+def _latency(row: Row, index: int) -> Text:
+    record = row.latencies[index]
+    if record is None:
+        return Text("")
+    ratio = f" {words.ratio(record.ratio)}" if record.ratio is not None else ""
+    return Text.assemble(words.milliseconds(record.median_ms), (ratio, "dim"))
+
+
+def _texts(report: Report) -> Iterator[RenderableType]:
+    """The reference's texts, or all where there is no reference; texts that differ are among the problems."""
+    for generation in report.generations:
+        if generation.agrees is None:
+            others = [g for g in report.generations if g.prompt == generation.prompt and g.agrees is not None]
+            same = sum(g.agrees is True for g in others)
+            agreement = f"  {same} of {len(others)} the same" if others else ""
+            verdict = "failed" if same < len(others) else text_verdict(others[0]) if others else "skipped"
+            yield Text.assemble(
+                (f"  {MARKS[verdict]} ", STYLES[verdict]),
+                (words.line(generation.prompt), "bold"),
+                f" {words.line(generation.text)}",
+                (agreement, "dim"),
+            )
+
+
+def _problems(report: Report) -> Iterator[RenderableType]:
+    found = problems(report)
+    if found:
+        yield Text("\nWhat failed", style="bold red")
+    for problem in found[:MOST_PROBLEMS]:
+        yield Text.assemble(("  ✗ ", "red"), (f"{problem.kind} ", "dim"), (problem.where, "bold"))
+        yield Padding(Text(problem.message), (0, 0, 0, 4))
+    if len(found) > MOST_PROBLEMS:
+        yield Text(f"  and {len(found) - MOST_PROBLEMS} more in the report files", style="dim")

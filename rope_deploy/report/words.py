@@ -1,0 +1,140 @@
+"""Numbers and names as people read them. Shared by every renderer, so that all say the same thing."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+
+from rope_deploy.report.records import Verdict, Worst
+
+RUNTIME_NAMES = {"torch": "PyTorch", "ort": "ONNX Runtime", "trt": "TensorRT", "genai": "onnxruntime-genai"}
+_UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}
+
+# What must not reach a terminal or an XML parser: control characters except tab and newline, lone surrogates,
+# non-characters, and the marks that reorder the text around them.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """`text` with every unsafe character written as an escape: ESC becomes `\\x1b`."""
+    return _UNSAFE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def line(text: str) -> str:
+    """`text`, cleaned, on one line."""
+    return " ".join(clean(text).split())
+
+
+def error(value: float) -> str:
+    """3.1e-06 → 3.1e-6; zero, infinity and nan by name."""
+    if math.isnan(value):
+        return "nan"
+    if math.isinf(value):
+        return "infinite"
+    if value == 0:
+        return "0"
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits.removesuffix('.0')}e{int(exponent)}"
+
+
+def milliseconds(value: float) -> str:
+    if not math.isfinite(value):
+        return "?"
+    if value >= 1e3:
+        return f"{value / 1e3:.2f} s"
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f} ms"
+
+
+def moment(created: str) -> str:
+    """An ISO 8601 time as "2026-11-22 10:15 UTC"; anything else as it is."""
+    try:
+        time = datetime.datetime.fromisoformat(created)
+    except ValueError:
+        return line(created)
+    return f"{time:%Y-%m-%d %H:%M} {time.tzname() or ''}".strip()
+
+
+def duration(seconds: float) -> str:
+    """0.42 s, 12 s, 3 min 20 s."""
+    if not math.isfinite(seconds):
+        return "?"
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units: 538 MB."""
+    if count < 1000:
+        return f"{count:.0f} bytes"
+    unit, scale = next((pair for pair in _UNITS if count < 999.5 * pair[1]), _UNITS[-1])
+    return f"{count / scale:.0f} {unit}" if count >= 99.95 * scale else f"{count / scale:.3g} {unit}"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}×"
+
+
+def runtime(name: str) -> str:
+    return RUNTIME_NAMES.get(name, line(name))
+
+
+def target(style: str, runtime_name: str) -> str:
+    """Style and runtime in one phrase: "tables · ONNX Runtime"; PyTorch alone has no style."""
+    style = line(style)
+    if not style or runtime_name == style or (runtime_name == "torch" and style in ("-", "pytorch")):
+        return runtime(runtime_name)
+    return f"{style} · {runtime(runtime_name)}"
+
+
+def place(worst: Worst) -> str:
+    """Where an error lies: "rotated q, layer 3, position 127, row 1"."""
+    if worst.role is not None and worst.layer is not None:
+        words = [f"rotated {line(worst.role)}", f"layer {worst.layer}"]
+    else:
+        words = [line(worst.tensor)] + ([f"layer {worst.layer}"] if worst.layer is not None else [])
+    if worst.position is not None:
+        words.append(f"position {worst.position}")
+    if worst.batch is not None:
+        words.append(f"batch row {worst.batch}")
+    return ", ".join(words)
+
+
+def share(worst: Worst) -> float:
+    """The error as a share of its tolerance; more than 1 is too much. Nan and an absent tolerance count as infinite."""
+    if worst.error == 0:
+        return 0.0
+    if math.isnan(worst.error) or not worst.tolerance > 0:
+        return math.inf
+    return worst.error / worst.tolerance
+
+
+def percent(value: float) -> str:
+    """A share in words: "3 %", "< 1 %"; above ten times the tolerance as a multiple."""
+    if math.isinf(value):
+        return "over the limit"
+    if value >= 10:
+        return f"{value:,.0f} times the limit".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    if 0 < value < 0.01:
+        return "< 1 % of the limit"
+    return f"{value:.0%}".replace("%", " % of the limit")
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
