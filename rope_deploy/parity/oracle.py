@@ -58,9 +58,8 @@ class Oracle:
         gap = self._angle_error(site, positions)
         if self._angles == "float64" and site.spec in self._specs:
             ours, theirs = (self._tables(site, positions, angles) for angles in ("float64", "model"))
-            gap = gap + sum(
-                np.abs(a[positions].astype(np.float64) - b[positions]).max(-1) for a, b in zip(ours, theirs)
-            )
+            for a, b in zip(ours, theirs):
+                gap = gap + np.abs(a[positions].astype(np.float64) - b[positions]).max(axis=-1)
         return _largest(want) * np.sqrt(2) * gap
 
     def _angle_error(self, site: Site, positions: np.ndarray) -> np.ndarray:

@@ -22,9 +22,9 @@ Points = tuple[tuple[str, int, float], ...]
 
 
 PROSE = (
-    "The history of the lighthouse begins with fires on hilltops, which guided sailors towards a harbour. Later, towers "
-    "of stone were built, and lamps burning whale oil replaced the open flames. In the nineteenth century Fresnel "
-    "invented a lens that threw the light much further out to sea."
+    "The history of the lighthouse begins with fires on hilltops, which guided sailors towards a harbour. Later, "
+    "towers of stone were built, and lamps burning whale oil replaced the open flames. In the nineteenth century "
+    "Fresnel invented a lens that threw the light much further out to sea."
 )
 
 
