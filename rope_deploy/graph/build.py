@@ -80,3 +80,10 @@ def constant(graph: ir.Graph, array: np.ndarray | ir.TensorProtocol, name: str) 
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def replace(old: ir.Value, new: ir.Value) -> None:
+    """Everyone who used `old` uses `new`. If it was an output of the graph, `new` is, under the same name."""
+    if old.is_graph_output():
+        old.name, new.name = f"{old.name}/replaced", old.name
+    old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -43,13 +43,11 @@ def origins(value: ir.Value, marks: Marks) -> list[ir.Value]:
     return list(found)
 
 
-def common_origin(values: Sequence[ir.Value], marks: Marks) -> ir.Value | None:
-    """The nearest value that all of `values` were moved from entirely, or None."""
-    chains = [origins(value, marks) for value in values]
-    for candidate in chains[0]:
-        if all(candidate in chain for chain in chains) and all(_only_from(v, candidate, marks) for v in values):
-            return candidate
-    return None
+def common_origins(values: Sequence[ir.Value], marks: Marks) -> list[ir.Value]:
+    """What all of `values` were moved from entirely, nearest first."""
+    first, *others = [origins(value, marks) for value in values]
+    shared = [value for value in first if all(value in chain for chain in others)]
+    return [origin for origin in shared if all(_only_from(value, origin, marks) for value in values)]
 
 
 def _only_from(value: ir.Value, source: ir.Value, marks: Marks) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.lower.heads import produced_by
 
@@ -38,7 +38,7 @@ def divide_by_root(model: ir.Model) -> int:
                 out = node.outputs[0]
                 build = Builder(node, f"{node.name}/div")
                 quotient = build.op("Div", node.inputs[other], reciprocal.inputs[0], dtype=out.dtype, shape=out.shape)
-                out.replace_all_uses_with(quotient, replace_graph_outputs=True)
+                replace(out, quotient)
                 count += 1
                 break
     prune(model)
@@ -59,7 +59,7 @@ def use_operator(model: ir.Model) -> int:
             dtype=norm.output.dtype,
             shape=norm.output.shape,
         )
-        norm.output.replace_all_uses_with(out, replace_graph_outputs=True)
+        replace(norm.output, out)
     prune(model)
     return len(found)
 

@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
@@ -153,7 +153,7 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
         rotary_dim=match.rotary_dim,
         interleaved=int(match.interleaved),
     )
-    match.root.replace_all_uses_with(output, replace_graph_outputs=True)
+    replace(match.root, output)
 
 
 def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> ir.Value:

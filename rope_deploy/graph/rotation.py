@@ -18,7 +18,7 @@ import onnx_ir as ir
 
 from rope_deploy.graph.dependence import Dependence
 from rope_deploy.graph.evaluate import NotEvaluable, evaluate
-from rope_deploy.graph.movement import MOVES, Marks, common_origin, moved_inputs, ramp
+from rope_deploy.graph.movement import MOVES, Marks, common_origins, moved_inputs, ramp
 
 BOTH = Dependence.POSITION | Dependence.ACTIVATION
 # Sizes used for the axes when a fragment is evaluated; none may equal another, or 1.
@@ -127,11 +127,19 @@ def recognise(
     candidate: Sum, sums: Mapping[ir.Value, Sum], marks: Marks, inputs: Mapping[ir.Value, np.ndarray]
 ) -> Match:
     """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none."""
-    source = common_origin([p.moved for p in candidate.products], marks)
-    if source is None:
+    origins = common_origins([p.moved for p in candidate.products], marks)
+    if not origins:
         raise NotARotation("its two products do not rotate one common tensor")
-    match = _cover(candidate, source, sums, marks, inputs)
-    return _widen(match, candidate, sums, marks, inputs)
+    reason = NotARotation(f"its tensor is {origins[0].shape}; four axes were expected")
+    for source in origins:
+        # A tensor seen as pairs has five axes; the heads that it is a view of have four.
+        if source.shape is not None and len(source.shape) != 4:
+            continue
+        try:
+            return _widen(_cover(candidate, source, sums, marks, inputs), sums, marks, inputs)
+        except NotARotation as error:
+            reason = error
+    raise reason
 
 
 def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Match:
@@ -149,7 +157,7 @@ def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Matc
     raise reason
 
 
-def _widen(match: Match, candidate: Sum, sums, marks: Marks, inputs) -> Match:
+def _widen(match: Match, sums, marks: Marks, inputs) -> Match:
     """If the rotated tensor was cut from a wider one and joined with the rest again, take the wider one."""
     source, root = match.source, match.root
     while (producer := source.producer()) is not None and producer.op_type in ("Slice", "Split"):
@@ -172,8 +180,6 @@ def _readers(value: ir.Value) -> set[ir.Node]:
 def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Match:
     """Evaluate the movement from `source` to `root` and read the rotation off it."""
     shape = concrete(source.shape, SIZES)
-    if len(shape) != 4:
-        raise NotARotation(f"its tensor has {len(shape)} axes, not 4")
     parts = _sums_above(root, source, sums, marks)
     if not parts:
         raise NotARotation("no sum of products leads to it")

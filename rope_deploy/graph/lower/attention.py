@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.clean import prune
 
 
@@ -95,7 +95,7 @@ def _decompose(node: ir.Node, bias: _Bias) -> None:
         again = build.op("Concat", build.ints([0, heads]), _sizes(build, q, 2), build.ints([v.shape[3]]), axis=0)
         out = build.op("Reshape", out, again, dtype=dtype)
     out.shape = node.outputs[0].shape
-    node.outputs[0].replace_all_uses_with(out, replace_graph_outputs=True)
+    replace(node.outputs[0], out)
 
 
 def _sizes(build: Builder, value: ir.Value, axis: int) -> ir.Value:

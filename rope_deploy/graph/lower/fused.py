@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.lower.attention import is_plain_attention
 from rope_deploy.graph.lower.heads import is_swap, merged, produced_by, split, swap, unswapped
@@ -119,20 +119,18 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
     }
     if a.mask.window is not None:
         attributes["local_window_size"] = a.mask.window
-    for present, name in zip(a.present, names, strict=True):
-        present.name = f"{name}/unfused"
     out, *presents = build.ops(
         "GroupQueryAttention",
         query, key, value, *a.past, lengths.seqlens, lengths.total, cos, sin, rows.of(q.rotation),
         domain="com.microsoft",
         outputs=[
             (None, dtype, ["batch", "sequence", width]),
-            *((name, dtype, shape) for name, shape in zip(names, shapes, strict=True)),
+            *((None, dtype, shape) for shape in shapes),
         ],
         **attributes,
     )  # fmt: skip
     for old, new in zip(a.present, presents, strict=True):
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        replace(old, new)
     _replace_output(build, a.node.outputs[0], out, q.num_heads, head_dim)
     sites = []
     for site, x in ((q, query), (k, key)):
@@ -163,7 +161,7 @@ def _replace_output(build: Builder, old: ir.Value, flat: ir.Value, heads: int, h
         for reshape, _ in list(moved.uses()):
             shape = reshape.outputs[0].shape
             if reshape.op_type == "Reshape" and shape is not None and len(shape) == 3 and shape[2] == heads * head_dim:
-                reshape.outputs[0].replace_all_uses_with(flat, replace_graph_outputs=True)
+                replace(reshape.outputs[0], flat)
         if moved.uses():
             apart = apart or split(build, flat, heads, head_dim)
             moved.replace_all_uses_with(apart)
@@ -171,4 +169,4 @@ def _replace_output(build: Builder, old: ir.Value, flat: ir.Value, heads: int, h
     if remaining:
         apart = apart or split(build, flat, heads, head_dim)
         back = build.op("Transpose", apart, perm=[0, 2, 1, 3], dtype=flat.dtype, shape=old.shape)
-        old.replace_all_uses_with(back, replace_graph_outputs=True)
+        replace(old, back)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.lower.rows import Rows, caches
 from rope_deploy.graph.raising import RaisedRotation
 
@@ -68,7 +68,7 @@ class MarkedSite:
 
     def replace(self, rotated: ir.Value) -> None:
         """Everyone who used the marker's output uses `rotated`."""
-        self.output.replace_all_uses_with(rotated, replace_graph_outputs=True)
+        replace(self.output, rotated)
 
 
 @dataclass(frozen=True)
