@@ -61,6 +61,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
         finalize=lambda value: words.clean(value) if type(value) is str else value,
     )
     return environment.get_template("report.html")

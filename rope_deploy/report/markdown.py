@@ -16,8 +16,12 @@ from rope_deploy.report.summary import Row, check_message, headline, problems, r
 ICONS: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "skipped": "⚪"}
 # More failures than this hide one another; the JSON report has them all.
 MOST_PROBLEMS = 20
-# Anywhere; then what makes a list, a rule or a number at the start of a line; then what makes a bare link.
-_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~@&$]|^[-+=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_SPECIAL = re.compile(
+    r"[\\`*_\[\]<>#|~@&$]"  # anywhere
+    r"|^[-+=]|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)"  # what makes a list or a rule at the start of a line
+    r"|:(?=//)|(?<=www)\.",  # what makes a bare link
+    re.IGNORECASE,
+)
 
 
 def to_markdown(report: Report) -> str:

@@ -15,9 +15,9 @@ from rope_deploy.report.records import ErrorCurve, LatencyRecord, Report
 
 # As many points as a plot has room for; of the positions that share one, the worst is drawn.
 COLUMNS = 400
-# Percent of the width: between two runs of positions, and between two labels.
+# Percent of the width: the gap between two runs of positions, and a character of a label on a phone.
 BREAK = 4.0
-LABEL = 13.0
+CHARACTER = 2.6
 MOST_RUNS = 6
 
 
@@ -107,7 +107,7 @@ class _Axes:
         return cls(
             runs=_runs(sorted({p for c in curves for p in c.positions})),
             low=floor,
-            high=max(math.floor(math.log10(high)) + 1, floor + 1),
+            high=min(max(math.floor(math.log10(high)) + 1, floor + 1), 300),
             zeros=0.0 in errors,
         )
 
@@ -132,14 +132,20 @@ class _Axes:
         return min(max(share, 0.0), 1.0) * floor
 
     def x_ticks(self) -> tuple[Tick, ...]:
-        """The ends of the runs, and places between them, as far as the labels do not touch."""
+        """Under each run its range, or its start where that is too long; under a single run its quarters."""
         xs = self.xs()
-        ends = [run[i] for run in self.runs for i in (-1, 0)]
-        between = [run[len(run) * k // 4] for run in self.runs for k in (2, 1, 3)]
+        if len(self.runs) == 1:
+            (run,) = self.runs
+            wanted = [(xs[p], [str(p)]) for p in (run[-1], run[0], *(run[len(run) * k // 4] for k in (2, 1, 3)))]
+        else:
+            wanted = [
+                ((xs[run[0]] + xs[run[-1]]) / 2, [f"{run[0]}–{run[-1]}"] * (len(run) > 1) + [str(run[0])])
+                for run in (self.runs[-1], *self.runs[:-1])
+            ]
         ticks: list[Tick] = []
-        for position in (self.runs[-1][-1], self.runs[0][0], *ends, *between):
-            if all(abs(xs[position] - tick.at) >= LABEL for tick in ticks):
-                ticks.append(Tick(round(xs[position], 2), str(position)))
+        for at, labels in wanted:
+            fitting = [label for label in labels if all(_apart(Tick(at, label), tick) for tick in ticks)]
+            ticks += [Tick(round(at, 2), fitting[0])] if fitting else []
         return tuple(sorted(ticks, key=lambda tick: tick.at))
 
     def breaks(self) -> tuple[float, ...]:
@@ -151,6 +157,10 @@ class _Axes:
         step = max(1, math.ceil((self.high - self.low) / 5))
         ticks = [Tick(round(self.y(10.0**k), 2), f"1e{k}") for k in range(self.high, self.low - 1, -step)]
         return (*ticks, Tick(100.0, "0")) if self.zeros else tuple(ticks)
+
+
+def _apart(one: Tick, other: Tick) -> bool:
+    return abs(one.at - other.at) >= CHARACTER * (len(one.label) + len(other.label) + 2) / 2
 
 
 def _runs(positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:

@@ -95,7 +95,7 @@ def sample() -> Report:
         gates=(
             GateRecord("max_logits_error", "passed", "3.1e-5 (tables · prefill)", "1e-3"),
             GateRecord("max_rotated_error", "passed", "4e-6 (tables · prefill)", "1e-4"),
-            GateRecord("max_artifact_bytes", "passed", "540 300 003 (plugin)", "600 000 000"),
+            GateRecord("max_artifact_bytes", "passed", "540\u202f300\u202f003 (plugin)", "600\u202f000\u202f000"),
             GateRecord("max_runtime_cos_sin", "passed", "0 (tables)", "0"),
         ),
         notes=("The engine was built without a GPU and was not run here.",),
