@@ -24,11 +24,15 @@ def with_gates(
     gates = (
         _gate("max_logits_error", [(c.logits_error, c) for c in checks], max_logits_error, words.error),
         _gate("max_rotated_error", [(c.rotated_error, c) for c in checks], max_rotated_error, words.error),
-        _gate("max_latency_ratio", [(r.ratio, r) for r in report.latencies], max_latency_ratio, words.ratio),
+        _gate("max_latency_ratio", [(r.ratio, r) for r in report.latencies], max_latency_ratio, _ratio),
         _gate("max_artifact_bytes", [(e.bytes, e) for e in exports], max_artifact_bytes, words.number),
         _gate("max_runtime_cos_sin", [(e.runtime_cos_sin, e) for e in exports], max_runtime_cos_sin, words.number),
     )
     return replace(report, gates=(*report.gates, *(gate for gate in gates if gate is not None)))
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}×"
 
 
 def _gate(name: str, found: Iterable[tuple], limit: float | None, word) -> GateRecord | None:
@@ -42,4 +46,5 @@ def _gate(name: str, found: Iterable[tuple], limit: float | None, word) -> GateR
     where = " · ".join(
         words.line(getattr(record, field)) for field in ("style", "case", "workload") if getattr(record, field, "")
     )
-    return GateRecord(name, "passed" if value <= limit else "failed", f"{word(value)} ({where})", word(limit))
+    seen = words.beside(value, limit) if word is words.error else word(value)
+    return GateRecord(name, "passed" if value <= limit else "failed", f"{seen} ({where})", word(limit))

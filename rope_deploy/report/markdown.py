@@ -55,7 +55,11 @@ def _summary(report: Report) -> str:
 
 
 def _row(row: Row) -> list[str]:
-    worst = f"{words.error(row.worst.error)} ({words.percent(words.share(row.worst))})" if row.worst else ""
+    worst = (
+        f"{words.beside(row.worst.error, row.worst.tolerance)} ({words.percent(words.share(row.worst))})"
+        if row.worst
+        else ""
+    )
     latencies = [
         f"{words.milliseconds(r.median_ms)} {f'({words.ratio(r.ratio)})' if r.ratio is not None else ''}".strip()
         if r

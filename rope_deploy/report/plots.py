@@ -52,7 +52,7 @@ class ErrorPlot:
 
 @dataclass(frozen=True)
 class Bar:
-    """One timing; `width`, `low` and `high` (median, 10th and 90th percentile) in percent of the longest."""
+    """One timing; `width`, `low` and `high` (median, 10th and 90th percentile) in percent of the width."""
 
     style: str
     runtime: str
@@ -216,7 +216,9 @@ def _path(curve: ErrorCurve, axes: _Axes) -> str:
 
 def _bar_chart(workload: str, records: Sequence[LatencyRecord]) -> BarChart:
     sound = [r for r in records if 0 < r.median_ms < math.inf]
-    longest = max((max(r.median_ms, r.p90_ms) for r in sound), default=1.0)
+    # One busy moment must not squeeze all the bars: the whisker of a wild timing is cut at the edge.
+    longest = max((min(r.p90_ms, 1.25 * r.median_ms) for r in sound), default=1.0)
+    longest = max(longest, *(r.median_ms for r in sound)) if sound else longest
     ordered = sorted(sound, key=lambda record: record.median_ms)
     tokens = dict.fromkeys(words.count(r.tokens, "token") for r in ordered)
     rounds = dict.fromkeys(words.count(r.rounds, "round") for r in ordered)

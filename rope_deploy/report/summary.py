@@ -99,8 +99,9 @@ def check_message(check: CheckRecord) -> str:
     """The message of a check and, for one that compared something, the worst place with its figures."""
     parts = [words.clean(check.message).strip()] if check.message.strip() else []
     if check.worst is not None:
-        found = f"{words.error(check.worst.error)} at {words.place(check.worst)}"
-        parts.append(f"Largest error {found}; limit {words.error(check.worst.tolerance)}.")
+        error, limit = check.worst.error, check.worst.tolerance
+        found = f"{words.beside(error, limit)} at {words.place(check.worst)}"
+        parts.append(f"Largest error {found}; limit {words.error(limit)}.")
     return "\n".join(parts) or "no reason was recorded"
 
 

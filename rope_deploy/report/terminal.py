@@ -102,7 +102,7 @@ def _worst(row: Row) -> Text:
     if row.worst is None:
         return Text("")
     share = words.share(row.worst)
-    return Text(words.error(row.worst.error), style="red" if share > 1 else "")
+    return Text(words.beside(row.worst.error, row.worst.tolerance), style="red" if share > 1 else "")
 
 
 def _same(row: Row) -> Text:

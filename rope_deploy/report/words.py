@@ -27,7 +27,7 @@ def line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
-def error(value: float) -> str:
+def error(value: float, digits: int = 1) -> str:
     """3.1e-06 → 3.1e-6; zero, infinity and nan by name."""
     if math.isnan(value):
         return "nan"
@@ -35,8 +35,13 @@ def error(value: float) -> str:
         return "infinite"
     if value == 0:
         return "0"
-    digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits.removesuffix('.0')}e{int(exponent)}"
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+
+
+def beside(value: float, limit: float) -> str:
+    """`value` with as many digits as it takes to see on which side of `limit` it lies."""
+    return next((word for d in (1, 2, 3, 5, 8) if (word := error(value, d)) != error(limit, d)), error(value))
 
 
 def milliseconds(value: float) -> str:
@@ -100,10 +105,10 @@ def target(style: str, runtime_name: str) -> str:
 
 def place(worst: Worst) -> str:
     """Where an error lies: "rotated q, layer 3, position 127, row 1"."""
-    if worst.role is not None and worst.layer is not None:
-        words = [f"rotated {line(worst.role)}", f"layer {worst.layer}"]
+    if worst.role in ("q", "k") and worst.layer is not None:
+        words = [f"rotated {worst.role}", f"layer {worst.layer}"]
     else:
-        words = [line(worst.tensor)] + ([f"layer {worst.layer}"] if worst.layer is not None else [])
+        words = [line(worst.tensor)]
     if worst.position is not None:
         words.append(f"position {worst.position}")
     if worst.batch is not None:
@@ -121,14 +126,16 @@ def share(worst: Worst) -> float:
 
 
 def percent(value: float) -> str:
-    """A share in words: "3 %", "< 1 %"; above ten times the tolerance as a multiple."""
+    """A share of the limit in words: "3 % of the limit", "18 times the limit"."""
     if math.isinf(value):
         return "over the limit"
-    if value >= 10:
-        return f"{value:,.0f} times the limit".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    if value >= 9.95:
+        return f"{number(value)} times the limit"
+    if value >= 1.95:
+        return f"{value:.1f} times the limit"
     if 0 < value < 0.01:
         return "< 1 % of the limit"
-    return f"{value:.0%}".replace("%", " % of the limit")
+    return "just over the limit" if 1 < value < 1.005 else f"{100 * value:.0f} % of the limit"
 
 
 def count(n: int, noun: str) -> str:

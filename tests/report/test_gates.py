@@ -18,7 +18,7 @@ def bare(passing):
     [
         ("max_logits_error", 3.1e-5, 3.0e-5, "3.1e-5 (tables · prefill)"),
         ("max_rotated_error", 4e-6, 3e-6, "4e-6 (tables · prefill)"),
-        ("max_latency_ratio", 1.0, 0.99, "1.00× (prefill 128)"),
+        ("max_latency_ratio", 1.0, 0.99, "1.000× (prefill 128)"),
         ("max_artifact_bytes", 540_300_003, 540_300_002, "540\u202f300\u202f003 (plugin)"),
         ("max_runtime_cos_sin", 0, None, "0 (tables)"),
     ],
@@ -42,6 +42,12 @@ def test_nan_and_infinity_break_a_gate(bare, value):
     checks = (bare.checks[0], replace(bare.checks[1], logits_error=value), *bare.checks[2:])
     (gate,) = with_gates(replace(bare, checks=checks), max_logits_error=1e3).gates
     assert gate.verdict == "failed" and "prefill-batch" in gate.measured
+
+
+def test_an_error_just_over_its_limit_does_not_read_as_equal(bare):
+    checks = (replace(bare.checks[0], rotated_error=1.002e-4), *bare.checks[1:])
+    (gate,) = with_gates(replace(bare, checks=checks), max_rotated_error=1e-4).gates
+    assert (gate.verdict, gate.measured, gate.limit) == ("failed", "1.002e-4 (tables · prefill)", "1e-4")
 
 
 def test_what_was_not_measured_has_failed(empty):

@@ -1,5 +1,6 @@
 """One page that needs nothing but itself, and in which no value becomes markup."""
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -59,6 +60,12 @@ def test_the_verdict_is_above_everything_else(passing, failing):
 def test_what_failed_has_its_section_only_when_something_did(passing, failing):
     assert "What failed" not in to_html(passing)
     assert to_html(failing).count('class="problem"') == 5
+
+
+def test_many_failures_are_folded_and_none_is_lost(failing):
+    source = to_html(replace(failing, checks=failing.checks * 10))
+    assert source.count('class="problem"') == 23 and "and 15 more" in source
+    Page(source)
 
 
 def test_details_with_a_failure_stand_open(passing, failing):

@@ -107,6 +107,12 @@ def test_bars_are_sorted_and_scaled_to_the_longest(passing):
     assert all(0 < bar.low <= bar.width <= bar.high <= 100 for bar in (*prefill.bars, *decode.bars))
 
 
+def test_one_wild_timing_does_not_squeeze_the_bars(passing):
+    wild = replace(passing.latencies[0], p90_ms=100 * passing.latencies[0].median_ms)
+    prefill, _ = bar_charts(replace(passing, latencies=(wild, *passing.latencies[1:])))
+    assert prefill.bars[-1].width == 80 and prefill.bars[-1].high == 100
+
+
 def test_a_timing_that_is_no_time_is_left_out(passing):
     broken = replace(passing.latencies[0], median_ms=math.nan)
     (chart,) = bar_charts(report(latencies=(broken,)))
