@@ -1,4 +1,4 @@
-"""Dynamic NTK without memory, so that it can be traced.
+"""Rotations without memory: dynamic NTK as it can be traced, and models that a trace leaves as they were.
 
 transformers keeps the longest length seen so far on the module and branches on it in Python; a tracer either
 refuses that branch or freezes it at the traced length. The rule itself needs no memory: the frequencies follow
@@ -10,6 +10,8 @@ Source: the "dynamic" entry of transformers' ROPE_INIT_FUNCTIONS (dynamic NTK sc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import unwrap
 from types import MethodType
 from typing import Any
@@ -51,3 +53,22 @@ def _frequencies(module: torch.nn.Module, position_ids: torch.Tensor) -> torch.T
     base = rope["rope_theta"] * ((factor * length / original) - (factor - 1)) ** (dim / (dim - 2))
     exponent = torch.arange(0, dim, 2, dtype=torch.int64).to(torch.float) / dim
     return torch.where(length > original, 1.0 / (base**exponent), module.original_inv_freq)
+
+
+@contextmanager
+def unchanged(model: torch.nn.Module) -> Iterator[None]:
+    """Whatever modules of `model` set on themselves inside the block is undone after it.
+
+    Some keep frequencies as plain attributes; under a tracer these are its own tensors, useless afterwards. What is
+    written into a tensor in place stays.
+    """
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            for name in vars(module).keys() - attributes.keys():
+                del vars(module)[name]
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)

@@ -19,6 +19,7 @@ import torch
 from rope_deploy.errors import ModelError
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
+from rope_deploy.models.stateless import unchanged
 from rope_deploy.models.translate import translate
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
@@ -66,7 +67,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
     flat = _Flat(loaded, names).eval()
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), unchanged(loaded.model), torch.no_grad():
             program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
             model = translate(program)
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace

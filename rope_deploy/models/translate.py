@@ -24,7 +24,7 @@ RENAMED = {
 
 def translate(program: torch.export.ExportedProgram) -> ir.Model:
     """`program`, which is changed, at opset 23. Raises what torch.onnx raises."""
-    _respell(program.graph)
+    _respell(program)
     if not any(_writes(node) for node in program.graph.nodes):
         program.run_decompositions = lambda *_, **__: program
         try:
@@ -42,27 +42,46 @@ def _writes(node: torch.fx.Node) -> bool:
     return node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
 
 
-def _respell(graph: torch.fx.Graph) -> None:
+def _respell(program: torch.export.ExportedProgram) -> None:
     """Replace operators that have no translation by equal ones that have."""
-    for node in list(graph.nodes):
+    for node in list(program.graph.nodes):
         if node.op != "call_function":
             continue
         if node.target in TRANSPARENT:
-            node.replace_all_uses_with(node.args[0])
-            graph.erase_node(node)
+            _replace(program, node, node.args[0])
         elif node.target is aten._assert_tensor_metadata.default:
-            graph.erase_node(node)
+            program.graph.erase_node(node)
         elif node.target in CASTS:
-            _respell_cast(graph, node)
+            _respell_cast(program, node)
         elif node.target in RENAMED:
             node.target = RENAMED[node.target]
+        elif node.target is aten.copy_.default:
+            _respell_copy(program, node)
 
 
-def _respell_cast(graph: torch.fx.Graph, node: torch.fx.Node) -> None:
+def _replace(program: torch.export.ExportedProgram, node: torch.fx.Node, other: torch.fx.Node) -> None:
+    """Let `other` stand wherever `node` stood, among the outputs too."""
+    node.replace_all_uses_with(other)
+    program.graph_signature.replace_all_uses(node.name, other.name)
+    program.graph.erase_node(node)
+
+
+def _respell_cast(program: torch.export.ExportedProgram, node: torch.fx.Node) -> None:
     """Every spelling of `.to` is a cast to the type it produces, or nothing."""
     before, after = (n.meta["val"].dtype for n in (node.args[0], node))
     if before == after:
-        node.replace_all_uses_with(node.args[0])
-        graph.erase_node(node)
+        _replace(program, node, node.args[0])
     else:
         node.target, node.args, node.kwargs = aten._to_copy.default, (node.args[0],), {"dtype": after}
+
+
+def _respell_copy(program: torch.export.ExportedProgram, node: torch.fx.Node) -> None:
+    """A buffer overwritten before anything reads it (LongRoPE keeps its frequencies so) is what overwrote it."""
+    buffer, value = node.args[:2]
+    readers = [user for user in buffer.users if user is not node]
+    (old, new) = (n.meta["val"] for n in (buffer, value))
+    alike = old.shape == new.shape and old.dtype == new.dtype
+    if buffer.op == "placeholder" and alike and all(node < reader for reader in readers):
+        for reader in readers:
+            reader.replace_input_with(buffer, value)
+        _replace(program, node, value)
