@@ -57,6 +57,8 @@ def calls_for(case: Case, manifest: Manifest, seed: int = 0, text: Sequence[int]
     placed = _positions(case, rows, mask.shape[1], prompt, manifest.max_position, rng)
     ids = np.take_along_axis(words, count, axis=1)
     positions = np.where(mask == 1, np.take_along_axis(placed, count, axis=1), placed[:, :1])
+    if all(info.name != "position_ids" for info in manifest.inputs):  # the graph counts columns, padding included
+        positions = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
     end = 0
     for tokens in (prompt, *case.later):
         begin, end = end, end + tokens

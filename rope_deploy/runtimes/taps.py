@@ -15,6 +15,7 @@ import onnx
 from onnx import helper
 
 from rope_deploy.artifact import Manifest, Site
+from rope_deploy.errors import ConfigError
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.cache import new_rows
 
@@ -32,12 +33,18 @@ class Products:
 
 
 def add_outputs(model: onnx.ModelProto, manifest: Manifest) -> tuple[Products, ...]:
-    """Make every value the sites name a graph output of `model` (edited in place)."""
+    """Make every value the sites name a graph output of `model` (edited in place).
+
+    Raises ConfigError when the manifest names a value that the graph does not hold.
+    """
     present = {output.name for output in model.graph.output}
     wanted = [name for site in manifest.sites for name in (site.input, site.output, site.scores) if name]
     products = tuple(_products(model.graph.node, manifest.sites))
     wanted += [p.name for p in products]
     inputs = {value.name for value in model.graph.input}
+    held = inputs | {name for node in model.graph.node for name in node.output}
+    if absent := [f"{name} is not a value of the graph." for name in dict.fromkeys(wanted) if name not in held]:
+        raise ConfigError("The manifest does not fit its graph:", absent, todo="Export the model again.")
     for name in dict.fromkeys(wanted):
         if name not in present | inputs:
             model.graph.output.append(onnx.ValueInfoProto(name=name))

@@ -108,6 +108,13 @@ def test_graph_without_position_ids_is_tried_at_length(manifest):
     assert not {"shuffled", "offset-by-row", "offset-end", "refuses-negative"} & set(cases)
 
 
+def test_graph_that_counts_by_itself_counts_padding_too(manifest):
+    implicit = replace(manifest, cache=False, inputs=manifest.inputs[:2])
+    case = next(case for case in cases_for(implicit) if case.id == "prefill-left-padded")
+    (call,) = calls_for(case, implicit)
+    assert call.position_ids.tolist() == [list(range(9))] * 3
+
+
 def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest):
     free, fused = cases_for(manifest), cases_for(replace(manifest, limits=FUSED_LIMITS))
     skipped = {case.id for case in fused if case.skipped}

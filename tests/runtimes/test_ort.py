@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -54,6 +56,14 @@ def test_taps_differ_where_a_layer_turns_with_another_theta(tmp_path):
         got, want = runtime.run(feeds, taps=True), Twin().run(feeds, taps=True)
     assert np.abs(got["rotated.0.q"] - want["rotated.0.q"]).max() < 1e-5
     assert np.abs(got["rotated.1.q"] - want["rotated.1.q"]).max() > 1e-2
+
+
+def test_site_that_is_not_in_the_graph_is_a_faulty_manifest(tmp_path):
+    manifest = write_toy(tmp_path / "probe")
+    elsewhere = tuple(replace(site, input="nowhere") if site.role == "k" else site for site in manifest.sites)
+    write_toy(tmp_path / "toy", sites=elsewhere)
+    with pytest.raises(ConfigError, match="nowhere is not a value of the graph"):
+        open_ort(tmp_path / "toy", taps=True)
 
 
 def test_untapped_session_gives_only_the_results(runtime):
