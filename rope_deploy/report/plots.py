@@ -19,6 +19,8 @@ COLUMNS = 400
 BREAK = 4.0
 CHARACTER = 2.6
 MOST_RUNS = 6
+# A line is not drawn over more positions than this that only other styles were measured at.
+HOLE = 4
 
 
 @dataclass(frozen=True)
@@ -202,15 +204,19 @@ def _path(curve: ErrorCurve, axes: _Axes) -> str:
     xs = axes.xs()
     path = ""
     for run in axes.runs:
-        columns: dict[int, tuple[float, float]] = {}
-        for position in (p for p in run if p in error_at):
-            x, error = xs[position], error_at[position]
-            column = round(x * COLUMNS / 100)
-            if column not in columns or _badness(error) > _badness(columns[column][1]):
-                columns[column] = (x, error)
-        points = [f"{x:.2f} {axes.y(error):.2f}" for x, error in columns.values()]
-        # "h0" makes a dot of a point that stands alone.
-        path += f"M{'L'.join(points)}{'h0' if len(points) == 1 else ''}" if points else ""
+        columns: dict[int, tuple[int, float, float]] = {}
+        for rank, position in enumerate(run):
+            if position in error_at:
+                x, error = xs[position], error_at[position]
+                column = round(x * COLUMNS / 100)
+                if column not in columns or _badness(error) > _badness(columns[column][2]):
+                    columns[column] = (rank, x, error)
+        before = -math.inf
+        for rank, x, error in columns.values():
+            joined = rank - before <= max(HOLE, 2 * len(run) / COLUMNS)
+            # "h0" makes a dot of a point that stands alone.
+            path += f"{'L' if joined else 'M'}{x:.2f} {axes.y(error):.2f}{'' if joined else 'h0'}"
+            before = rank
     return path
 
 

@@ -73,6 +73,13 @@ def test_styles_share_their_axes(failing):
     assert [plot.failed for plot in plots] == [False, True, False, False]
 
 
+def test_a_line_is_not_drawn_where_only_another_style_was_measured():
+    everywhere = ErrorCurve("tables", "ort", "q", tuple(range(40)), (1e-6,) * 40, 1e-4)
+    apart = ErrorCurve("contrib", "ort", "q", (*range(10), *range(30, 40)), (1e-6,) * 20, 1e-4)
+    whole, broken = error_plots(report(everywhere, apart))
+    assert (whole.lines[0].path.count("M"), broken.lines[0].path.count("M")) == (1, 2)
+
+
 def test_curves_without_positions_are_left_out():
     assert error_plots(report(ErrorCurve("tables", "ort", "q", (), (), 1e-4))) == ()
 
