@@ -19,7 +19,7 @@ def read_baseline(path: Path) -> tuple[LatencyRecord, ...]:
         raise UsageError(
             f"There is no baseline {path}.", todo="Make one with `rope-deploy bench DIR --report FILE.json`."
         )
-    latencies = from_json(Path(path).read_text()).latencies
+    latencies = from_json(Path(path).read_bytes(), name=f"the baseline {path}").latencies
     if not any(record.ratio is not None for record in latencies):
         raise UsageError(f"{path} holds no ratios.", todo="Make it with `rope-deploy bench DIR --runtime torch,ort`.")
     return latencies

@@ -29,7 +29,7 @@ RTX = Flavor("rtx", "tensorrt_rtx", "pip install tensorrt-rtx", needs_gpu=False,
 TENSORRT = Flavor(
     "tensorrt",
     "tensorrt",
-    "pip install tensorrt --extra-index-url https://pypi.nvidia.com",
+    "pip install tensorrt",
     needs_gpu=True,
     loads_plugins=True,
 )

@@ -1,0 +1,53 @@
+"""`inspect` reads models, artifacts, graphs and engines without running them."""
+
+import json
+import shutil
+
+import pytest
+
+from rope_deploy import api
+from rope_deploy.errors import ModelError, UsageError
+
+
+def test_a_model_shows_its_rule_without_its_weights(source, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    shutil.copy(source / "config.json", bare)
+    config = json.loads((bare / "config.json").read_text())
+    found = api.inspect(str(source))
+    (rotation,) = found.rotations
+    assert found.kind == "model"
+    assert rotation.spec["head_dim"] == config["head_dim"]
+
+
+@pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
+def test_an_artifact_shows_form_sites_and_table(artifacts, style):
+    found = api.inspect(str(artifacts / style))
+    assert found.facts["style"].startswith(style)
+    assert found.facts["Cos and Sin at run time"] == "0"
+    assert "none" not in found.facts["forms"]
+    assert found.rotations[0].where.startswith("layers 0–1")
+
+
+def test_a_changed_artifact_says_so_first(artifacts, tmp_path):
+    changed = shutil.copytree(artifacts / "tables", tmp_path / "changed")
+    (changed / "config.json").write_text("{}")
+    assert "config.json" in api.inspect(str(changed)).hazards[0]
+    assert not any("Changed" in hazard for hazard in api.inspect(str(artifacts / "tables")).hazards)
+
+
+def test_a_bare_graph_shows_its_operators(artifacts):
+    found = api.inspect(str(artifacts / "onnx" / "model.onnx"))
+    assert found.kind == "graph"
+    assert "RotaryEmbedding" in found.facts["forms"]
+
+
+def test_what_is_nothing_known_is_refused(tmp_path):
+    rubbish = tmp_path / "rubbish.onnx"
+    rubbish.write_text("this is no protobuf")
+    with pytest.raises(UsageError, match="not an ONNX file"):
+        api.inspect(str(rubbish))
+    with pytest.raises(UsageError, match="no file"):
+        api.inspect(str(tmp_path / "absent.onnx"))
+    with pytest.raises(ModelError):
+        api.inspect(str(tmp_path / "absent"))
