@@ -134,8 +134,9 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
     """Put the marker where the rotation ends, and let everyone who used its end use the marker."""
     producer = match.root.producer()
     layer, role = _layer(producer), _role(match.root)
+    layer = number // 2 if layer is None else layer
     positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
-    build = Builder(producer, f"rope/{number}")
+    build = Builder(producer, f"rope/{layer}/{role}/{number}")
     inputs = [match.source, positions]
     if table.kind == "runtime":
         inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
@@ -146,7 +147,7 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
         dtype=match.root.dtype,
         shape=match.root.shape,
         rotation=rotation,
-        layer=number // 2 if layer is None else layer,
+        layer=layer,
         role=role,
         heads_axis=match.heads_axis,
         num_heads=match.num_heads,

@@ -141,11 +141,11 @@ def graph(
     axes = ["batch", "sequence", "sequence", str(head_dim)]
     axes[heads_axis] = str(heads)
     shape, element = ", ".join(axes), ONNX_TYPES[dtype]
-    frequencies = ", ".join(str(1.0 / 10 ** (2 * i / width)) for i in range(width // 2))
+    inv_freq = ", ".join(str(value) for value in frequencies(width))
     text = f"""
 <ir_version: 10, opset_import: ["" : {opset}]>
 g ({element}[{shape}] x, int64[batch, sequence] position_ids) => ({element}[{result or shape}] y)
-<float[{width // 2}] inv_freq = {{{frequencies}}}, {CONSTANTS}, int64[1] half = {{{width // 2}}},
+<float[{width // 2}] inv_freq = {{{inv_freq}}}, {CONSTANTS}, int64[1] half = {{{width // 2}}},
  int64[1] width = {{{width}}}, int64[1] heads_axis = {{{heads_axis}}}, int64[3] flat = {{0, 0, -1}},
  int64[4] joined = {{0, 0, 0, {width}}}, int64[5] pairs_view = {{0, 0, 0, -1, 2}},
  int64[5] halves_view = {{0, 0, 0, 2, -1}},
@@ -154,6 +154,11 @@ g ({element}[{shape}] x, int64[batch, sequence] position_ids) => ({element}[{res
     model = ir.from_onnx_text(text)
     common.ShapeInferencePass()(model)
     return model
+
+
+def frequencies(width: int) -> np.ndarray:
+    """Radians per position of each pair, as these graphs hold them: in fp32."""
+    return (1.0 / 10 ** (2 * np.arange(width // 2) / width)).astype(np.float32)
 
 
 def spelled(name: str, *, head_dim: int = 8, rotary_dim: int | None = None, **sizes) -> ir.Model:
@@ -205,9 +210,7 @@ def oracle(
     x: np.ndarray, positions: np.ndarray, *, interleaved: bool, rotary_dim: int, heads_axis: int = 1
 ) -> np.ndarray:
     """The fp64 rotation of `x` by the angles of `graph`."""
-    # The frequencies as the graph holds them: rounded to fp32, which is no fault of the rotation.
-    inv_freq = (1.0 / 10 ** (2 * np.arange(rotary_dim // 2) / rotary_dim)).astype(np.float32).astype(np.float64)
-    angle = positions[..., None].astype(np.float64) * inv_freq
+    angle = positions[..., None].astype(np.float64) * frequencies(rotary_dim).astype(np.float64)
     cos, sin = np.cos(angle), np.sin(angle)
     heads_first = x.astype(np.float64) if heads_axis == 1 else x.astype(np.float64).transpose(0, 2, 1, 3)
     rotated = rotate(heads_first, cos[:, None], sin[:, None], interleaved=interleaved)

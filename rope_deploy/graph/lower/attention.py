@@ -50,7 +50,7 @@ class _Bias:
             return mask
         key = (mask, dtype)
         if key not in self._made:
-            build = Builder(user, f"{mask.name}/bias", after=False)
+            build = Builder(user, f"{mask.name}/bias/{dtype.name.lower()}", after=False)
             array, name = np.dtype(dtype.numpy()), dtype.name.lower()
             zero = build.constant(np.array(0, array), f"zero_{name}")
             low = build.constant(np.array(float(ml_dtypes.finfo(array).min) / 2, array), f"masked_{name}")

@@ -52,7 +52,8 @@ class MarkedSite:
 
     @property
     def prefix(self) -> str:
-        return f"rope/{self.layer}/{self.role}"
+        """What the names of the nodes in its place begin with: rope/LAYER/ROLE/NUMBER, the marker's own."""
+        return self.node.name.rpartition("/")[0]
 
     def builder(self) -> Builder:
         return Builder(self.node, self.prefix)

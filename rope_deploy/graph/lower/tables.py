@@ -25,7 +25,7 @@ class Spread:
         self._rows, self._made = rows, {}
 
     def of(self, site: MarkedSite) -> tuple[ir.Value, ir.Value]:
-        key = (site.rotation.name, site.heads_axis, site.x.dtype, site.interleaved)
+        key = (site.rotation.name, site.heads_axis)
         if key not in self._made:
             cos, sin, index = site.cache_and_rows(self._rows)
             build = Builder(index.producer(), f"rope/{site.rotation.name}/{site.heads_axis}")
