@@ -10,6 +10,7 @@ import warnings
 # Read by the libraries when they are imported; a value the user has set already wins.
 _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",  # our own steps say what goes on; a bar of every library would fill a log
     "TORCH_LOGS": "-all",  # errors only; torch resets its loggers on import, so a level set here would not last
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",

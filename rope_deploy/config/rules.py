@@ -83,11 +83,9 @@ def profiles_ascend(build: BuildSection | None) -> Iterator[str]:
             yield f"[build] profiles.{name}: [least, usual, most] must ascend, not {[least, usual, most]}."
 
 
-def trt_has_an_engine(check: CheckSection, bench: BenchSection | None, build: BuildSection | None) -> Iterator[str]:
-    users = {"check": check.runtimes, "bench": bench.runtimes if bench else ()}
-    for table, runtimes in users.items():
-        if "trt" in runtimes and build is None:
-            yield f"[{table}] runtimes: trt needs an engine; add a [build] table."
+def trt_has_an_engine(check: CheckSection, build: BuildSection | None) -> Iterator[str]:
+    if "trt" in check.runtimes and build is None:
+        yield "[check] runtimes: trt needs an engine; add a [build] table."
 
 
 def positions_fit_the_table(
@@ -125,7 +123,7 @@ RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
     (engine_comes_from_an_exported_style, ("build", "export")),
     (capabilities_fit_the_flavor, ("build",)),
     (profiles_ascend, ("build",)),
-    (trt_has_an_engine, ("check", "bench", "build")),
+    (trt_has_an_engine, ("check", "build")),
     (positions_fit_the_table, ("export", "bench", "generate")),
     (latency_gate_has_a_benchmark, ("gates", "bench")),
     (decoding_has_a_cache, ("export", "bench", "generate")),

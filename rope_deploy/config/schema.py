@@ -96,7 +96,7 @@ class BenchSection:
     new: Natural = 16
     rounds: Count | None = None
     threads: Count | None = None
-    runtimes: Annotated[tuple[Literal["torch", "ort", "trt"], ...], Field(min_length=1)] = ("torch", "ort")
+    runtimes: Annotated[tuple[Literal["torch", "ort"], ...], Field(min_length=1)] = ("torch", "ort")
 
 
 @_closed

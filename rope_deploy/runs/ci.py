@@ -35,9 +35,12 @@ def run_config(
         refuse_existing(folder / style, force=force)
     if config.build is not None:
         require(find_flavor(config.build.flavor))  # before minutes of work, not after
-    frame = Frame(config.title, model_source(config.model))
-    progress(f"Loading {config.title}")
-    loaded = load_model(frame.source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
+    source = model_source(config.model)
+    # A packaged file is named by its package: where that is installed here says nothing to a reader elsewhere.
+    named = f"{config.model.package}/{config.model.file}" if config.model.package else source
+    frame = Frame(config.title, named)
+    progress(f"Loading {named}")
+    loaded = load_model(source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
     exports = _export(config, loaded, folder, force, progress)
     artifacts = [opened for style in config.export.styles for opened in open_artifacts(folder / style)]
     engines = (_build(config.build, folder, force, progress),) if config.build is not None else ()
@@ -162,7 +165,7 @@ def _time(config: RunConfig, artifacts, loaded, progress: Progress):
     return time_all(
         artifacts,
         loaded,
-        tuple(name for name in wanted.runtimes if name != "trt"),
+        wanted.runtimes,
         prompt=wanted.prompt,
         new=wanted.new,
         rounds=wanted.rounds or DEFAULT_ROUNDS,

@@ -50,5 +50,5 @@ def test_a_baseline_that_is_none_is_refused_before_anything_is_timed(artifacts, 
     path = tmp_path / "baseline.json"
     if content is not None:
         path.write_text(content)
-    with pytest.raises((UsageError, ConfigError), match="baseline|ratios"):
+    with pytest.raises((UsageError, ConfigError), match=r"baseline|ratios"):
         api.bench(artifacts, baseline=path, **QUICK)
