@@ -136,11 +136,12 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
     layer, role = _layer(producer), _role(match.root)
     layer = number // 2 if layer is None else layer
     positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
-    build = Builder(producer, f"rope/{layer}/{role}/{number}")
-    inputs = [match.source, positions]
+    stem, inputs = f"rope/{layer}/{role}/{number}", [match.source, positions]
     if table.kind == "runtime":
+        build = Builder(producer, f"{stem}/table")
         inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
-    output = build.op(
+        producer = inputs[-1].producer()
+    output = Builder(producer, stem).op(
         MARKER,
         *inputs,
         domain=DOMAIN,
