@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -106,7 +106,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Largest accepted absolute difference from PyTorch, for the dtype of this artifact."""
+    """Largest accepted difference from PyTorch, for the dtype of this artifact.
+
+    `logits` is absolute. `rotated` (q, k and the cache, in every layer) is relative to the largest element that
+    PyTorch's tensor has, or absolute if that is below 1: what the layers before have rounded grows with the tensor.
+    """
 
     logits: float
     rotated: float
@@ -228,40 +232,63 @@ def new_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `target`; on success it takes `target`'s place, on any failure it is gone."""
     target = Path(target)
     refuse_existing(target, force=force)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    temporary.mkdir()
-    try:
-        with disk_errors(target):
+    with disk_errors(target), _parents(target):
+        try:
+            temporary.mkdir()
             yield temporary
             _replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """The same for one file; an existing `target` is replaced in one step."""
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        with disk_errors(target):
+    with disk_errors(target), _parents(target):
+        try:
             yield temporary
             os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def refuse_existing(target: Path, *, force: bool) -> None:
-    """Raise unless `target` is free, or `force` was given. Called early, before any long work."""
+    """Raise unless `target` is free, or `force` was given and what lies there is ours to replace.
+
+    Called early, before any long work. A folder that is no artifact is never replaced: it would be lost whole.
+    """
     target = Path(target)
+    if inside := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
+        raise UsageError(f"{target} cannot be written: {inside} is a file.", todo="Choose another place.")
     if target.exists() and not force:
         raise UsageError(
             f"{target} exists already.",
             exists=f"It holds: {_listing(target)}." if target.is_dir() else "",
             todo="Choose another place, or give --force to replace it.",
         )
+    if target.is_dir() and not (target / MANIFEST_NAME).exists() and any(target.iterdir()):
+        raise UsageError(
+            f"{target} is not an artifact, so it is not replaced, not even with --force.",
+            exists=f"It holds: {_listing(target)}.",
+            todo="Choose another place, or remove the folder yourself.",
+        )
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """The folders above `target`; those that had to be made for it vanish again if it does not come about."""
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in made:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -271,7 +298,11 @@ def _replace(temporary: Path, target: Path) -> None:
         return
     old = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
     target.rename(old)
-    temporary.rename(target)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
     shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
 
 
@@ -283,7 +314,7 @@ def disk_errors(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        free = shutil.disk_usage(target.parent).free
+        free = shutil.disk_usage(next(parent for parent in target.absolute().parents if parent.exists())).free
         raise EnvironmentMissing(
             f"Could not write {target}: {error.strerror}.",
             exists=f"{free / 1e6:.0f} MB are free there. Nothing was left behind.",

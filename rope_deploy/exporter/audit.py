@@ -106,7 +106,7 @@ def segments(rotation: RaisedRotation) -> list[tuple[int, int, int]]:
 
 
 def recomputed(rotation: RaisedRotation, spec: RopeSpec) -> RaisedRotation:
-    """`rotation` with tables computed from the spec in fp64 and rounded once to the type of the old ones."""
+    """`rotation` with tables computed from the spec in fp64, rounded to fp32 and from there to the old ones' type."""
     dtype = rotation.table.cos.dtype
     parts = [tables(spec, rows, angles="float64", seq_len=length) for _, rows, length in segments(rotation)]
     if not parts:

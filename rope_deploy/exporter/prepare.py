@@ -57,16 +57,17 @@ def prepare(
     raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
     audited = audit(raised.rotations, loaded.specs)
     if angles == "float64":
-        raised = replace(raised, rotations=tuple(_in_float64(one) for one in audited))
-        audited = audit(raised.rotations, loaded.specs)
+        audited = [in_float64(one) for one in audited]
+        raised = replace(raised, rotations=tuple(one.rotation for one in audited))
     return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit)
 
 
-def _in_float64(one: Audited):
+def in_float64(one: Audited) -> Audited:
+    """The same with tables computed in fp64. Raises UsageError unless the rule is known and the model followed it."""
     if one.spec is None or any(f.code in ("table-differs", "size-differs") for f in one.findings):
         raise UsageError(
             f"{one.rotation.name} cannot be computed in fp64: its rule is not known exactly.",
             exists="; ".join(f.message for f in one.findings) or "The model states no rule.",
             todo="Use --angles model, which keeps the model's own tables.",
         )
-    return recomputed(one.rotation, one.spec)
+    return replace(one, rotation=recomputed(one.rotation, one.spec))

@@ -8,6 +8,7 @@ import torch
 from torch._subclasses import FakeTensor
 
 from rope_deploy.models import run_reference, trace
+from rope_deploy.models.stateless import unchanged
 from tests import tiny
 
 DYNAMIC = {
@@ -70,3 +71,24 @@ def changes(loaded) -> float:
         feeds["attention_mask"] = np.ones_like(feeds["input_ids"])
         answers.append(run_reference(loaded, feeds)["logits"][:, :5])
     return float(np.abs(answers[0] - answers[1]).max())
+
+
+class Forgetful(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.zeros(1))
+        self.length = 0
+
+
+def test_what_a_module_sets_on_itself_is_undone_even_after_a_failure():
+    module = Forgetful()
+    table = module.table
+    with pytest.raises(RuntimeError), unchanged(module):
+        module.length, module.extra = 7, torch.ones(1)
+        module.register_buffer("table", torch.ones(1))
+        module.register_buffer("more", torch.ones(1))
+        raise RuntimeError
+    assert module.length == 0
+    assert module.table is table
+    assert not hasattr(module, "extra")
+    assert not hasattr(module, "more")
