@@ -85,6 +85,16 @@ def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | Non
     return min(ends, key=lambda end: np.nan_to_num(np.abs(end - got), nan=np.inf).max())
 
 
+def magnitude(reference: np.ndarray) -> float:
+    """The largest element of a tensor, at least 1: what errors that travelled through a network are measured by.
+
+    Every layer rounds, and what it passes on is off in proportion to its size, not by an absolute amount.
+    """
+    return max(
+        1.0, float(np.abs(reference, where=np.isfinite(reference), out=np.zeros(reference.shape)).max(initial=0.0))
+    )
+
+
 def worst(
     kind: Kind,
     tensor: str,

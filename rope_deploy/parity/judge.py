@@ -10,7 +10,7 @@ import numpy as np
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.parity.calls import Call
-from rope_deploy.parity.compare import Difference, like_site, missing, product_errors, token_errors, worst
+from rope_deploy.parity.compare import Difference, like_site, magnitude, missing, product_errors, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.runtimes import compact, compacting_layers
 
@@ -110,7 +110,9 @@ def _site(
             yield missing(kind, tensor, fault, **about), None
             continue
         tolerance = allowed(site, reference, positions) * view.blur
-        tolerance = tolerance + (manifest.tolerances.rotated if kind == "rotated" else 0.0)
+        if kind == "rotated":
+            scale = magnitude(reference)
+            errors, tolerance = errors / scale, tolerance / scale + manifest.tolerances.rotated
         yield worst(kind, tensor, errors, tolerance, real=call.real, positions=positions, **about), errors
 
 
@@ -128,9 +130,10 @@ def _caches(
         arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
         theirs, positions = arrange(want[name]), arrange(columns)
         site = keys.get(layer) if part == "key" else None
-        allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) if site else 0.0)
+        scale = magnitude(theirs)
+        allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) / scale if site else 0.0)
         about = {"real": arrange(mask) == 1, "positions": positions, "layer": layer, "role": part}
-        yield worst("cache", name, token_errors(got[name], theirs, 2), allowed, **about)
+        yield worst("cache", name, token_errors(got[name], theirs, 2) / scale, allowed, **about)
 
 
 def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray) -> int:

@@ -59,6 +59,7 @@ class CheckRecord:
     """One parity case: `case` is its stable id (e.g. "prefill", "decode-left-padded"), `detail` what it feeds.
 
     `worst` is the tensor that came closest to its tolerance, or exceeded it most; `logits_error` and `rotated_error`
+    (relative to the largest element of its tensor, if that is above 1)
     are the largest errors of their kind, wherever they lie (None: that kind was not compared).
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rope_deploy.artifact import Tolerances
 from rope_deploy.models import LoadedModel
-from rope_deploy.parity import Outcome, check
+from rope_deploy.parity import PROSE, Outcome, check
 from rope_deploy.report.records import Report
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.opened import Opened, model_of, open_artifacts, require_runtimes
@@ -71,8 +71,14 @@ def check_one(
             candidate,
             only=only,
             seed=seed,
+            text=_prose(loaded),
             progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
         )
+
+
+def _prose(loaded: LoadedModel) -> Sequence[int]:
+    """Token ids of a natural text; none for a model without a tokenizer, which is then fed random ones."""
+    return loaded.tokenizer(PROSE)["input_ids"] if loaded.tokenizer is not None else ()
 
 
 def _open(opened: Opened, runtime: str, engine: Path | None, verify: bool) -> Runtime:
