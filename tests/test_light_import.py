@@ -9,8 +9,8 @@ import pytest
 
 from rope_deploy.cli.main import COMMANDS
 
-HEAVY = {"matplotlib", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "pydantic", "tensorrt", "tensorrt_rtx"}
-HEAVY |= {"polygraphy", "torch", "transformers"}
+HEAVY = {"jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "polygraphy", "pydantic"}
+HEAVY |= {"tensorrt", "tensorrt_rtx", "torch", "transformers"}
 
 
 def heavy_modules_after(statement: str) -> set[str]:

@@ -15,7 +15,7 @@ _VARIABLES = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-_LOGGERS = ("accelerate", "matplotlib", "onnx_ir", "onnxscript", "transformers")
+_LOGGERS = ("accelerate", "onnx_ir", "onnxscript", "transformers")
 
 
 def quiet_libraries() -> None:
