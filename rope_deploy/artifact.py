@@ -312,11 +312,13 @@ def disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        # numpy's own writer reports a full disk as "problem writing element …", without a number.
+        unnumbered = error.errno is None and "writing" in str(error)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES) and not unnumbered:
             raise
         free = shutil.disk_usage(next(parent for parent in target.absolute().parents if parent.exists())).free
         raise EnvironmentMissing(
-            f"Could not write {target}: {error.strerror}.",
+            f"Could not write {target}: {error.strerror or error}.",
             exists=f"{free / 1e6:.0f} MB are free there. Nothing was left behind.",
             todo="Free some space or choose another folder.",
         ) from None

@@ -70,4 +70,10 @@ def in_float64(one: Audited) -> Audited:
             exists="; ".join(f.message for f in one.findings) or "The model states no rule.",
             todo="Use --angles model, which keeps the model's own tables.",
         )
+    if one.rotation.table.kind == "runtime":
+        raise UsageError(
+            f"{one.rotation.name} cannot be computed in fp64: its angles change with the length of every call.",
+            exists="It has no table; its frequencies are computed while the graph runs.",
+            todo="Use --angles model.",
+        )
     return replace(one, rotation=recomputed(one.rotation, one.spec))

@@ -157,3 +157,10 @@ def test_fp64_angles_of_a_rule_that_is_not_known_are_refused():
             in_float64(one)
         assert said in caught.value.exists
         assert "--angles model" in caught.value.todo
+
+
+def test_fp64_angles_of_a_rule_without_tables_are_refused():
+    (one,) = prepared("qwen2").audited
+    empty = replace(one.rotation.table, kind="runtime", cos=one.rotation.table.cos[:0], sin=one.rotation.table.sin[:0])
+    with pytest.raises(UsageError, match="change with the length"):
+        in_float64(replace(one, rotation=replace(one.rotation, table=empty)))
