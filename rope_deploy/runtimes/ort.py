@@ -24,6 +24,7 @@ from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
 
 CPU = ("CPUExecutionProvider",)
 SILENT = 4  # fatal only: what goes wrong is raised, with its text
+SPINNING = "session.intra_op.allow_spinning"
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
@@ -104,6 +105,8 @@ def open_ort(
         products = add_outputs(proto, manifest)
         model = proto.SerializeToString()
         options.add_session_config_entry(WEIGHTS_FOLDER, str(folder.resolve()))
+        # A check runs PyTorch between any two runs; threads that wait by spinning would take its cores.
+        options.add_session_config_entry(SPINNING, "0")
     try:
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # as above
