@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rope_deploy.runs import Inspection
     from rope_deploy.trt import Progress as BuildProgress
 
-__all__ = ["bench", "build", "check", "doctor", "export", "inspect", "load", "run_ci", "write_report"]
+__all__ = ["bench", "build", "check", "doctor", "export", "inspect", "load", "rewrite", "run_ci", "write_report"]
 
 Progress = Callable[[str], None]
 
@@ -85,6 +85,42 @@ def export(
         progress(f"Writing style {style}")
         records.append(write(prepared, place, style, opset=opset, fused_attention=fused_attention, force=force))
     return tuple(records)
+
+
+def rewrite(
+    source: str | Path,
+    target: str | Path,
+    style: str,
+    *,
+    config: str | Path | None = None,
+    opset: int | None = None,
+    max_position: int | None = None,
+    allow_unmatched: bool = False,
+    force: bool = False,
+    progress: Progress = _silent,
+) -> ExportRecord:
+    """Rewrite the rotations of an ONNX file that somebody else exported to `style`; the rest stays what it was.
+
+    `target` gets the graph, `target`.data its weights. `config` is the model's config.json (or its folder): what it
+    says of the rotation is compared with what the file computes, and its maximum length sizes the tables where
+    neither `max_position` nor a table in the file does.
+
+    Raises UsageError (what is asked does not fit the file, or `target` exists without `force`), ConfigError (a faulty
+    config.json), UnmatchedRotation (a rotation was not understood), EnvironmentMissing (a full disk).
+    """
+    from rope_deploy.exporter import rewrite_file
+
+    return rewrite_file(
+        Path(source),
+        Path(target),
+        style,
+        config=None if config is None else Path(config),
+        opset=opset,
+        max_position=max_position,
+        allow_unmatched=allow_unmatched,
+        force=force,
+        progress=progress,
+    )
 
 
 def check(

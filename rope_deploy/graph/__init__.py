@@ -5,6 +5,7 @@ from rope_deploy.graph.lower import STYLES, Lowered, lower
 from rope_deploy.graph.lower.rows import cache_names
 from rope_deploy.graph.lower.site import LoweredSite
 from rope_deploy.graph.raising import Raised, RaisedRotation, raise_rotations
+from rope_deploy.graph.rewrite import Rewritten, rewrite_file
 from rope_deploy.graph.save import Summary, save
 from rope_deploy.graph.tabulate import Table
 
@@ -14,11 +15,13 @@ __all__ = [
     "LoweredSite",
     "Raised",
     "RaisedRotation",
+    "Rewritten",
     "Summary",
     "Table",
     "cache_names",
     "clean",
     "lower",
     "raise_rotations",
+    "rewrite_file",
     "save",
 ]

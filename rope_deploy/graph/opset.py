@@ -9,6 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rope_deploy.errors import UsageError
+from rope_deploy.graph.build import constant
 
 OLDEST = 17
 # Operators whose axes moved from an attribute to an input in opset 18.
@@ -41,6 +42,21 @@ def set_opset(model: ir.Model, opset: int) -> None:
     # Opset 23 came with IR version 11; older runtimes refuse a newer IR version than they know.
     model.ir_version = 11 if opset >= 23 else 10
     common.RemoveUnusedOpsetsPass()(model)
+
+
+def bring_to_18(model: ir.Model) -> None:
+    """Rewrite the operators of an opset 17 graph that changed in 18; later graphs stay as they are."""
+    if model.graph.opset_imports[""] >= 18:
+        return
+    for node in _standard(model):
+        if node.op_type in REDUCTIONS and "axes" in node.attributes:
+            axes = node.attributes.pop("axes").as_ints()
+            tensor = ir.tensor(axes, dtype=ir.DataType.INT64)
+            node.resize_inputs(2)
+            node.replace_input_with(1, constant(model.graph, tensor.numpy(), f"axes_{'_'.join(map(str, axes))}"))
+        if node.op_type == "Split" and len(node.inputs) == 1:
+            node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
+    model.graph.opset_imports[""] = 18
 
 
 def oldest_fitting(model: ir.Model, start: int) -> int:

@@ -1,0 +1,84 @@
+"""`rope-deploy rewrite`: somebody else's ONNX file in, the same with its rotations in another style out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.export import STYLES
+from rope_deploy.cli.progress import shown_steps
+
+
+@click.command()
+@click.argument("source", metavar="FILE.onnx", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    "target",
+    required=True,
+    metavar="FILE.onnx",
+    type=click.Path(path_type=Path),
+    help="The new file; its weights go to FILE.onnx.data beside it.",
+)
+@click.option("--style", required=True, type=click.Choice(STYLES), help="How to write the rotation.")
+@click.option(
+    "--config",
+    metavar="HF_CONFIG.json",
+    type=click.Path(path_type=Path),
+    help="The model's configuration: the tables are compared with it, and it says how long they must be.",
+)
+@click.option("--opset", type=int, metavar="N", help="ONNX opset. Default: the file's, or the first that has it all.")
+@click.option(
+    "--max-position",
+    type=click.IntRange(min=2),
+    metavar="N",
+    help="Rows of the tables. Default: those of the file's own tables, else what --config says.",
+)
+@click.option("--allow-unmatched", is_flag=True, help="Write the file although some rotation was not understood.")
+@force_option
+@json_option
+def rewrite(
+    source: Path,
+    target: Path,
+    style: str,
+    config: Path | None,
+    opset: int | None,
+    max_position: int | None,
+    allow_unmatched: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Bring the rotary embeddings of an existing ONNX file to one of four styles.
+
+    The file may come from any exporter, with rotations in standard operators, as RotaryEmbedding of ONNX or ONNX
+    Runtime, or written by rope-deploy. It must take position_ids and have named batch and sequence axes.
+
+    \b
+    rope-deploy rewrite optimum/model.onnx -o fast.onnx --style onnx --config optimum/config.json
+    """
+    from rope_deploy import api
+
+    with shown_steps() as progress:
+        record = api.rewrite(
+            source,
+            target,
+            style,
+            config=config,
+            opset=opset,
+            max_position=max_position,
+            allow_unmatched=allow_unmatched,
+            force=force,
+            progress=progress,
+        )
+    if as_json:
+        print_json(asdict(record))
+        return
+    click.echo(
+        f"{record.style:8} {record.folder}: {record.sites} rotations from {record.rotations} table(s), "
+        f"opset {record.opset}, {record.nodes} nodes, {record.bytes / 1e6:.1f} MB"
+    )
+    for finding in record.findings:
+        click.echo(f"Note: {finding}", err=True)

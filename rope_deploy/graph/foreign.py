@@ -1,0 +1,193 @@
+"""Read an ONNX file that somebody else exported into the form that `raise_rotations` expects.
+
+Functions are inlined, rotary operators written out, and the axes named as ours are, judged by the inputs: those of
+input_ids are batch and sequence, the cache's third axis is past. What cannot be understood is refused with a reason.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from rope_deploy.errors import UnmatchedRotation, UsageError
+from rope_deploy.graph.clean import clean
+from rope_deploy.graph.dependence import POSITION_INPUT
+from rope_deploy.graph.expand import expand_operators
+from rope_deploy.graph.opset import OLDEST, bring_to_18
+
+TOKENS = ("input_ids", "inputs_embeds")
+OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", "attention/", "before/")
+# Operators that mean something else from this opset on; models with rotations do not use them.
+CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
+
+
+def read_foreign(path: Path, *, newest: int) -> ir.Model:
+    """The graph of `path`, cleaned, ready to be raised and written in opset `newest` or older.
+
+    Raises UsageError for a file that is not ONNX, lacks its weights or has fixed axes; UnmatchedRotation for a
+    rotation in a form that cannot be taken apart.
+    """
+    model = _load(path)
+    graph = model.graph
+    for value in [value for value in graph.inputs if value.name in graph.initializers]:
+        graph.inputs.remove(value)
+    _refuse(model, path, newest)
+    common.InlinePass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _yield_names(graph)
+    bring_to_18(model)
+    symbols = _name_inputs(graph, path)
+    _rename(graph, symbols)
+    common.ShapeInferencePass()(model)
+    expand_operators(model)
+    clean(model)
+    common.ShapeInferencePass()(model)
+    if _count_heads(graph):
+        common.ShapeInferencePass()(model)
+    _rename(graph, symbols)
+    _name_heads(graph)
+    return model
+
+
+def _load(path: Path) -> ir.Model:
+    try:
+        model = ir.load(path)
+        list(model.graph)
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {path}.", todo="Give the path of an existing .onnx file.") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder.", todo="Give the .onnx file in it.") from None
+    except Exception as error:  # the protobuf parser has no error of its own for a file that is something else
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} is not an ONNX file: {first}.") from error
+    stored = [v.const_value for v in model.graph.initializers.values()]
+    files = {Path(tensor.path) for tensor in stored if isinstance(tensor, ir.ExternalTensor)}
+    if missing := sorted(file.name for file in files if not file.is_file()):
+        raise UsageError(f"{path} has its weights in {', '.join(missing)}, which is not beside it.")
+    return model
+
+
+def _refuse(model: ir.Model, path: Path, newest: int) -> None:
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < OLDEST:
+        raise UsageError(
+            f"{path} is written in opset {opset}.",
+            exists=f"Opsets from {OLDEST} on can be rewritten.",
+            todo=f"Convert it first: onnx.version_converter.convert_version(model, {OLDEST}).",
+        )
+    for node in model.graph.all_nodes():
+        if node.graph is not model.graph and not isinstance(node.graph, ir.Function):
+            raise UsageError(
+                f"{path} has subgraphs (around {node.op_type} {node.name or ''}), so its rotations may run or not.",
+                todo="Use a file without If and Loop: of Optimum's, model.onnx rather than a merged decoder.",
+            )
+        if node.domain == "com.microsoft" and "do_rotary" in node.attributes and node.attributes["do_rotary"].value:
+            raise UnmatchedRotation(
+                f"{node.name} ({node.op_type}) rotates inside a fused attention, which is not taken apart.",
+                todo="Rewrite a file from before that fusion, or export again with `rope-deploy export`.",
+            )
+        if node.domain == "" and opset < CHANGED.get(node.op_type, 0) <= newest:
+            raise UsageError(f"{node.name} ({node.op_type}) means something else in opset {newest}.")
+
+
+def _yield_names(graph: ir.Graph) -> None:
+    """Rename what has a name that our own nodes and constants are about to get, as in a file we wrote ourselves."""
+    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
+    constants = [value for value in graph.initializers.values() if value.name.startswith(OUR_PREFIXES)]
+    values = [value for value in inner if value.name and value.name.startswith(OUR_PREFIXES)] + constants
+    nodes = [node for node in graph if node.name and node.name.startswith(OUR_PREFIXES)]
+    for number, named in enumerate(values + nodes):
+        named.name = f"before/{number}/{named.name}"
+
+
+def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
+    """Give the inputs our axis names; returns what each of the file's own names stands for."""
+    inputs = {value.name: value for value in graph.inputs}
+    tokens = next((inputs[name] for name in TOKENS if name in inputs), None)
+    if POSITION_INPUT not in inputs or tokens is None:
+        raise UnmatchedRotation(
+            f"{path} has no input {POSITION_INPUT if tokens is not None else ' or '.join(TOKENS)}.",
+            exists=f"Its inputs are {', '.join(list(inputs)[:6])}.",
+            todo="Export the model with explicit position_ids.",
+        )
+    symbols: dict[str, str] = {}
+    for name, value in inputs.items():
+        axes = _axes(name, len(value.shape) if value.shape is not None else 0)
+        for number, axis in axes.items():
+            dim = value.shape[number]
+            if isinstance(dim, int):
+                raise UsageError(
+                    f"{name} has a fixed axis: {value.shape}.",
+                    todo=f"Export the model with dynamic axes; axis {number} of {name} must be free.",
+                )
+            symbols.setdefault(str(dim.value), axis)
+        value.shape = ir.Shape([axes.get(number, dim) for number, dim in enumerate(value.shape or ())])
+    mask = inputs.get("attention_mask")
+    if mask is not None and not any("past" in name for name in inputs):
+        mask.shape = ir.Shape(["batch", "sequence"])
+    return symbols
+
+
+def _axes(name: str, rank: int) -> dict[int, str]:
+    """Which axes of an input have a name of ours."""
+    if name in (*TOKENS, POSITION_INPUT) and rank >= 2:
+        return {0: "batch", 1: "sequence"}
+    if name == "attention_mask" and rank == 2:
+        return {0: "batch", 1: "total"}
+    if "past" in name and rank == 4:
+        return {0: "batch", 2: "past"}
+    return {}
+
+
+def _rename(graph: ir.Graph, symbols: dict[str, str]) -> None:
+    """Give every value our axis names; past + sequence in either order is `total`."""
+    for node in graph:
+        for value in node.outputs:
+            if value.shape is not None:
+                value.shape = ir.Shape([_renamed(dim, symbols) for dim in value.shape])
+
+
+def _renamed(dim: int | ir.SymbolicDim, symbols: dict[str, str]) -> int | str | None:
+    if isinstance(dim, int) or dim.value is None:
+        return dim if isinstance(dim, int) else None
+    if (whole := str(dim.value)) in symbols:
+        return symbols[whole]
+    words = [symbols.get(word, word) for word in whole.split()]
+    return "total" if sorted(words) == ["+", "past", "sequence"] else " ".join(words)
+
+
+def _count_heads(graph: ir.Graph) -> int:
+    """[B, S, width] reshaped to [B, S, -1, head_dim]: state the number of heads; returns how often it was missing."""
+    count = 0
+    for node in graph:
+        if node.op_type != "Reshape":
+            continue
+        before, after = node.inputs[0].shape, node.outputs[0].shape
+        if before is None or after is None or (len(before), len(after)) != (3, 4) or isinstance(after[2], int):
+            continue
+        width, head_dim = before[2], after[3]
+        if isinstance(width, int) and isinstance(head_dim, int) and width % head_dim == 0:
+            node.outputs[0].shape = ir.Shape([before[0], before[1], width // head_dim, head_dim])
+            count += 1
+    return count
+
+
+def _name_heads(graph: ir.Graph) -> None:
+    """Name the axes that shape inference lost of tensors [?, heads, ?, head_dim] and [?, ?, heads, head_dim].
+
+    A wrong guess does no harm: a rotation is followed with these sizes, and tensors that do not fit stop it.
+    """
+    known = {"batch", "sequence", "past", "total"}
+    for node in graph:
+        for value in node.outputs:
+            if value.shape is None or len(value.shape) != 4:
+                continue
+            fixed = [isinstance(dim, int) for dim in value.shape]
+            names = {(False, True, False, True): (0, 2), (False, False, True, True): (0, 1)}.get(tuple(fixed))
+            if names is None or any(str(value.shape[number].value) in known for number in names):
+                continue
+            dims = list(value.shape)
+            dims[names[0]], dims[names[1]] = "batch", "sequence"
+            value.shape = ir.Shape(dims)
