@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +21,14 @@ def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
 
     Raises ModelError if there is no such function, if it fails, or if it returns something else.
     """
+    with _importable_here():
+        model = _made(source)
+    if not isinstance(model, torch.nn.Module):
+        raise ModelError(f"{source} returned {type(model).__name__}, not a torch.nn.Module.")
+    return model, _config(model)
+
+
+def _made(source: str) -> Any:
     module_name, _, attribute = source.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
@@ -27,15 +38,23 @@ def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
             todo="Write it as package.module:function, importable from where you stand.",
         ) from error
     try:
-        model = factory()
+        return factory()
     except Exception as error:  # the user's code may raise anything
         raise ModelError(
             f"The factory {source} failed: {type(error).__name__}: {error}",
             todo="It is called without arguments; --traceback shows where it failed.",
         ) from error
-    if not isinstance(model, torch.nn.Module):
-        raise ModelError(f"{source} returned {type(model).__name__}, not a torch.nn.Module.")
-    return model, _config(model)
+
+
+@contextmanager
+def _importable_here() -> Iterator[None]:
+    """Modules of the working directory can be imported, which a console script alone does not provide for."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
 
 
 def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -6,7 +6,6 @@ transformers reads neither (gpt-oss excepted) and would load a model with a plai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from rope_deploy.errors import ModelError
 MAGIC = b"GGUF"
 HEAD = 1 << 26  # names and settings come first; even large vocabularies take a few megabytes
 FACTORS = (b"rope_freqs.weight", b"rope_factors_long.weight", b"rope_factors_short.weight")
-# A setting of type string (8): its length, 8 bytes, then its text.
-SCALING = re.compile(rb"([\w-]+)\.rope\.scaling\.type\x08\0\0\0(.{8})", re.DOTALL)
+# Behind the name of the architecture; then the type of the setting, a string (8).
+SCALING = b".rope.scaling.type\x08\0\0\0"
 
 
 def check_gguf(path: Path) -> None:
@@ -39,8 +38,10 @@ def check_gguf(path: Path) -> None:
 
 def _scaling(head: bytes) -> Iterator[str]:
     yield from (name.decode() for name in FACTORS if name in head)
-    for found in SCALING.finditer(head):
-        length = int.from_bytes(found[2], "little")
-        kind = head[found.end() : found.end() + min(length, 32)].decode(errors="replace")
-        if kind != "none" and found[1] != b"gpt-oss":
+    start = -1
+    while (start := head.find(SCALING, start + 1)) >= 0:
+        text = start + len(SCALING) + 8  # behind its own length
+        length = int.from_bytes(head[text - 8 : text], "little")
+        kind = head[text : text + min(length, 32)].decode(errors="replace")
+        if kind != "none" and not head.endswith(b"gpt-oss", 0, start):
             yield f"rope.scaling.type = {kind}"

@@ -92,7 +92,7 @@ def small_disk(tmp_path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(small_disk):
-    with pytest.raises(EnvironmentMissing, match="Could not write .*artifact: ") as caught:
+    with pytest.raises(EnvironmentMissing, match=r"Could not write .*artifact: ") as caught:
         write(prepared("llama"), small_disk / "artifact", "tables")
     assert caught.value.exists.startswith("0 MB are free")
     assert everything(small_disk) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -171,3 +172,11 @@ def test_a_factory_that_gives_no_module_is_refused(source, said):
     with pytest.raises(ModelError) as caught:
         load_model(source)
     assert said in str(caught.value)
+
+
+def test_a_factory_in_the_working_directory_is_found(tmp_path, monkeypatch):
+    (tmp_path / "own_model_here.py").write_text("from tests.models.plain import plain as make")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert load_model("own_model_here:make").model_type == "Plain"
+    assert sys.path == before
