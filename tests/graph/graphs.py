@@ -143,7 +143,7 @@ def graph(
     shape, element = ", ".join(axes), ONNX_TYPES[dtype]
     inv_freq = ", ".join(str(value) for value in frequencies(width))
     text = f"""
-<ir_version: 10, opset_import: ["" : {opset}]>
+<ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>
 g ({element}[{shape}] x, int64[batch, sequence] position_ids) => ({element}[{result or shape}] y)
 <float[{width // 2}] inv_freq = {{{inv_freq}}}, {CONSTANTS}, int64[1] half = {{{width // 2}}},
  int64[1] width = {{{width}}}, int64[1] heads_axis = {{{heads_axis}}}, int64[3] flat = {{0, 0, -1}},
@@ -173,6 +173,13 @@ def spelled(name: str, *, head_dim: int = 8, rotary_dim: int | None = None, **si
             + "\n y = Concat <axis = -1> (rotated, rest)"
         )
     return graph(body, head_dim=head_dim, rotary_dim=rotary_dim, **sizes)
+
+
+def with_tokens(model: ir.Model) -> ir.Model:
+    """The graph as if x were the embeddings of the tokens in a file: with input_ids beside it."""
+    tokens = ir.val("input_ids", dtype=ir.DataType.INT64, shape=ir.Shape(["batch", "sequence"]))
+    model.graph.inputs.append(tokens)
+    return model
 
 
 def session(model: ir.Model) -> onnxruntime.InferenceSession:
