@@ -113,6 +113,25 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert missing_anchors(page.read_text()) == []
 
 
+def invented_lines(text: str) -> list[str]:
+    """Lines of excerpts (indented or not, opened by `# path`) that the file they name does not have in this order."""
+    invented = []
+    for indent, body in re.findall(r"^( *)```python\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+        path, *lines = [line.removeprefix(indent) for line in body.splitlines()]
+        rest = iter((ROOT / path.removeprefix("# ")).read_text().splitlines())
+        invented += [line for line in lines if line.strip() not in ("", "...") and line not in rest]
+    return invented
+
+
+def test_excerpts_are_real_lines() -> None:
+    assert invented_lines((ROOT / "CONTRIBUTING.md").read_text()) == []
+
+
+def test_an_invented_line_is_noticed() -> None:
+    excerpt = "```python\n# rope_deploy/errors.py\nclass UsageError(RopeDeployError):\n    exit_code = 7\n```\n"
+    assert invented_lines(excerpt) == ["    exit_code = 7"]
+
+
 def test_the_workflow_shown_is_the_workflow_shipped() -> None:
     assert (ROOT / "examples" / "ci" / "github-actions.yml").read_text() in blocks(README, "yaml")
 
