@@ -1,6 +1,7 @@
 """Half precision: rotated values lie no further from the fp64 rotation than PyTorch's own in the same type."""
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -8,8 +9,11 @@ import torch
 from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb as apply_interleaved
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as apply_half_split
 
+from rope_deploy.exporter import prepare
 from rope_deploy.graph import Raised, lower, raise_rotations
+from rope_deploy.models import run_reference, wrap
 from rope_deploy.models.trig import cos, sin
+from tests import tiny
 from tests.graph.graphs import NUMPY_TYPES, activation, frequencies, oracle, run, run_slowly, spelled
 
 ROWS, HEAD = 2048, 64
@@ -61,3 +65,37 @@ def _angles_in(dtype: str, raised: Raised) -> Raised:
     (rotation,) = raised.rotations
     table = replace(rotation.table, cos=np.cos(angle).astype(half), sin=np.sin(angle).astype(half))
     return replace(raised, rotations=(replace(rotation, table=table),))
+
+
+@cache
+def prepared(dtype: str):
+    """A tiny model whose weights are of `dtype`, as transformers loads them: the frequencies stay in fp32."""
+    model = tiny.build("llama", num_hidden_layers=1)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(getattr(torch, dtype))
+    return prepare(wrap(model, tiny.plain_config(model), source="tiny-llama", dtype=dtype))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "style"),
+    [("float16", style) for style in ("tables", "onnx", "contrib", "plugin")]
+    + [("bfloat16", style) for style in ("tables", "onnx", "plugin")],
+)
+def test_whole_models_answer_as_pytorch_does_in_the_same_type(dtype, style):
+    made = prepared(dtype)
+    (rotation,) = made.raised.rotations
+    assert rotation.table.cos.dtype == NUMPY_TYPES[dtype], "rounded once, to the type that it is multiplied with"
+    feeds = {
+        "input_ids": np.random.default_rng(0).integers(3, tiny.VOCAB, (2, 9)),
+        "attention_mask": np.ones((2, 9), np.int64),
+        "position_ids": np.tile(np.arange(9), (2, 1)),
+        **{f"past_key_values.0.{what}": np.zeros((2, 2, 0, 16), NUMPY_TYPES[dtype]) for what in ("key", "value")},
+    }
+    runner = run if dtype == "float16" else run_slowly
+    got = runner(lower(made.raised, style).model, feeds)["logits"].astype(np.float32)
+    theirs = {name: array.astype(np.float32) if "past" in name else array for name, array in feeds.items()}
+    expected = run_reference(made.loaded, theirs)["logits"]
+    strided = run_reference(made.loaded, {**theirs, "position_ids": feeds["position_ids"] * 3})["logits"]
+    tolerance = {"float16": 2e-2, "bfloat16": 1.5e-1}[dtype]
+    assert np.abs(got - expected).max() < tolerance
+    assert np.abs(got - strided).max() > 2 * tolerance, "other positions would be seen"
