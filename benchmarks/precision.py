@@ -174,7 +174,7 @@ def main(work: Path, results: Path) -> None:
                         continue  # the operator has no reference, and none that is only an order of inputs
                     kind = keys if name == FUSED else rows
                     kind[f"{name}, --angles {angles}"] = distance(by_style(problem, folder), problem)
-            result["dtypes"][dtype] = {"q and k": rows, "k": keys}
+            result["dtypes"][dtype] = {"q and k": rows} | ({"k": keys} if len(keys) > 1 else {})
             for name, row in (rows | keys).items():
                 click.echo(f"{dtype:9} {name:40} max {row['max']:.3g} mean {row['mean']:.3g} {row['not_nearest']:.2%}")
 

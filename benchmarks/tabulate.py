@@ -1,0 +1,202 @@
+"""Draw benchmarks/results/README.md from the JSON files beside it: every target, what was measured, met or not.
+
+python -m benchmarks.tabulate
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.common import RESULTS, UNFUSED
+from benchmarks.latency import GENAI, PREFILL_GRAPH, TRANSFORMERS
+
+ORDER = ("latency", "export_time", "agreement", "precision", "rotation")
+PYTORCH = "PyTorch"
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One line of the table: the figure must not exceed (or, for counts, not fall below) the limit."""
+
+    what: str
+    measured: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    def row(self) -> str:
+        sign = "≥" if self.at_least else "≤"
+        return (
+            f"| {self.what} | {sign} {self.limit:.4g} | {self.measured:.4g} | {'met' if self.met else '**not met**'} |"
+        )
+
+
+def targets(results: Results) -> Iterator[Target]:
+    """Every target whose benchmark has run."""
+    if found := results.get("latency"):
+        yield from _latency(found["workloads"])
+    if found := results.get("export_time"):
+        rows = found["contestants"]
+        yield Target(
+            "export with cache: wall time, of transformers.exporters'", rows["one style"]["export_s_ratio"], 0.25
+        )
+        for name in ("one style", "all four styles"):
+            yield Target(f"export, {name}: peak memory, of the weights", rows[name]["peak_over_weights"], 3)
+    if found := results.get("agreement"):
+        for style, row in found["styles"].items():
+            same = sum(count == found["new_tokens"] for count in row["same_tokens"].values())
+            what = f"{style}: texts whose {found['new_tokens']} greedy tokens are PyTorch's"
+            yield Target(what, same, len(row["same_tokens"]), at_least=True)
+            yield Target(
+                f"{style}: largest logits difference from PyTorch", max(row["max_logits_error"].values()), 1e-3
+            )
+    if found := results.get("precision"):
+        yield from _precision(found["dtypes"])
+
+
+def _latency(workloads: Mapping[str, Any]) -> Iterator[Target]:
+    for workload, rows in workloads.items():
+        yield Target(f"contrib, {workload}: time, of {GENAI}'s", rows["contrib"]["ratio_to"][GENAI], 1.05)
+        for style in ("onnx", "tables"):
+            for peer in (TRANSFORMERS, PREFILL_GRAPH):
+                if peer in rows:
+                    yield Target(f"{style}, {workload}: time, of {peer}'s", rows[style]["ratio_to"][peer], 1.0)
+
+
+def _precision(dtypes: Mapping[str, Any]) -> Iterator[Target]:
+    for dtype, kinds in dtypes.items():
+        for kind, rows in kinds.items():
+            theirs = next(row for name, row in rows.items() if name.startswith(PYTORCH))
+            for key, what in (("max", "largest"), ("mean", "mean")):
+                worst, name = max((row[key], name) for name, row in rows.items() if not name.startswith(PYTORCH))
+                where = f"{dtype} {kind}: {what} distance from fp64, of PyTorch's (furthest: {name})"
+                yield Target(where, round(worst / theirs[key], 6), 1.0)
+
+
+def render(results: Results) -> str:
+    """The whole page."""
+    parts = ["# Results", _INTRODUCTION, "## Targets", "| target | limit | measured | |\n|---|---|---|---|"]
+    parts[-1] += "".join(f"\n{target.row()}" for target in targets(results))
+    for name in ORDER:
+        if name in results:
+            parts += [f"## {name}", _machine(results[name]["machine"]), *_TABLES[name](results[name])]
+    return "\n\n".join(parts) + "\n"
+
+
+_INTRODUCTION = (
+    "Drawn from the JSON files beside this page by `python -m benchmarks.tabulate`; "
+    "[../README.md](../README.md) says how each figure is measured. Ratios are medians of the ratios within a round."
+)
+
+
+def _machine(machine: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    shared = f"Other programs used {machine['cores_used_by_others']} of its {machine['cores']} cores meanwhile"
+    return f"{machine['date']}, {machine['cpu']}, {machine['memory_gb']} GB. {shared}. {versions}."
+
+
+def _times(groups: Mapping[str, Any], scale: float = 1.0, unit: str = "ms") -> Iterator[str]:
+    for group, rows in groups.items():
+        baselines = list(dict.fromkeys(base for row in rows.values() for base in row["ratio_to"]))
+        head = ["", f"median {unit}", f"p10–p90 {unit}", *(f"÷ {base}" for base in baselines), "error"]
+        lines = [
+            [
+                name,
+                f"{row['median_ms'] * scale:.2f}",
+                f"{row['p10_ms'] * scale:.2f}–{row['p90_ms'] * scale:.2f}",
+                *(f"{row['ratio_to'][base]:.3f}" for base in baselines),
+                f"{row.get('max_logits_error', row.get('max_error')):.2g}",
+            ]
+            for name, row in rows.items()
+        ]
+        yield f"**{group}**"
+        yield _table(head, lines)
+
+
+def _latency_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"{found['model']}, {found['dtype']}, ONNX Runtime on the CPU, {found['threads']} threads, "
+        f"{found['rounds']} rounds (decode {2 * found['rounds']}, {found['steps']} steps each). "
+        f"`{UNFUSED}` is `--no-fused-attention`. The error is that of the logits against PyTorch's."
+    )
+    yield from _times(found["workloads"])
+
+
+def _export_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['model']}, {found['dtype']}, {found['weights_mb']} MB of weights, {found['rounds']} rounds."
+    head = ["", "export s", "its processor time s", "process s", "peak MB", "÷ weights", "export ÷", "processor ÷"]
+    keys = ("export_s", "export_cpu_s", "process_s", "peak_mb", "peak_over_weights", "export_s_ratio")
+    keys += ("export_cpu_s_ratio",)
+    yield _table(head, [[name, *(f"{row[k]:.4g}" for k in keys)] for name, row in found["contestants"].items()])
+
+
+def _agreement_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    lengths = list(next(iter(found["styles"].values()))["max_logits_error"])
+    yield f"{found['model']}, {found['dtype']}, {found['runtime']}. Largest logits difference by prompt length:"
+    rows = [[s, *(f"{r['max_logits_error'][n]:.2g}" for n in lengths)] for s, r in found["styles"].items()]
+    yield _table(["", *(f"{n} tokens" for n in lengths)], rows)
+    leads = [[f"`{json.dumps(p)[1:-1]}`", f"{about['smallest_lead']:.3g}"] for p, about in found["prompts"].items()]
+    yield "By how much, at the closest of the tokens, the chosen one led the second best:"
+    yield _table(["prompt", "smallest lead"], leads)
+
+
+def _precision_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"Rotated q and k at positions 0–{found['positions'] - 1}, head_dim {found['head_dim']}, "
+        f"θ {found['rotation']['rope_theta']:g}, against float64. float16 in ONNX Runtime, bfloat16 in the ONNX "
+        "reference evaluator, where com.microsoft.RotaryEmbedding is run as the standard operator."
+    )
+    for dtype, kinds in found["dtypes"].items():
+        for kind, rows in kinds.items():
+            yield f"**{dtype}, {kind}**"
+            lines = [
+                [name, f"{row['max']:.3g}", f"{row['mean']:.3g}", f"{row['not_nearest']:.1%}"]
+                for name, row in rows.items()
+            ]
+            yield _table(["", "largest error", "mean error", "not the nearest number"], lines)
+
+
+def _rotation_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Rotation of q and k once, fp32, {found['threads']} thread, {found['rounds']} rounds, in microseconds."
+    yield from _times(found["shapes"], 1e3, "µs")
+
+
+_TABLES = {
+    "latency": _latency_tables,
+    "export_time": _export_tables,
+    "agreement": _agreement_tables,
+    "precision": _precision_tables,
+    "rotation": _rotation_tables,
+}
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def read(folder: Path) -> dict[str, Any]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+@click.command(help=__doc__.split("\n")[0])
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+def main(results: Path) -> None:
+    found = read(results)
+    (results / "README.md").write_text(render(found))
+    for target in targets(found):
+        click.echo(f"{'met' if target.met else 'NOT MET':8} {target.what}: {target.measured:.4g} ({target.limit:.4g})")
+
+
+if __name__ == "__main__":
+    main()
