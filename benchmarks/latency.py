@@ -126,7 +126,7 @@ def _result(spent: common.Times, errors: dict[str, float]) -> dict[str, dict]:
 @click.option("--rounds", default=17, help="Turns of each graph; decode takes twice as many.")
 @click.option("--steps", default=4, help="Decode steps in one turn.")
 @click.option(
-    "--prompt", "prompts", multiple=True, type=int, default=(128, 512), help="Context; prefill is timed for the first."
+    "--prompt", "prompts", multiple=True, type=int, default=(128, 512), help="Context; the first is prefilled."
 )
 def main(work: Path, results: Path, threads: int, rounds: int, steps: int, prompts: tuple[int, ...]) -> None:
     common.offline()
