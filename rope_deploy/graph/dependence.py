@@ -11,6 +11,7 @@ from enum import Flag
 import onnx_ir as ir
 
 POSITION_INPUT = "position_ids"
+COUNTING = ("Range", "CumSum")
 
 
 class Dependence(Flag):
@@ -27,10 +28,14 @@ def of_input(name: str) -> Dependence:
 
 
 def dependences(graph: ir.Graph) -> Mapping[ir.Value, Dependence]:
-    """The dependence of every value; initializers and absent values have none and are not listed."""
+    """The dependence of every value; initializers and absent values have none and are not listed.
+
+    In a graph that takes no positions, whatever it counts is one.
+    """
     marks: dict[ir.Value, Dependence] = {value: of_input(value.name) for value in graph.inputs}
+    counts = Dependence.POSITION not in marks.values()
     for node in graph:
-        mark = Dependence.NOTHING
+        mark = Dependence.POSITION if counts and node.op_type in COUNTING else Dependence.NOTHING
         if node.op_type not in ("Shape", "Size"):
             for value in node.inputs:
                 if value is not None:

@@ -80,7 +80,7 @@ def _hazards(graph: ir.Graph, marks, forms: Counter, trigonometric: list[ir.Node
     if len(trigonometric) > 2:
         yield f"{len(trigonometric)} Cos and Sin nodes run for every call; a table would replace them all."
     elif trigonometric:
-        yield "Cos and Sin run for every call; a table would replace them."
+        yield "Cos and Sin run for every call; unless the rule depends on its length, a table would replace them."
     angles = [node.inputs[0] for node in trigonometric]
     if any(value.dtype in HALF for value in angles):
         yield "Angles are computed in half precision: positions beyond a few hundred are wrong."

@@ -95,15 +95,25 @@ def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
 
 
 def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
-    """Random keys and values with the shapes the model itself produces for a first call."""
+    """Random keys and values with the shapes the model itself produces for a first call.
+
+    Raises ModelError for a cache that is not keys and values alone (convolution or recurrent states).
+    """
     tensors = {
         "input_ids": torch.ones(BATCH, PAST, dtype=torch.long),
         "attention_mask": torch.ones(BATCH, PAST, dtype=torch.long),
         "position_ids": torch.arange(PAST).repeat(BATCH, 1),
     }
-    with torch.no_grad():
-        _, presents = call(loaded, tensors, [])
-    return [torch.randn_like(p) for p in presents]
+    try:
+        with torch.no_grad():
+            _, presents = call(loaded, tensors, [])
+        return [torch.randn_like(p) for p in presents]
+    except Exception as error:  # what a model raises when its layers do not find the cache they want
+        raise ModelError(
+            f"The cache of {loaded.source} ({loaded.model_type}) is not keys and values alone: "
+            f"{type(error).__name__}: {error}",
+            todo="Export it without a cache: --no-cache.",
+        ) from error
 
 
 def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> None:

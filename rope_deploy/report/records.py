@@ -1,6 +1,7 @@
 """What a run found out. Every renderer (terminal, JSON, JUnit, Markdown, HTML) draws from these records alone.
 
-Times are in seconds unless a name says ms; sizes in bytes; errors are absolute differences.
+Times are in seconds unless a name says ms; sizes in bytes. Errors of logits are absolute differences, those of q, k
+and the cache are relative to the largest element of their tensor where that is above 1.
 """
 
 from __future__ import annotations

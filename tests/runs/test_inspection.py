@@ -7,6 +7,7 @@ import pytest
 
 from rope_deploy import api
 from rope_deploy.errors import ModelError, UsageError
+from tests import tiny
 
 
 def test_a_model_shows_its_rule_without_its_weights(source, tmp_path):
@@ -51,3 +52,10 @@ def test_what_is_nothing_known_is_refused(tmp_path):
         api.inspect(str(tmp_path / "absent.onnx"))
     with pytest.raises(ModelError):
         api.inspect(str(tmp_path / "absent"))
+
+
+def test_an_encoder_that_counts_its_own_positions_still_shows_its_rotations(tmp_path):
+    api.export(tiny.loaded("modernbert"), tmp_path / "encoder", styles=("tables",))
+    found = api.inspect(str(tmp_path / "encoder"))
+    assert found.facts["forms"].startswith("8 ×")
+    assert any("position_ids" in hazard for hazard in found.hazards)
