@@ -110,6 +110,18 @@ def test_every_site_names_values_of_the_graph(folders, style):
         assert (site.output is None) == (style == "contrib")
 
 
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_site_of_every_family_can_be_looked_at(family, style, tmp_path):
+    write(prepared(family), tmp_path / style, style)
+    manifest = load_manifest(tmp_path / style)
+    model = onnx.load(tmp_path / style / MODEL_NAME, load_external_data=False)
+    values = {name for node in model.graph.node for name in node.output}
+    named = [name for s in manifest.sites for name in (s.input, s.output, s.present, s.scores) if name]
+    assert len(named) >= len(manifest.sites)
+    assert set(named) <= values
+
+
 def test_a_site_of_style_onnx_in_full(folders):
     site = load_manifest(folders["onnx"]).sites[0]
     assert site == Site(0, "q", "rope_0", 4, 16, "BS(NH)", "rope.0.q.in", "rope.0.q.out")

@@ -60,12 +60,13 @@ def lower(
             f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
             todo="Use --style tables for older opsets.",
         )
-    rows = Rows(model.graph)
-    sites = STYLES[style](model, raised, rows, opset, fused_attention)
+    # Before the style: its sites name values, and a norm that is replaced afterwards would take one with it.
     norms.divide_by_root(model)
     if opset >= OPERATORS_OPSET:
         norms.use_operator(model)
-    else:
+    rows = Rows(model.graph)
+    sites = STYLES[style](model, raised, rows, opset, fused_attention)
+    if opset < OPERATORS_OPSET:
         decompose_attention(model)
     weights.store_transposed(model)
     if implicit_positions:
