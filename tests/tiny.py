@@ -63,11 +63,13 @@ LONGROPE = {
     "long_factor": [1.1, 1.5, 2.0, 3.0, 4.0, 6.0],
     "original_max_position_embeddings": 32,
 }
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 GPT_NEOX = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
 GPTJ = {"vocab_size": VOCAB, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": POSITIONS, "rotary_dim": 8}
 MODERNBERT = {
     **GPT_NEOX,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 3,
+    "layer_types": MIXED,
     "local_attention": 16,
     "cls_token_id": 1,
     "sep_token_id": 2,
@@ -102,14 +104,21 @@ FAMILIES: Mapping[str, tuple[type[hf.PreTrainedModel], type[hf.PreTrainedConfig]
     "gemma3": (
         hf.Gemma3ForCausalLM,
         hf.Gemma3TextConfig,
-        {**LLAMA, "head_dim": 16, "sliding_window": 8, "num_hidden_layers": 6},
+        {**LLAMA, "head_dim": 16, "sliding_window": 8, "num_hidden_layers": 3, "layer_types": MIXED},
     ),
     "gpt_neox": (hf.GPTNeoXForCausalLM, hf.GPTNeoXConfig, GPT_NEOX),
     "gptj": (hf.GPTJForCausalLM, hf.GPTJConfig, {**GPTJ, "bos_token_id": 1, "eos_token_id": 2}),
     "cohere2": (
         hf.Cohere2ForCausalLM,
         hf.Cohere2Config,
-        {**LLAMA, "head_dim": 16, "sliding_window": 8, "num_hidden_layers": 4, "logit_scale": 1.0},
+        {
+            **LLAMA,
+            "head_dim": 16,
+            "sliding_window": 8,
+            "num_hidden_layers": 3,
+            "layer_types": MIXED,
+            "logit_scale": 1.0,
+        },
     ),
     "glm": (hf.GlmForCausalLM, hf.GlmConfig, {**LLAMA, "head_dim": 16}),
     "modernbert": (hf.ModernBertForMaskedLM, hf.ModernBertConfig, MODERNBERT),
