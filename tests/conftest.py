@@ -11,6 +11,8 @@ import pytest
 
 # Before any test imports transformers, which reads it once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As on the command line: threads that spin slow each other down on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @cache

@@ -19,6 +19,7 @@ from rope_deploy import __version__
 from rope_deploy.cli.common import stdout_for_json
 from rope_deploy.cli.failures import describe, show
 from rope_deploy.cli.quiet import quiet_libraries
+from rope_deploy.cli.threads import wait_without_spinning
 
 TRACEBACK_FLAG = "--traceback"
 TRACEBACK_VARIABLE = "ROPE_DEPLOY_TRACEBACK"
@@ -79,6 +80,7 @@ def group(traceback: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Never raises, whatever the command does."""
     quiet_libraries()
+    wait_without_spinning()
     given = list(sys.argv[1:] if arguments is None else arguments)
     own, separator, rest = _partition(given)
     traceback = TRACEBACK_FLAG in own or bool(os.environ.get(TRACEBACK_VARIABLE))
