@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rope_deploy.cli.common import json_option, print_json, report_option
+from rope_deploy.cli.common import deliver, json_option, print_json, report_option
 from rope_deploy.cli.progress import shown_steps
 
 
@@ -74,13 +74,9 @@ def check(
             trust_remote_code=trust_remote_code,
             progress=progress,
         )
-    for path in reports:
-        api.write_report(result, path)
     if as_json:
-        print_json(render(result, "json"))
+        deliver(context, result, reports, lambda found: print_json(render(found, "json")))
     else:
         from rope_deploy.report.terminal import show
 
-        show(result)
-    if result.verdict == "failed":
-        context.exit(1)
+        deliver(context, result, reports, show)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from rope_deploy.report.records import Report
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, and nothing else there."
@@ -48,6 +51,17 @@ def stdout_for_json() -> Iterator[_Document]:
             yield document
     finally:
         _document.reset(token)
+
+
+def deliver(context: click.Context, result: Report, reports: Sequence[Path], shown: Callable[[Report], None]) -> None:
+    """Write the report files asked for, show the result, and exit with 1 if it failed."""
+    from rope_deploy import api
+
+    for path in reports:
+        api.write_report(result, path)
+    shown(result)
+    if result.verdict == "failed":
+        context.exit(1)
 
 
 def print_json(content: str | dict[str, Any] | list[Any]) -> None:

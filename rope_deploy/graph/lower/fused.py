@@ -132,23 +132,11 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
     for old, new in zip(a.present, presents, strict=True):
         replace(old, new)
     _replace_output(build, a.node.outputs[0], out, q.num_heads, head_dim)
-    sites = []
-    for site, x in ((q, query), (k, key)):
-        sites.append(
-            LoweredSite(
-                layer=site.layer,
-                role=site.role,
-                rotation=site.rotation.name,
-                num_heads=site.num_heads,
-                head_dim=head_dim,
-                layout="BS(NH)",
-                input=x,
-                output=None,
-                present=names[0] if site.role == "k" else None,
-                scale=attributes["scale"],
-            )
-        )
-    return sites
+    scale = attributes["scale"]
+    return [
+        q.lowered("BS(NH)", query, None, scale=scale),
+        k.lowered("BS(NH)", key, None, present=names[0], scale=scale),
+    ]
 
 
 def _replace_output(build: Builder, old: ir.Value, flat: ir.Value, heads: int, head_dim: int) -> None:

@@ -22,12 +22,12 @@ def lower_to_operator(site: MarkedSite, rows: Rows, domain: str) -> LoweredSite:
     if before is None:
         rotated = _operator(build, site, site.x, rows, domain)
         site.replace(rotated)
-        return _lowered(site, "BNSH", site.x, rotated)
+        return site.lowered("BNSH", site.x, rotated)
     flat = merged(build, before, site.num_heads, site.head_dim)
     rotated = _operator(build, site, flat, rows, domain)
     result = split(build, rotated, site.num_heads, site.head_dim)
     site.replace(result if site.heads_axis == 2 else swap(build, result))
-    return _lowered(site, "BS(NH)", flat, rotated)
+    return site.lowered("BS(NH)", flat, rotated)
 
 
 def _operator(build: Builder, site: MarkedSite, x: ir.Value, rows: Rows, domain: str) -> ir.Value:
@@ -39,16 +39,3 @@ def _operator(build: Builder, site: MarkedSite, x: ir.Value, rows: Rows, domain:
     if len(x.shape) == 3 or (partial and domain == CONTRIB):
         attributes["num_heads"] = site.num_heads
     return build.op("RotaryEmbedding", *inputs, domain=domain, dtype=x.dtype, shape=x.shape, **attributes)
-
-
-def _lowered(site: MarkedSite, layout: str, x: ir.Value, y: ir.Value) -> LoweredSite:
-    return LoweredSite(
-        layer=site.layer,
-        role=site.role,
-        rotation=site.rotation.name,
-        num_heads=site.num_heads,
-        head_dim=site.head_dim,
-        layout=layout,
-        input=x,
-        output=y,
-    )

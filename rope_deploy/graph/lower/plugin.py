@@ -45,18 +45,7 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
         node.overload = _ensure_function(model, name, last, opset)
         for site, rotated in zip(group, outputs, strict=True):
             site.replace(rotated)
-            lowered.append(
-                LoweredSite(
-                    layer=site.layer,
-                    role=site.role,
-                    rotation=site.rotation.name,
-                    num_heads=site.num_heads,
-                    head_dim=site.head_dim,
-                    layout="BNSH" if site.heads_axis == 1 else "BSNH",
-                    input=site.x,
-                    output=rotated,
-                )
-            )
+            lowered.append(site.lowered(site.layout, site.x, rotated))
     return lowered
 
 

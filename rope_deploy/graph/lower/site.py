@@ -67,6 +67,28 @@ class MarkedSite:
         cos, sin = caches(self.node.graph, self.rotation)
         return cos, sin, rows.of(self.rotation)
 
+    @property
+    def layout(self) -> str:
+        """How the axes of x lie."""
+        return "BNSH" if self.heads_axis == 1 else "BSNH"
+
+    def lowered(
+        self, layout: str, x: ir.Value, y: ir.Value | None, *, present: str | None = None, scale: float | None = None
+    ) -> LoweredSite:
+        """What became of this site: `y`, None inside a fused operator, is `x` rotated, both in `layout`."""
+        return LoweredSite(
+            layer=self.layer,
+            role=self.role,
+            rotation=self.rotation.name,
+            num_heads=self.num_heads,
+            head_dim=self.head_dim,
+            layout=layout,
+            input=x,
+            output=y,
+            present=present,
+            scale=scale,
+        )
+
     def replace(self, rotated: ir.Value) -> None:
         """Everyone who used the marker's output uses `rotated`."""
         replace(self.output, rotated)

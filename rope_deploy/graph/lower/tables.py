@@ -80,13 +80,4 @@ def lower_to_tables(site: MarkedSite, spreads: Spread) -> LoweredSite:
     c, s = spreads.of(site)
     rotated = rotate(site.builder(), site.x, c, s, site.head_dim, site.rotary_dim, site.interleaved)
     site.replace(rotated)
-    return LoweredSite(
-        layer=site.layer,
-        role=site.role,
-        rotation=site.rotation.name,
-        num_heads=site.num_heads,
-        head_dim=site.head_dim,
-        layout="BNSH" if site.heads_axis == 1 else "BSNH",
-        input=site.x,
-        output=rotated,
-    )
+    return site.lowered(site.layout, site.x, rotated)
