@@ -51,7 +51,7 @@ def targets(results: Results) -> Iterator[Target]:
             "export with cache: wall time, of transformers.exporters'", rows["one style"]["export_s_ratio"], 0.25
         )
         for name in ("one style", "all four styles"):
-            yield Target(f"export, {name}: peak memory, of the weights", rows[name]["peak_over_weights"], 3)
+            yield Target(f"export, {name}: peak memory relative to the weights", rows[name]["peak_over_weights"], 3)
     if found := results.get("agreement"):
         for style, row in found["styles"].items():
             same = sum(count == found["new_tokens"] for count in row["same_tokens"].values())
@@ -66,11 +66,11 @@ def targets(results: Results) -> Iterator[Target]:
 
 def _latency(workloads: Mapping[str, Any]) -> Iterator[Target]:
     for workload, rows in workloads.items():
-        yield Target(f"contrib, {workload}: time, of {GENAI}'s", rows["contrib"]["ratio_to"][GENAI], 1.05)
+        yield Target(f"contrib, {workload}: time relative to {GENAI}", rows["contrib"]["ratio_to"][GENAI], 1.05)
         for style in ("onnx", "tables"):
             for peer in (TRANSFORMERS, PREFILL_GRAPH):
                 if peer in rows:
-                    yield Target(f"{style}, {workload}: time, of {peer}'s", rows[style]["ratio_to"][peer], 1.0)
+                    yield Target(f"{style}, {workload}: time relative to {peer}", rows[style]["ratio_to"][peer], 1.0)
 
 
 def _precision(dtypes: Mapping[str, Any]) -> Iterator[Target]:
@@ -79,7 +79,7 @@ def _precision(dtypes: Mapping[str, Any]) -> Iterator[Target]:
             theirs = next(row for name, row in rows.items() if name.startswith(PYTORCH))
             for key, what in (("max", "largest"), ("mean", "mean")):
                 worst, name = max((row[key], name) for name, row in rows.items() if not name.startswith(PYTORCH))
-                where = f"{dtype} {kind}: {what} distance from fp64, of PyTorch's (furthest: {name})"
+                where = f"{dtype} {kind}: {what} distance from fp64 relative to PyTorch's (furthest: {name})"
                 yield Target(where, round(worst / theirs[key], 6), 1.0)
 
 
