@@ -48,7 +48,7 @@ def targets(results: Results) -> Iterator[Target]:
     if found := results.get("export_time"):
         rows = found["contestants"]
         yield Target(
-            "export with cache: wall time, of transformers.exporters'", rows["one style"]["export_s_ratio"], 0.25
+            "export with cache: wall time relative to transformers.exporters", rows["one style"]["export_s_ratio"], 0.25
         )
         for name in ("one style", "all four styles"):
             yield Target(f"export, {name}: peak memory relative to the weights", rows[name]["peak_over_weights"], 3)
