@@ -89,6 +89,43 @@ class ErrorCurve:
 
 
 @dataclass(frozen=True)
+class ErrorMap:
+    """Largest error of rotated q or k by layer and position: `errors[i][j]` belongs to layers[i] and positions[j].
+
+    In units of the tolerance: above 1 is wrong. nan where a layer was not seen at a position.
+    """
+
+    style: str
+    runtime: str
+    role: str
+    layers: tuple[int, ...]
+    positions: tuple[int, ...]
+    errors: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class DiagnosisRecord:
+    """One mistake, named. `code` and `title` are those of `report.codes`; `where` says in words where it shows.
+
+    `explanation` is one sentence with what was estimated ("rope_theta is 10 000 instead of 1 000 000").
+    `error` is the largest error seen and `residual` what is left of it if the mistake is taken into account, both in
+    units of what rounding explains (1 and less is sound). `cases` are those in which it shows.
+    """
+
+    style: str
+    runtime: str
+    code: str
+    title: str
+    where: str
+    explanation: str
+    layers: tuple[int, ...] = ()
+    roles: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    error: float = 0.0
+    residual: float = 0.0
+
+
+@dataclass(frozen=True)
 class LatencyRecord:
     """One (runtime, style, workload) timing from interleaved rounds. `workload`: "prefill 128", "decode @128"."""
 
@@ -142,7 +179,9 @@ class Report:
     exports: tuple[ExportRecord, ...] = ()
     engines: tuple[EngineRecord, ...] = ()
     checks: tuple[CheckRecord, ...] = ()
+    diagnoses: tuple[DiagnosisRecord, ...] = ()
     curves: tuple[ErrorCurve, ...] = ()
+    maps: tuple[ErrorMap, ...] = ()
     latencies: tuple[LatencyRecord, ...] = ()
     generations: tuple[GenerationRecord, ...] = ()
     gates: tuple[GateRecord, ...] = ()
@@ -152,6 +191,7 @@ class Report:
     def verdict(self) -> Verdict:
         """Failed if anything failed; skipped if nothing was judged at all."""
         verdicts = [r.verdict for group in (self.engines, self.checks, self.gates) for r in group]
+        verdicts += ["failed"] * bool(self.diagnoses)
         verdicts += ["passed" if g.agrees else "failed" for g in self.generations if g.agrees is not None]
         if "failed" in verdicts:
             return "failed"
