@@ -17,7 +17,7 @@ from rope_deploy.rope.rules import (
     Yarn,
 )
 from rope_deploy.rope.spec import RopeSpec
-from rope_deploy.rope.tables import Angles, rows_at, tables
+from rope_deploy.rope.tables import Angles, cos_sin, from_angles, rows_at, tables
 
 __all__ = [
     "RULES",
@@ -31,6 +31,8 @@ __all__ = [
     "RopeSpec",
     "Scaling",
     "Yarn",
+    "cos_sin",
+    "from_angles",
     "longest",
     "positions_from_mask",
     "rotate",

@@ -18,6 +18,16 @@ def tables(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """cos and sin of positions 0 … rows − 1, each fp32 [rows, rotary_dim/2], attention_scaling folded in.
 
+    See `cos_sin`, which takes any positions.
+    """
+    return cos_sin(spec, np.arange(rows), angles=angles, seq_len=seq_len)
+
+
+def cos_sin(
+    spec: RopeSpec, positions: NDArray[Any], *, angles: Angles = "model", seq_len: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of `positions` [...], each fp32 [..., rotary_dim/2], attention_scaling folded in.
+
     "model" repeats transformers' arithmetic: frequency and angle in fp32, one rounding each. The cosine of that
     angle is correctly rounded here, PyTorch's may be an ulp off. "float64" rounds once, at the end.
     `seq_len` picks the frequencies where `spec.depends_on_length`.
@@ -31,8 +41,14 @@ def tables(
             todo="For text alone all axes coincide: use dataclasses.replace(spec, mrope_section=()).",
         )
     precision = np.float32 if angles == "model" else np.float64
-    positions = np.arange(rows).astype(precision)
-    angle = (positions[:, None] * spec.inv_freq(seq_len, precision)).astype(np.float64)
+    angle = (positions.astype(precision)[..., None] * spec.inv_freq(seq_len, precision)).astype(np.float64)
+    return from_angles(spec, angle, precision)
+
+
+def from_angles(
+    spec: RopeSpec, angle: NDArray[np.float64], precision: type = np.float32
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """cos and sin of angles in radians, with the spec's direction and attention_scaling, rounded to fp32."""
     direction = -1.0 if spec.reversed else 1.0
     return (
         _scaled(np.cos(angle), spec.attention_scaling, precision),
