@@ -29,6 +29,28 @@ class ExportRecord:
 
 
 @dataclass(frozen=True)
+class GraphRecord:
+    """What one exported file turns out to hold when it is read again, independently of what the export said.
+
+    `rotations` of `expected` were recognised in the form of the style; `forms` counts every form that was found.
+    `tables` cos and sin tables feed them where `needed` are enough. `providers` says how many nodes ONNX Runtime gave
+    to which execution provider, {} if it was not asked; `provider` is the one that should have them all.
+    """
+
+    style: str
+    nodes: int
+    rotations: int
+    expected: int
+    forms: dict[str, int]
+    tables: int
+    needed: int
+    runtime_cos_sin: int
+    unmatched: tuple[str, ...] = ()
+    provider: str = ""
+    providers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EngineRecord:
     """One TensorRT engine. `verdict` "skipped" carries the reason in `message`."""
 
@@ -127,7 +149,13 @@ class DiagnosisRecord:
 
 @dataclass(frozen=True)
 class LatencyRecord:
-    """One (runtime, style, workload) timing from interleaved rounds. `workload`: "prefill 128", "decode @128"."""
+    """One (runtime, style, workload) timing from interleaved rounds. `workload`: "prefill 128", "decode @128".
+
+    `ratio` is the median over the rounds of this time to that of `reference` (a label such as "torch" or
+    "ort/tables"); between `ratio_low` and `ratio_high` the true median lies in 19 runs of 20, as far as the spread of
+    the rounds can tell. `rotation_share` is the part of the time that the rotation takes, None where it is unknown.
+    `threads` None: the runtime chose.
+    """
 
     runtime: str
     style: str
@@ -138,10 +166,36 @@ class LatencyRecord:
     p10_ms: float
     p90_ms: float
     ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    reference: str = ""
+    threads: int | None = None
+    rotation_share: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
         return self.tokens / (self.median_ms / 1e3)
+
+
+@dataclass(frozen=True)
+class ContestantRecord:
+    """Who took part in a benchmark ("passed"), or could not and why ("skipped"), and what it took.
+
+    Memory is that of a process of its own, which opened this contestant alone and ran each workload once: `peak_bytes`
+    the most that was ever resident, loading included, `resident_bytes` what was resident at the end, `before_bytes`
+    what Python and its libraries held before the model was opened. `arena_bytes` is what ONNX Runtime's own
+    allocator held at most, weights included. None: not measured. `note` says what could not be told apart.
+    """
+
+    runtime: str
+    style: str
+    verdict: Verdict
+    message: str = ""
+    peak_bytes: int | None = None
+    resident_bytes: int | None = None
+    before_bytes: int | None = None
+    arena_bytes: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,12 +231,14 @@ class Report:
     versions: dict[str, str]
     seconds: float
     exports: tuple[ExportRecord, ...] = ()
+    graphs: tuple[GraphRecord, ...] = ()
     engines: tuple[EngineRecord, ...] = ()
     checks: tuple[CheckRecord, ...] = ()
     diagnoses: tuple[DiagnosisRecord, ...] = ()
     curves: tuple[ErrorCurve, ...] = ()
     maps: tuple[ErrorMap, ...] = ()
     latencies: tuple[LatencyRecord, ...] = ()
+    contestants: tuple[ContestantRecord, ...] = ()
     generations: tuple[GenerationRecord, ...] = ()
     gates: tuple[GateRecord, ...] = ()
     notes: tuple[str, ...] = field(default=())
