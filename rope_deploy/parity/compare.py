@@ -13,7 +13,7 @@ import numpy as np
 
 from rope_deploy.artifact import Site
 
-Kind = Literal["logits", "rotated", "oracle", "cache"]
+Kind = Literal["logits", "rotated", "oracle", "cache", "inputs"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,17 @@ def product_errors(products: np.ndarray, query: np.ndarray, keys: np.ndarray, se
     keys each query looks at. |Δ(q·k)| / |k| is the part of |Δq| along that key, so this is the largest error that
     those keys can show.
     """
+    return product_gaps(products, query, keys, sees).max(axis=1)
+
+
+def product_gaps(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees: np.ndarray) -> np.ndarray:
+    """The same by head: [B, N, S]."""
     keys = np.repeat(keys, query.shape[1] // keys.shape[1], axis=1).astype(np.float64)
     length = np.maximum(np.linalg.norm(keys, axis=-1), np.finfo(np.float32).tiny)
-    gap = np.abs(products - query.astype(np.float64) @ keys.swapaxes(2, 3)) / length[:, :, None, :]
+    with np.errstate(all="ignore"):  # what a query does not see may be anything
+        gap = np.abs(products - query.astype(np.float64) @ keys.swapaxes(2, 3)) / length[:, :, None, :]
     gap = np.where(sees[:, None], gap, 0.0)
-    return np.where(np.isnan(gap), np.inf, gap).max(axis=(1, 3))
+    return np.where(np.isnan(gap), np.inf, gap).max(axis=3)
 
 
 def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | None:

@@ -32,6 +32,10 @@ class Oracle:
         self.without_rule = tuple(r.name for r in manifest.rotations if not r.spec)
         self._made: dict[tuple[str, str, bytes], tuple[np.ndarray, np.ndarray]] = {}
 
+    def fits(self, site: Site) -> bool:
+        """Whether the site's rotation is known and its head is wide enough for it."""
+        return site.spec in self._specs and self._specs[site.spec].rotary_dim <= site.head_dim
+
     def rotated(self, site: Site, unrotated: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
         """float64 [B, N, S, H] from unrotated [B, N, S, H] and positions [B, S]; None where no rule is known."""
         if site.spec not in self._specs:
@@ -48,7 +52,8 @@ class Oracle:
         Nothing comes from the layers before: the oracle turned the same input. So this is the rounding of one
         rotation, a few units in the last place of the token's largest element.
         """
-        return _largest(exact) * (ROUNDINGS * self._unit + self._angle_error(site, positions))
+        budget = _largest(exact) * (ROUNDINGS * self._unit + self._angle_error(site, positions))
+        return np.maximum(budget, np.finfo(np.float32).tiny)  # of a token of zeros, too
 
     def slack(self, site: Site, want: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """What a site may differ from PyTorch's `want` [B, N, S, H] beyond the manifest's tolerance: [B, S].

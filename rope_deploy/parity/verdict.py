@@ -13,13 +13,13 @@ from rope_deploy.errors import UsageError
 from rope_deploy.parity.calls import Call, calls_for
 from rope_deploy.parity.cases import Case, cases_for
 from rope_deploy.parity.compare import Difference
+from rope_deploy.parity.findings import CaseResult, findings, first_of
 from rope_deploy.parity.judge import Judged, judge
+from rope_deploy.parity.maps import curves, maps
 from rope_deploy.parity.oracle import Oracle
-from rope_deploy.report.records import CheckRecord, ErrorCurve, Worst
+from rope_deploy.parity.words import listed
+from rope_deploy.report.records import CheckRecord, DiagnosisRecord, ErrorCurve, ErrorMap, Worst
 from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
-
-Points = tuple[tuple[str, int, float], ...]
-
 
 PROSE = (
     "The history of the lighthouse begins with fires on hilltops, which guided sailors towards a harbour. Later, "
@@ -29,18 +29,13 @@ PROSE = (
 
 
 @dataclass(frozen=True)
-class CaseResult:
-    """A case's record; `points` (role, position, error) feed the curves, `sites` (layer, role, how) the coverage."""
-
-    record: CheckRecord
-    points: Points = ()
-    sites: frozenset[tuple[int, str, str]] = frozenset()
-
-
-@dataclass(frozen=True)
 class Outcome:
+    """`diagnoses` names the mistakes if anything failed; `maps` shows where the rotations err."""
+
     records: tuple[CheckRecord, ...]
     curves: tuple[ErrorCurve, ...]
+    diagnoses: tuple[DiagnosisRecord, ...] = ()
+    maps: tuple[ErrorMap, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -87,7 +82,13 @@ def check(
     if any(record.verdict != "skipped" for record in records):
         records.append(_coverage(pair, results))
         progress(records[-1])
-    return Outcome(tuple(records), tuple(_curves(pair, results)))
+    seen = [one for result in results for one in result.seen]
+    return Outcome(
+        tuple(records),
+        tuple(curves(manifest, candidate.name, seen)),
+        findings(manifest, candidate.name, results),
+        tuple(maps(manifest, candidate.name, seen)),
+    )
 
 
 def run_case(
@@ -122,6 +123,8 @@ def _guarded(case: Case, pair: _Pair) -> CaseResult:
         return CaseResult(blank)
     try:
         result = _refusal(case, pair, blank) if case.refusal else _parity(case, pair, blank)
+    except _Crash as crash:
+        result = CaseResult(replace(blank, verdict="failed", message=str(crash)), crash=str(crash))
     except Exception as error:  # whatever it was, this case has not shown parity
         result = CaseResult(replace(blank, verdict="failed", message=f"{type(error).__name__}: {error}"))
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
@@ -130,8 +133,8 @@ def _guarded(case: Case, pair: _Pair) -> CaseResult:
 def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
     judged: list[Judged] = []
     for step in _walk(case, pair):
-        got = pair.candidate.run(step.feeds, taps=pair.candidate.taps)
-        judged.append(judge(pair.manifest, pair.oracle, step.call, step.columns, got, step.want))
+        got = _answer(pair.candidate, step.feeds)
+        judged.append(judge(pair.manifest, pair.oracle, case.id, step.call, step.columns, got, step.want))
     differences = [difference for one in judged for difference in one.differences]
     failed = [difference for difference in differences if difference.failed]
     record = replace(
@@ -142,8 +145,25 @@ def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
         logits_error=_largest(differences, "logits"),
         rotated_error=_largest(differences, "rotated"),
     )
-    points = tuple(point for one in judged for point in one.points)
-    return CaseResult(record, points, frozenset(site for one in judged for site in one.sites))
+    return CaseResult(
+        record,
+        seen=tuple(seen for one in judged for seen in one.seen),
+        differences=tuple(differences),
+        turned=tuple(turned for one in judged for turned in one.turned),
+    )
+
+
+class _Crash(Exception):
+    """The candidate did not answer, and not because it refuses such a call."""
+
+
+def _answer(candidate: Runtime, feeds: Arrays) -> Arrays:
+    try:
+        return candidate.run(feeds, taps=candidate.taps)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise _Crash(f"{type(error).__name__}: {error}") from error
 
 
 def _refusal(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
@@ -208,9 +228,7 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
     parts = []
     if failed:
         total = sum(len(one.differences) for one in judged)
-        # The first faulty site in the order of the layers is nearer to the cause than the largest consequence.
-        first = min(failed, key=lambda d: (d.kind == "logits", d.kind == "cache", d.layer or 0))
-        parts.append(f"{first.words()}. {len(failed)} of {total} comparisons failed.")
+        parts.append(f"{first_of(failed).words()}. {len(failed)} of {total} comparisons failed.")
     if flips:
         parts.append(f"The most likely token differs at {flips} of {tokens} tokens.")
     return " ".join(parts)
@@ -219,41 +237,18 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
 def _coverage(pair: _Pair, results: list[CaseResult]) -> CheckRecord:
     """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
     manifest, candidate = pair.manifest, pair.candidate
-    seen = {(layer, role): how for result in results for layer, role, how in result.sites}
+    seen = {(one.site.layer, one.site.role): one.how for result in results for one in result.seen}
     hidden = [site for site in manifest.sites if (site.layer, site.role) not in seen]
     through = [key for key, how in seen.items() if how == "products"]
     if hidden:
         verdict = "skipped"
-        message = f"Not observable in {candidate.name}: {_listed((s.layer, s.role) for s in hidden)}."
+        message = f"Not observable in {candidate.name}: {listed((s.layer, s.role) for s in hidden)}."
         message += f" {len(manifest.sites) - len(hidden)} of {len(manifest.sites)} sites were compared."
     else:
         verdict, message = "passed", f"All {len(manifest.sites)} sites were compared."
     if through:
-        message += f" Through the products q·k: {_listed(through)}."
+        message += f" Through the products q·k: {listed(through)}."
     if blind := pair.oracle.without_rule:
         message += f" No rule is known for {', '.join(blind)}: compared with PyTorch, not with the oracle."
     detail = "every site of the manifest is compared"
     return CheckRecord(manifest.style, candidate.name, "coverage", detail, verdict, None, message, 0.0)
-
-
-def _listed(sites: Iterable[tuple[int, str]]) -> str:
-    """E.g. "q of layers 0, 1; k of layer 1"."""
-    layers: dict[str, list[int]] = {}
-    for layer, role in sites:
-        layers.setdefault(role, []).append(layer)
-    return "; ".join(
-        f"{role} of layer{'s' if len(found) > 1 else ''} {', '.join(map(str, sorted(found)))}"
-        for role, found in layers.items()
-    )
-
-
-def _curves(pair: _Pair, results: list[CaseResult]) -> Iterator[ErrorCurve]:
-    largest: dict[str, dict[int, float]] = {}
-    for role, position, error in (point for result in results for point in result.points):
-        at = largest.setdefault(role, {})
-        at[position] = max(error, at.get(position, 0.0))
-    for role, at in sorted(largest.items()):
-        positions = tuple(sorted(at))
-        errors = tuple(at[position] for position in positions)
-        about = pair.manifest.style, pair.candidate.name, role
-        yield ErrorCurve(*about, positions, errors, pair.manifest.tolerances.rotated)

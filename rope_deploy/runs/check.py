@@ -46,7 +46,9 @@ def check_artifacts(
                 )
     return frame.report(
         checks=tuple(record for outcome in outcomes for record in outcome.records),
+        diagnoses=tuple(record for outcome in outcomes for record in outcome.diagnoses),
         curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
+        maps=tuple(found for outcome in outcomes for found in outcome.maps),
     )
 
 

@@ -55,7 +55,9 @@ def run_config(
         exports=exports,
         engines=engines,
         checks=tuple(record for outcome in outcomes for record in outcome.records),
+        diagnoses=tuple(record for outcome in outcomes for record in outcome.diagnoses),
         curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
+        maps=tuple(found for outcome in outcomes for found in outcome.maps),
         latencies=latencies,
         generations=generations,
     )

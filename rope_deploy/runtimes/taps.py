@@ -86,9 +86,10 @@ def read_taps(
             taps[f"rotated.{key}"] = to_heads(values[site.output], site)
         elif site.present:
             taps[f"rotated.{key}"] = new_rows(outputs[site.present], mask, tokens)
-    for product in products:
-        if product.window is None or mask.shape[1] <= product.window:
-            taps[f"products.{product.layer}"] = outputs[product.name] / product.scale
+    with np.errstate(all="ignore"):  # where a query sees no key, the operator leaves whatever lay in memory
+        for product in products:
+            if product.window is None or mask.shape[1] <= product.window:
+                taps[f"products.{product.layer}"] = outputs[product.name] / product.scale
     return taps
 
 
