@@ -11,18 +11,27 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from rope_deploy.report import words
+from rope_deploy.report.heatmap import SOUND, heat_maps, legend
+from rope_deploy.report.mistakes import mistakes, worst_site
 from rope_deploy.report.plots import bar_charts, error_plots
 from rope_deploy.report.records import GenerationRecord, Report
 from rope_deploy.report.summary import check_message, departure, headline, problems, rows, text_verdict, workloads
 
 
 def to_html(report: Report) -> str:
+    maps = heat_maps(report)
     return _template().render(
         report=report,
         headline=headline(report),
         rows=rows(report),
         workloads=workloads(report),
         problems=problems(report),
+        mistakes=mistakes(report),
+        worst_site=worst_site(report),
+        wrong_maps=[one for one in maps if one.failed],
+        sound_maps=[one for one in maps if not one.failed],
+        legend=legend(),
+        sound=SOUND,
         error_plots=error_plots(report),
         bar_charts=bar_charts(report),
         texts=_texts(report),

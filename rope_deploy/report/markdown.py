@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from rope_deploy.report import words
+from rope_deploy.report.mistakes import mistakes
 from rope_deploy.report.records import Report, Verdict
 from rope_deploy.report.summary import Row, check_message, headline, problems, rows, text_verdict, workloads
 
@@ -28,6 +29,7 @@ def to_markdown(report: Report) -> str:
     parts = [
         f"# {ICONS[report.verdict]} {text(report.title)}: {words.VERDICT_WORDS[report.verdict]}",
         text(headline(report)),
+        _mistakes(report),
         _summary(report),
         _problems(report),
         _gates(report),
@@ -76,6 +78,24 @@ def _row(row: Row) -> list[str]:
         *latencies,
         words.size(row.bytes) if row.bytes is not None else "",
     ]
+
+
+def _mistakes(report: Report) -> str:
+    found = mistakes(report)
+    listed = []
+    for mistake in found[:MOST_PROBLEMS]:
+        lines = [
+            f"- **{text(mistake.code)} {text(mistake.title)}** ({text(mistake.target)})",
+            f"**{text(mistake.where)}**" if mistake.where else "",
+            text(mistake.explanation),
+            text(mistake.fit),
+            f"cases {text(mistake.cases)}" if mistake.cases else "",
+            code(mistake.command),
+        ]
+        listed.append("  \n  ".join(line for line in lines if line))
+    if len(found) > MOST_PROBLEMS:
+        listed.append(f"- and {len(found) - MOST_PROBLEMS} more")
+    return "## Diagnosis\n\n" + "\n".join(listed) if listed else ""
 
 
 def _problems(report: Report) -> str:

@@ -8,25 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from rope_deploy.report import words
+from rope_deploy.report.axes import Tick, runs_of, ticks_of
 from rope_deploy.report.records import ErrorCurve, LatencyRecord, Report
 
 # As many points as a plot has room for; of the positions that share one, the worst is drawn.
 COLUMNS = 400
-# Percent of the width: the gap between two runs of positions, and a character of a label on a phone.
+# Percent of the width: the gap between two runs of positions.
 BREAK = 4.0
-CHARACTER = 2.6
-MOST_RUNS = 6
 # A line is not drawn over more positions than this that only other styles were measured at.
 HOLE = 4
-
-
-@dataclass(frozen=True)
-class Tick:
-    at: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +99,7 @@ class _Axes:
         low, high = (min(seen), max(seen)) if seen else (1e-8, 1e-3)
         floor = max(-14, math.floor(math.log10(low)))
         return cls(
-            runs=_runs(sorted({p for c in curves for p in c.positions})),
+            runs=runs_of(sorted({p for c in curves for p in c.positions})),
             low=floor,
             high=min(max(math.floor(math.log10(high)) + 1, floor + 1), 300),
             zeros=0.0 in errors,
@@ -134,21 +126,7 @@ class _Axes:
         return min(max(share, 0.0), 1.0) * floor
 
     def x_ticks(self) -> tuple[Tick, ...]:
-        """Under each run its range, or its start where that is too long; under a single run its quarters."""
-        xs = self.xs()
-        if len(self.runs) == 1:
-            (run,) = self.runs
-            wanted = [(xs[p], [str(p)]) for p in (run[-1], run[0], *(run[len(run) * k // 4] for k in (2, 1, 3)))]
-        else:
-            wanted = [
-                ((xs[run[0]] + xs[run[-1]]) / 2, [f"{run[0]}–{run[-1]}"] * (len(run) > 1) + [str(run[0])])
-                for run in (self.runs[-1], *self.runs[:-1])
-            ]
-        ticks: list[Tick] = []
-        for at, labels in wanted:
-            fitting = [label for label in labels if all(_apart(Tick(at, label), tick) for tick in ticks)]
-            ticks += [Tick(round(at, 2), fitting[0])] if fitting else []
-        return tuple(sorted(ticks, key=lambda tick: tick.at))
+        return ticks_of(self.runs, self.xs())
 
     def breaks(self) -> tuple[float, ...]:
         """The middles of the gaps between runs, in percent."""
@@ -159,20 +137,6 @@ class _Axes:
         step = max(1, math.ceil((self.high - self.low) / 5))
         ticks = [Tick(round(self.y(10.0**k), 2), f"1e{k}") for k in range(self.high, self.low - 1, -step)]
         return (*ticks, Tick(100.0, "0")) if self.zeros else tuple(ticks)
-
-
-def _apart(one: Tick, other: Tick) -> bool:
-    return abs(one.at - other.at) >= CHARACTER * (len(one.label) + len(other.label) + 2) / 2
-
-
-def _runs(positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Positions split where the step is far beyond the usual one; positions scattered at random stay together."""
-    steps = [b - a for a, b in pairwise(positions)]
-    usual = sorted(steps)[len(steps) // 2] if steps else 1
-    cuts = [i + 1 for i, step in enumerate(steps) if step > 8 * usual]
-    if len(cuts) >= MOST_RUNS:
-        cuts = []
-    return tuple(tuple(positions[a:b]) for a, b in zip([0, *cuts], [*cuts, len(positions)]))
 
 
 def _error_plot(curves: Sequence[ErrorCurve], axes: _Axes) -> ErrorPlot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rope_deploy.report import words
+from rope_deploy.report.mistakes import mistakes
 from rope_deploy.report.records import CheckRecord, GenerationRecord, LatencyRecord, Report, Verdict, Worst
 
 # More timings than this do not fit beside one another; the rest are in the details.
@@ -41,7 +42,7 @@ class Row:
 
 
 def headline(report: Report) -> str:
-    """The verdict with its reasons, e.g. "2 of 48 checks and 1 of 4 gates failed." """
+    """The verdict with its reasons, e.g. "1 mistake was found; 2 of 48 checks and 1 of 4 gates failed." """
     groups = [
         ("check", [c.verdict for c in report.checks]),
         ("engine", [e.verdict for e in report.engines]),
@@ -57,8 +58,12 @@ def headline(report: Report) -> str:
             passed.append(f"{'all ' if good > 1 else ''}{words.count(good, noun)}")
     skipped = sum(verdicts.count("skipped") for noun, verdicts in groups if noun != "text")
     tail = f" {words.count(skipped, 'item')} skipped." if skipped else ""
+    named = len(mistakes(report))
+    found = f"{words.count(named, 'mistake')} {'was' if named == 1 else 'were'} found" if named else ""
     if failed:
-        return f"{_listed(failed)} failed.{tail}"
+        return f"{found}{'; ' if found else ''}{_listed(failed)} failed.{tail}"
+    if found:
+        return f"{found}.{tail}"
     if passed:
         sentence = f"{_listed(passed)} passed.{tail}"
         return sentence[0].upper() + sentence[1:]

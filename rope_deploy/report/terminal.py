@@ -12,13 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from rope_deploy.report import words
+from rope_deploy.report.mistakes import mistakes
 from rope_deploy.report.records import Report, Verdict
 from rope_deploy.report.summary import Row, headline, problems, rows, text_verdict, workloads
 
 STYLES: dict[Verdict, str] = {"passed": "bold green", "failed": "bold red", "skipped": "bold yellow"}
 MARKS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
-# A terminal is for the first look; the files hold every one.
+# A terminal is for the first look; the files hold every one. Beside a diagnosis failed checks are mere symptoms.
 MOST_PROBLEMS = 10
+MOST_SYMPTOMS = 3
+MOST_MISTAKES = 10
 
 
 def show(report: Report, console: Console | None = None) -> None:
@@ -48,6 +51,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         (f"  {words.duration(report.seconds)}", "dim"),
     )
     yield Padding(Text(headline(report)), (0, 0, 0, 2))
+    yield from _mistakes(report)
     if summary := rows(report):
         yield Padding(_table(report, summary), (0, 0, 0, 1))
     for gate in report.gates:
@@ -68,6 +72,21 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _problems(report)
     for note in report.notes:
         yield Text(f"  note: {words.line(note)}", style="dim")
+
+
+def _mistakes(report: Report) -> Iterator[RenderableType]:
+    found = mistakes(report)
+    for mistake in found[:MOST_MISTAKES]:
+        yield Text.assemble("\n", ("  ✗ ", "red"), (f"{mistake.code} {mistake.title}", "bold red"))
+        yield Padding(Text.assemble((mistake.target, "dim"), f"  {mistake.where}"), (0, 0, 0, 4))
+        yield Padding(Text(mistake.explanation), (0, 0, 0, 4))
+        if mistake.fit:
+            yield Padding(Text(mistake.fit, style="dim"), (0, 0, 0, 4))
+        if mistake.cases:
+            yield Padding(Text(f"cases {mistake.cases}", style="dim"), (0, 0, 0, 4))
+        yield Padding(Text(mistake.command, style="cyan"), (0, 0, 0, 4))
+    if len(found) > MOST_MISTAKES:
+        yield Text(f"  and {len(found) - MOST_MISTAKES} more in the report files", style="dim")
 
 
 def _table(report: Report, summary: tuple[Row, ...]) -> Table:
@@ -135,10 +154,11 @@ def _texts(report: Report) -> Iterator[RenderableType]:
 
 def _problems(report: Report) -> Iterator[RenderableType]:
     found = problems(report)
+    most = MOST_SYMPTOMS if report.diagnoses and len(found) > MOST_SYMPTOMS + 1 else MOST_PROBLEMS
     if found:
         yield Text("\nWhat failed", style="bold red")
-    for problem in found[:MOST_PROBLEMS]:
+    for problem in found[:most]:
         yield Text.assemble(("  ✗ ", "red"), (f"{problem.kind} ", "dim"), (problem.where, "bold"))
         yield Padding(Text(problem.message), (0, 0, 0, 4))
-    if len(found) > MOST_PROBLEMS:
-        yield Text(f"  and {len(found) - MOST_PROBLEMS} more in the report files", style="dim")
+    if len(found) > most:
+        yield Text(f"  and {len(found) - most} more in the report files", style="dim")

@@ -1,6 +1,7 @@
 """The two sample reports, one that passes and one with a planted failure of every kind."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def failing():
 
 
 @pytest.fixture
+def mapped():
+    return _sample().mapped()
+
+
+@pytest.fixture
+def diagnosed():
+    """A report whose one failure is named RD301, with maps."""
+    return _sample().diagnosed()
+
+
+@pytest.fixture
 def empty(passing):
     """A run that only loaded something: no results of any kind."""
     return type(passing)("t", "s", "not a time", "m", {}, 0.0)
@@ -36,9 +48,9 @@ NASTY = (
 
 
 @pytest.fixture
-def nasty(failing):
-    """The failing report with hostile characters in every text of every record."""
-    return _spoil(failing)
+def nasty(failing, diagnosed):
+    """The failing report, diagnosed, with hostile characters in every text of every record."""
+    return _spoil(replace(failing, diagnoses=diagnosed.diagnoses, maps=diagnosed.maps))
 
 
 def _spoil(value):

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from rope_deploy.report.records import (
     CheckRecord,
+    DiagnosisRecord,
     EngineRecord,
     ErrorCurve,
+    ErrorMap,
     ExportRecord,
     GateRecord,
     GenerationRecord,
@@ -99,6 +101,58 @@ def sample() -> Report:
             GateRecord("max_runtime_cos_sin", "passed", "0 (tables)", "0"),
         ),
         notes=("The engine was built without a GPU and was not run here.",),
+    )
+
+
+MAPPED = (*range(48), *range(1000, 1032), *range(8160, 8192))
+LAYERS = tuple(range(30))
+
+
+def error_map(style: str, role: str, wrong=lambda layer, position: 1.0) -> ErrorMap:
+    """Errors of a sound export, times what `wrong` says of a layer and position."""
+    errors = tuple(
+        tuple((0.06 + 0.2 * abs(math.sin(layer + p * 1.7))) * wrong(layer, p) for p in MAPPED) for layer in LAYERS
+    )
+    return ErrorMap(style, "ort", role, LAYERS, MAPPED, errors)
+
+
+def mapped() -> Report:
+    """A sound run as `check` reports it: with a map for each style and role."""
+    return replace(sample(), maps=tuple(error_map(style, role) for style in STYLES for role in "qk"))
+
+
+def diagnosed() -> Report:
+    """One layer of one style has the wrong rope_theta, all others are sound: the mistake is named and mapped."""
+
+    def wrong(layer: int, position: int) -> float:
+        return 1 + 900 * (1 - math.cos(position / 40)) if layer == 17 else 1.0
+
+    report = mapped()
+    off = replace(
+        check("onnx", "decode"),
+        verdict="failed",
+        worst=Worst("rotated.17.k", 0.042, 1e-4, layer=17, role="k", batch=1, position=1031),
+        message="Rotated k of layer 17 differs. 2 of 61 comparisons failed.",
+        rotated_error=0.042,
+    )
+    named = DiagnosisRecord(
+        style="onnx",
+        runtime="ort",
+        code="RD301",
+        title="rope_theta is wrong",
+        where="q and k of layer 17, from position 1",
+        explanation="rope_theta is 10 000 instead of 100 000.",
+        layers=(17,),
+        roles=("q", "k"),
+        cases=("prefill", "decode", "last-positions", "chunked-prefill"),
+        error=420.0,
+        residual=0.3,
+    )
+    return replace(
+        report,
+        checks=tuple(off if (c.style, c.case) == ("onnx", "decode") else c for c in report.checks),
+        diagnoses=(named,),
+        maps=tuple(error_map("onnx", m.role, wrong) if m.style == "onnx" else m for m in report.maps),
     )
 
 

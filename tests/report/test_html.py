@@ -37,7 +37,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-@pytest.mark.parametrize("which", ["passing", "failing", "empty", "nasty"])
+@pytest.mark.parametrize("which", ["passing", "failing", "mapped", "diagnosed", "empty", "nasty"])
 def test_the_page_is_well_formed_and_asks_nobody_for_anything(which, request):
     source = to_html(request.getfixturevalue(which))
     page = Page(source)
