@@ -71,11 +71,12 @@ def spec(theta: float = 10000.0) -> dict[str, object]:
 
 
 class Twin:
-    """The same decoder in numpy float64, behind the Runtime interface."""
+    """The same decoder in numpy float64, behind the Runtime interface. Layers in `still` are not rotated."""
 
     name, taps = "twin", True
 
-    def __init__(self, theta: float = 10000.0):
+    def __init__(self, theta: float = 10000.0, still: tuple[int, ...] = ()):
+        self.still = still
         self.w = {name: value.astype(np.float64) for name, value in weights().items()}
         self.cos, self.sin = (table.astype(np.float64) for table in caches(theta))
 
@@ -95,7 +96,8 @@ class Twin:
             heads = {}
             for name, count in (("q", N), ("k", KV), ("v", KV)):
                 heads[name] = (x @ self.w[f"w{name}.{layer}"]).reshape(batch, tokens, count, H).transpose(0, 2, 1, 3)
-            q, k = self.rotate(heads["q"], positions), self.rotate(heads["k"], positions)
+            q, k = (heads[r] if layer in self.still else self.rotate(heads[r], positions) for r in "qk")
+            seen |= {f"unrotated.{layer}.{role}": heads[role] for role in "qk"}
             seen |= {f"rotated.{layer}.q": q, f"rotated.{layer}.k": k}
             past = [feeds.get(f"past_key_values.{layer}.{part}") for part in ("key", "value")]
             keys, values = (
