@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rope_deploy.doctor import Diagnosis
     from rope_deploy.models import LoadedModel
+    from rope_deploy.report.explain import Page
     from rope_deploy.report.records import EngineRecord, ExportRecord, Report
     from rope_deploy.runs import Inspection
     from rope_deploy.trt import Progress as BuildProgress
 
-__all__ = ["bench", "build", "check", "doctor", "export", "inspect", "load", "rewrite", "run_ci", "write_report"]
+__all__ = [
+    "bench",
+    "build",
+    "check",
+    "doctor",
+    "explain",
+    "export",
+    "inspect",
+    "load",
+    "rewrite",
+    "run_ci",
+    "write_report",
+]
 
 Progress = Callable[[str], None]
 
@@ -155,6 +168,16 @@ def check(
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
+
+
+def explain(code: str) -> Page:
+    """What a diagnosis means: its title, what the mistake is, why it happens, an example, and what to do.
+
+    Raises UsageError for a code there is not, with the nearest ones.
+    """
+    from rope_deploy.report.explain import page_of
+
+    return page_of(code)
 
 
 def bench(

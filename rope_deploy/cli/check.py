@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rope_deploy.cli.common import deliver, json_option, print_json, report_option
+from rope_deploy.cli.explain import explain_option
 from rope_deploy.cli.progress import shown_steps
 
 
@@ -35,6 +36,7 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@explain_option
 @report_option
 @json_option
 @click.pass_context
@@ -56,6 +58,8 @@ def check(
     DIR is an artifact, or a folder of artifacts. The logits and the rotated q and k of every layer are compared,
     and each rotation with an fp64 one of its own input. Exit code 1 if anything differs by more than the
     tolerances in the manifest.
+
+    What is wrong is named by a code; `--explain CODE` says what it means, and needs no DIR.
     """
     from rope_deploy import api
     from rope_deploy.report import format_of, render

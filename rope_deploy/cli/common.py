@@ -53,6 +53,11 @@ def stdout_for_json() -> Iterator[_Document]:
         _document.reset(token)
 
 
+def json_in_force() -> bool:
+    """Whether the command was given --json, also while its options are still being read."""
+    return _document.get() is not None
+
+
 def deliver(context: click.Context, result: Report, reports: Sequence[Path], shown: Callable[[Report], None]) -> None:
     """Write the report files asked for, show the result, and exit with 1 if it failed."""
     from rope_deploy import api

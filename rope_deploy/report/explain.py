@@ -9,9 +9,13 @@ import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from rope_deploy.errors import UsageError
 from rope_deploy.report.codes import CODES
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SECTIONS = ("What", "Why it happens", "Example", "Fix")
 NEAREST = 3
@@ -45,6 +49,23 @@ def page_of(code: str) -> Page:
             todo="`rope-deploy check --explain all` lists them.",
         )
     return Page(code, CODES[code], *parts_of(page_text(code)))
+
+
+def index() -> str:
+    """Every code and its title, one a line."""
+    return "".join(f"{code}  {title}\n" for code, title in CODES.items())
+
+
+def shown(page: Page, console: Console | None = None) -> None:
+    """Print a page: as rich Markdown on a terminal, else as the Markdown it is."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = console or Console(highlight=False)
+    if console.is_terminal:
+        console.print(Markdown(page.to_markdown(), code_theme="ansi_light"))
+    else:
+        console.file.write(page.to_markdown())
 
 
 def page_text(code: str) -> str:
