@@ -5,7 +5,7 @@ Shapes do not count: a value computed only from the *shape* of an activation dep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import Flag
 
 import onnx_ir as ir
@@ -27,13 +27,17 @@ def of_input(name: str) -> Dependence:
     return Dependence.NOTHING if "mask" in name else Dependence.ACTIVATION
 
 
-def dependences(graph: ir.Graph) -> Mapping[ir.Value, Dependence]:
+def dependences(
+    graph: ir.Graph, *, tables: Collection[ir.Value] = (), counting: bool = False
+) -> Mapping[ir.Value, Dependence]:
     """The dependence of every value; initializers and absent values have none and are not listed.
 
-    In a graph that takes no positions, whatever it counts is one.
+    In a graph that takes no positions, whatever it counts is one; with `counting`, in any graph. `tables` are
+    constants that hold a row a position, so that what is cut out of them depends on positions too.
     """
     marks: dict[ir.Value, Dependence] = {value: of_input(value.name) for value in graph.inputs}
-    counts = Dependence.POSITION not in marks.values()
+    counts = counting or Dependence.POSITION not in marks.values()
+    marks |= dict.fromkeys(tables, Dependence.POSITION)
     for node in graph:
         mark = Dependence.POSITION if counts and node.op_type in COUNTING else Dependence.NOTHING
         if node.op_type not in ("Shape", "Size"):

@@ -11,8 +11,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 Trig = Callable[[np.ndarray], np.ndarray]
-# Values above this size would be weights; nothing that is evaluated here reads a weight.
-LARGEST_CONSTANT = 64 << 20
+# Values above this size would be weights; nothing that is evaluated here reads a weight. (A table of a million
+# positions has 256 MB.)
+LARGEST_CONSTANT = 512 << 20
+# Constants above this size are handed over as they lie on disk; written into the part they would be copied twice.
+LARGEST_WRITTEN = 64 << 10
 
 
 class NotEvaluable(Exception):
@@ -33,6 +36,7 @@ def evaluate(
     """
     bound = {v: v.const_value.numpy() for v in wanted if v.const_value is not None} | dict(bound)
     nodes, constants = _between(wanted, bound)
+    bound |= {value: value.const_value.numpy() for value in constants if value.const_value.nbytes > LARGEST_WRITTEN}
     if not nodes:
         return [_known(value, bound) for value in wanted]
     used = {value for node in nodes for value in node.inputs if value is not None}
@@ -42,7 +46,7 @@ def evaluate(
         "part",
         [_info(name, array.dtype) for name, array in feeds.items()],
         [onnx.helper.make_empty_tensor_value_info(value.name) for value in dict.fromkeys(wanted) if value not in bound],
-        [ir.to_proto(_named_tensor(value)) for value in constants],
+        [ir.to_proto(_named_tensor(value)) for value in constants if value not in bound],
     )
     opset = _opset(nodes[0])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])

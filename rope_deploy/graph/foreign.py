@@ -29,7 +29,8 @@ def read_foreign(path: Path, *, newest: int) -> ir.Model:
     Raises UsageError for a file that is not ONNX, lacks its weights or has fixed axes; UnmatchedRotation for a
     rotation in a form that cannot be taken apart.
     """
-    model = _load(path)
+    model = load(path)
+    _require_weights(model, path)
     graph = model.graph
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
@@ -39,19 +40,26 @@ def read_foreign(path: Path, *, newest: int) -> ir.Model:
     _yield_names(graph)
     bring_to_18(model)
     symbols = _name_inputs(graph, path)
-    _rename(graph, symbols)
+    rename(graph, symbols)
     common.ShapeInferencePass()(model)
     expand_operators(model)
+    infer_shapes(model, symbols)
+    return model
+
+
+def infer_shapes(model: ir.Model, symbols: dict[str, str]) -> None:
+    """Clean the graph and find the shapes of its values, in our names; `symbols` as `name_axes` returns them."""
+    graph = model.graph
     clean(model)
     common.ShapeInferencePass()(model)
     if _count_heads(graph):
         common.ShapeInferencePass()(model)
-    _rename(graph, symbols)
+    rename(graph, symbols)
     _name_heads(graph)
-    return model
 
 
-def _load(path: Path) -> ir.Model:
+def load(path: Path) -> ir.Model:
+    """The file as it is. Raises UsageError if there is none or it is not ONNX; weights are not looked at."""
     try:
         model = ir.load(path)
         list(model.graph)
@@ -62,11 +70,14 @@ def _load(path: Path) -> ir.Model:
     except Exception as error:  # the protobuf parser has no error of its own for a file that is something else
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} is not an ONNX file: {first}.") from error
+    return model
+
+
+def _require_weights(model: ir.Model, path: Path) -> None:
     stored = [v.const_value for v in model.graph.initializers.values()]
     files = {Path(tensor.path) for tensor in stored if isinstance(tensor, ir.ExternalTensor)}
     if missing := sorted(file.name for file in files if not file.is_file()):
         raise UsageError(f"{path} has its weights in {', '.join(missing)}, which is not beside it.")
-    return model
 
 
 def _refuse(model: ir.Model, path: Path, newest: int) -> None:
@@ -103,7 +114,7 @@ def _yield_names(graph: ir.Graph) -> None:
 
 
 def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
-    """Give the inputs our axis names; returns what each of the file's own names stands for."""
+    """`name_axes`, for a file that has the inputs and the free axes that rewriting needs."""
     inputs = {value.name: value for value in graph.inputs}
     tokens = next((inputs[name] for name in TOKENS if name in inputs), None)
     if POSITION_INPUT not in inputs or tokens is None:
@@ -112,26 +123,37 @@ def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
             exists=f"Its inputs are {', '.join(list(inputs)[:6])}.",
             todo="Export the model with explicit position_ids.",
         )
-    symbols: dict[str, str] = {}
     for name, value in inputs.items():
-        axes = _axes(name, len(value.shape) if value.shape is not None else 0)
+        fixed = [number for number in axes_of(value) if isinstance(value.shape[number], int)]
+        if fixed:
+            raise UsageError(
+                f"{name} has a fixed axis: {value.shape}.",
+                todo=f"Export the model with dynamic axes; axis {fixed[0]} of {name} must be free.",
+            )
+    return name_axes(graph)
+
+
+def name_axes(graph: ir.Graph) -> dict[str, str]:
+    """Give the free axes of the inputs our names; returns what each of the file's own names stands for."""
+    inputs = {value.name: value for value in graph.inputs}
+    symbols: dict[str, str] = {}
+    for value in inputs.values():
+        axes = {n: axis for n, axis in axes_of(value).items() if not isinstance(value.shape[n], int)}
         for number, axis in axes.items():
-            dim = value.shape[number]
-            if isinstance(dim, int):
-                raise UsageError(
-                    f"{name} has a fixed axis: {value.shape}.",
-                    todo=f"Export the model with dynamic axes; axis {number} of {name} must be free.",
-                )
-            symbols.setdefault(str(dim.value), axis)
-        value.shape = ir.Shape([axes.get(number, dim) for number, dim in enumerate(value.shape or ())])
+            symbols.setdefault(str(value.shape[number].value), axis)
+        value.shape = None if value.shape is None else ir.Shape([axes.get(n, dim) for n, dim in enumerate(value.shape)])
     mask = inputs.get("attention_mask")
-    if mask is not None and not any("past" in name for name in inputs):
-        mask.shape = ir.Shape(["batch", "sequence"])
+    if mask is not None and mask.shape is not None and not any("past" in name for name in inputs):
+        sizes = zip(mask.shape, ("batch", "sequence"), strict=False)
+        mask.shape = ir.Shape([dim if isinstance(dim, int) else name for dim, name in sizes])
     return symbols
 
 
-def _axes(name: str, rank: int) -> dict[int, str]:
+def axes_of(value: ir.Value) -> dict[int, str]:
     """Which axes of an input have a name of ours."""
+    name, rank = value.name, len(value.shape) if value.shape is not None else 0
+    if name == POSITION_INPUT and rank == 3:  # M-RoPE: one position for each axis of an image
+        return {1: "batch", 2: "sequence"}
     if name in (*TOKENS, POSITION_INPUT) and rank >= 2:
         return {0: "batch", 1: "sequence"}
     if name == "attention_mask" and rank == 2:
@@ -141,7 +163,7 @@ def _axes(name: str, rank: int) -> dict[int, str]:
     return {}
 
 
-def _rename(graph: ir.Graph, symbols: dict[str, str]) -> None:
+def rename(graph: ir.Graph, symbols: dict[str, str]) -> None:
     """Give every value our axis names; past + sequence in either order is `total`."""
     for node in graph:
         for value in node.outputs:

@@ -10,7 +10,7 @@ the table. If a is the identity and b swaps the elements of pairs, it is a rotat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -196,7 +196,7 @@ def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Matc
     if out.shape != shape:
         raise NotARotation("it covers only part of its tensor")
     elements = _elements(out, numbers, parts, moved)
-    sequence_axis, heads_axis = _axes(source.shape)
+    sequence_axis, heads_axis = _axes(source.shape, [p.factor for part in parts for p in part.products])
     return Match(
         source=source,
         root=root,
@@ -306,9 +306,17 @@ def _layout(elements: list[tuple[Term, Term] | None]) -> dict[str, object]:
     }
 
 
-def _axes(shape: ir.Shape) -> tuple[int, int]:
-    """(sequence axis, heads axis) of [B, N, S, H] or [B, S, N, H]."""
+def _axes(shape: ir.Shape, factors: Sequence[ir.Value]) -> tuple[int, int]:
+    """(sequence axis, heads axis) of [B, N, S, H] or [B, S, N, H].
+
+    In a graph for one length both are numbers; what it is multiplied with is then the same for all heads.
+    """
     for sequence, heads in ((2, 1), (1, 2)):
         if str(shape[sequence]) == "sequence" and isinstance(shape[heads], int):
             return sequence, heads
+    if isinstance(shape[1], int) and isinstance(shape[2], int):
+        known = [tuple(factor.shape) for factor in factors if factor.shape is not None]
+        for sequence, heads in ((2, 1), (1, 2)):
+            if known and all(((1,) * 4 + dims)[-4:][heads] == 1 != ((1,) * 4 + dims)[-4:][sequence] for dims in known):
+                return sequence, heads
     raise NotARotation(f"its axes {shape} are not batch, heads, sequence, head_dim")

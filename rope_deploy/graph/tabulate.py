@@ -84,7 +84,7 @@ class Tabulator:
     def _looks_at_length(self, match: Match) -> bool:
         return any(
             node.op_type in REDUCTIONS and self._marks.get(node.outputs[0]) == Dependence.POSITION
-            for node in ancestors(_factors(match))
+            for node in ancestors(factors_of(match))
         )
 
     def _threshold(self, match: Match) -> int | None:
@@ -117,7 +117,7 @@ class Tabulator:
 
     def _halves(self, match: Match, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2]."""
-        factors = _factors(match)
+        factors = factors_of(match)
         batch, sequence = positions.shape
         inputs = dummy_inputs(
             self._graph, {**SIZES, "batch": batch, "sequence": sequence, "total": sequence + SIZES["past"]}
@@ -128,8 +128,7 @@ class Tabulator:
                     raise NotARotation(f"its positions have {array.ndim} axes, not 2 (batch, sequence)")
                 inputs[value] = positions.astype(array.dtype)
         arrays = evaluate(factors, inputs, **self._trig)
-        rows = {f: _per_token(a, positions.shape, match.heads_axis) for f, a in zip(factors, arrays, strict=True)}
-        return _half(_columns(match.cos, rows), "cosine"), _half(_columns(match.sin, rows), "sine")
+        return halves(match, dict(zip(factors, arrays, strict=True)), positions.shape)
 
     def _confirm(self, match: Match, table: Table) -> None:
         """Raise NotARotation unless the table holds what the graph computes, whichever positions a call brings."""
@@ -149,8 +148,20 @@ class Tabulator:
                     raise NotARotation("its table does not follow from each token's own position")
 
 
-def _factors(match: Match) -> tuple[ir.Value, ...]:
+def factors_of(match: Match) -> tuple[ir.Value, ...]:
+    """The values that cos and sin of `match` are cut out of."""
     return tuple(dict.fromkeys(column.factor for column in match.cos + match.sin))
+
+
+def halves(
+    match: Match, arrays: Mapping[ir.Value, np.ndarray], shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin of `match`, each [B·S, rotary_dim/2], out of its evaluated factors; `shape` is (B, S).
+
+    Raises NotARotation if they are not the same for all heads, or differ between the two elements of a pair.
+    """
+    rows = {factor: _per_token(array, shape, match.heads_axis) for factor, array in arrays.items()}
+    return _half(_columns(match.cos, rows), "cosine"), _half(_columns(match.sin, rows), "sine")
 
 
 def _require_one_factor(match: Match) -> None:
