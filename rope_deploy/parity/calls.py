@@ -12,10 +12,11 @@ from zlib import crc32
 import numpy as np
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.parity.cases import Case
+from rope_deploy.parity.cases import REPEATS, STRIDE, Case
 from rope_deploy.runtimes import Arrays
 
 FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
+WORDS = 1024  # drawn for each row at once, so that a longer case begins as a shorter one does
 SPREAD = 3  # tokens without order stand within so many times their number of positions
 
 
@@ -45,15 +46,17 @@ class Call:
 def calls_for(case: Case, manifest: Manifest, seed: int = 0, text: Sequence[int] = ()) -> Iterator[Call]:
     """The prompt and each further call of `case`; the same arrays every time for one id and seed.
 
-    Rows are pieces of `text` behind its first token (which may be a mark of the beginning), else random tokens.
+    Rows are pieces of `text` behind its first token (which may be a mark of the beginning), else random tokens. They
+    depend on the seed and the row alone: cases that begin alike are one call for a reference that remembers.
     """
     rng = np.random.default_rng([seed, crc32(case.id.encode())])
     rows, prompt = len(case.lengths), max(case.lengths)
-    real = np.array([_padded(length, prompt, case.padding) for length in case.lengths])
+    sides = {"left": ("left",), "mixed": ("left", "right")}.get(case.padding, ("right",))
+    real = np.array([_padded(length, prompt, sides[row % len(sides)]) for row, length in enumerate(case.lengths)])
     mask = np.concatenate([real, np.ones((rows, sum(case.later)), real.dtype)], axis=1)
     # Each row's n-th real token is the n-th word and stands at its n-th position; padding stands at the row's first.
     count = np.clip(mask.cumsum(axis=1) - 1, 0, None)
-    words = _words(rows, mask.shape[1], manifest, text, rng)
+    words = _words(rows, mask.shape[1], manifest, text, seed)
     placed = _positions(case, rows, mask.shape[1], prompt, manifest.max_position, rng)
     ids = np.take_along_axis(words, count, axis=1)
     positions = np.where(mask == 1, np.take_along_axis(placed, count, axis=1), placed[:, :1])
@@ -70,11 +73,13 @@ def _padded(length: int, width: int, padding: str) -> np.ndarray:
     return np.pad(np.ones(length, np.int64), (filler, 0) if padding == "left" else (0, filler))
 
 
-def _words(rows: int, tokens: int, manifest: Manifest, text: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _words(rows: int, tokens: int, manifest: Manifest, text: Sequence[int], seed: int) -> np.ndarray:
     """[rows, tokens]: the n-th token of each row."""
+    drawn = [np.random.default_rng([seed, row]) for row in range(rows)]
     if not len(text):
-        return rng.integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (rows, tokens))
-    where = rng.integers(0, len(text), (rows, 1)) + np.arange(tokens)
+        vocabulary = manifest.vocab_size or FALLBACK_VOCABULARY
+        return np.stack([rng.integers(0, vocabulary, max(tokens, WORDS))[:tokens] for rng in drawn])
+    where = np.stack([rng.integers(0, len(text)) + np.arange(tokens) for rng in drawn])
     where[:, 0] = 0
     return np.asarray(text, np.int64)[where % len(text)]
 
@@ -86,7 +91,9 @@ def _positions(case: Case, rows: int, tokens: int, prompt: int, table: int, rng:
         case "count":
             one = case.start + step
         case "stride":
-            one = case.start + 3 * step
+            one = case.start + STRIDE * step
+        case "repeat":
+            one = case.start + step // REPEATS
         case "out-of-range":
             one = np.append(np.zeros(tokens - 1, np.int64), case.start)
         case "by-row":

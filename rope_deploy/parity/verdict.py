@@ -11,7 +11,7 @@ import numpy as np
 from rope_deploy.artifact import Manifest
 from rope_deploy.errors import UsageError
 from rope_deploy.parity.calls import Call, calls_for
-from rope_deploy.parity.cases import Case, cases_for
+from rope_deploy.parity.cases import Case, Set, cases_for
 from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.findings import CaseResult, findings, first_of
 from rope_deploy.parity.judge import Judged, judge
@@ -60,11 +60,12 @@ def check(
     candidate: Runtime,
     *,
     only: Collection[str] = (),
+    which: Set = "full",
     seed: int = 0,
     text: Sequence[int] = (),
     progress: Callable[[CheckRecord], None] = lambda record: None,
 ) -> Outcome:
-    """Run every case, or those named in `only`, on `candidate` (opened with taps where it has any).
+    """Run the cases of a set, or those named in `only`, on `candidate` (opened with taps where it has any).
 
     Both runtimes see the same tokens, positions and pasts: the past of a step is always the reference's. A case that
     crashes has failed, and the others still run. `progress` is called with each record as it is made.
@@ -75,7 +76,7 @@ def check(
     Raises UsageError when `only` names a case there is not.
     """
     pair, results = _Pair(manifest, reference, candidate, Oracle(manifest), seed, text), []
-    for case in _chosen(manifest, only):
+    for case in _chosen(manifest, only, which):
         results.append(_guarded(case, pair))
         progress(results[-1].record)
     records = [result.record for result in results]
@@ -105,8 +106,8 @@ def run_case(
     return _guarded(case, _Pair(manifest, reference, candidate, Oracle(manifest), seed, text))
 
 
-def _chosen(manifest: Manifest, only: Collection[str]) -> tuple[Case, ...]:
-    cases = cases_for(manifest)
+def _chosen(manifest: Manifest, only: Collection[str], which: Set = "full") -> tuple[Case, ...]:
+    cases = cases_for(manifest, "full" if only else which)
     if strange := set(only) - {case.id for case in cases}:
         raise UsageError(
             f"There is no case {', '.join(sorted(strange))}.", exists=f"Cases: {', '.join(case.id for case in cases)}."

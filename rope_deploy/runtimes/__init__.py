@@ -7,10 +7,12 @@ from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.generate import greedy
 from rope_deploy.runtimes.ort import OrtRuntime, open_ort
 from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
+from rope_deploy.runtimes.remembering import Remembering
 
 __all__ = [
     "Arrays",
     "OrtRuntime",
+    "Remembering",
     "Runtime",
     "TorchRuntime",
     "TrtRuntime",

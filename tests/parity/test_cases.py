@@ -73,8 +73,45 @@ def test_positions_are_not_only_uniform_offsets(manifest):
     assert first != second != third
 
 
+def test_two_tokens_may_share_a_position(manifest):
+    for case in ("repeated", "decode-repeated"):
+        assert placed(case, manifest)[0][:5] == [0, 0, 1, 1, 2], case
+
+
+def test_every_form_starts_at_the_second_position_too_and_ends_at_the_last(manifest):
+    for form in ("prefill", "chunked-prefill", "decode"):
+        assert placed(f"{form}-at-1", manifest)[0][0] == 1
+    for case in ("offset-end", "chunked-prefill-end", "decode-end"):
+        assert placed(case, manifest)[0][-1] == ROWS - 1
+
+
+def test_cases_that_begin_alike_begin_with_the_same_call(manifest):
+    cases = {case.id: case for case in cases_for(manifest)}
+    calls = [next(calls_for(cases[case], manifest, 3)) for case in ("prefill", "decode", "chunked-prefill")]
+    for name in ("input_ids", "position_ids", "attention_mask"):
+        assert len({getattr(call, name).tobytes() for call in calls}) == 1
+
+
+def test_rows_differ_in_their_words_with_and_without_a_text(manifest):
+    case = next(case for case in cases_for(manifest) if case.id == "prefill-batch")
+    for text in ((), tuple(range(1, 60))):
+        assert len({row.tobytes() for row in next(calls_for(case, manifest, 0, text)).input_ids}) == 3
+
+
+def test_the_quick_set_is_a_part_of_the_full_one_that_keeps_every_refusal(manifest):
+    for limits in (Limits(), FUSED_LIMITS):
+        full, quick = (cases_for(replace(manifest, limits=limits), which) for which in ("full", "quick"))
+        assert set(quick) < set(full) and len(quick) < len(full) / 2
+        assert [case for case in quick if case.refusal] == [case for case in full if case.refusal]
+
+
+def test_the_position_right_behind_the_table_and_the_next_are_refused(manifest):
+    cases = {case.id: case for case in cases_for(manifest)}
+    assert [cases[f"refuses-{which}"].start for which in ("beyond-table", "further-beyond")] == [ROWS, ROWS + 1]
+
+
 def test_padded_rows_count_their_real_tokens_from_zero(manifest):
-    for case in ("decode-left-padded", "decode-right-padded"):
+    for case in ("decode-left-padded", "decode-right-padded", "decode-mixed-padded"):
         for row in placed(case, manifest):
             assert row == list(range(len(row))), case
 
@@ -85,6 +122,8 @@ def test_padding_stands_where_the_name_says(manifest):
     right = next(calls_for(cases["prefill-right-padded"], manifest)).attention_mask
     assert left[:, -1].all() and not left[:, 0].all()
     assert right[:, 0].all() and not right[:, -1].all()
+    mixed = next(calls_for(cases["prefill-mixed-padded"], manifest)).attention_mask
+    assert (mixed[0, 0], mixed[0, -1], mixed[1, 0], mixed[1, -1]) == (0, 1, 1, 0)
 
 
 def test_later_calls_see_the_whole_mask(manifest):
@@ -125,6 +164,11 @@ def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest)
         "strided",
         "offset-by-row",
         "shuffled",
+        "repeated",
+        "prefill-mixed-padded",
+        "decode-mixed-padded",
+        "decode-strided",
+        "decode-repeated",
     }
     added = {case.id for case in fused} - {case.id for case in free}
     assert added == {"refuses-left-padding", "refuses-chunked-batch", "refuses-strided-prompt"}
@@ -168,7 +212,8 @@ def test_rule_of_the_length_is_tried_on_both_sides_of_its_threshold(manifest):
     rotation = Rotation("main", spec.to_dict(), None, None, ROWS, "two-tables")
     long = replace(manifest, rotations=(rotation,))
     extra = set(ids(long)) - set(ids(manifest))
-    assert extra == {"below-20", "beyond-20", "across-20", "decode-across-20"}
+    around = {f"{form}-at-{at}" for form in ("prefill", "chunked-prefill", "decode") for at in (19, 20, 21)}
+    assert extra == around | {"below-20", "beyond-20", "across-20", "decode-across-20", "chunked-across-20"}
     assert max(placed("below-20", long)[0]) == 19 and min(placed("beyond-20", long)[0]) == 20
     assert min(placed("across-20", long)[0]) < 20 <= max(placed("across-20", long)[0])
     case = next(case for case in cases_for(long) if case.id == "decode-across-20")

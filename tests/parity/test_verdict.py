@@ -235,7 +235,7 @@ def test_runtime_that_refuses_nothing_fails_every_refusal(tmp_path, style):
     manifest = write_toy(tmp_path / "toy", style)
     records = by_case(check(manifest, Twin(), Careless(Twin(), None)))
     refusals = [record for case, record in records.items() if case.startswith("refuses")]
-    assert len(refusals) == (5 if style == "contrib" else 2)
+    assert len(refusals) == (6 if style == "contrib" else 3)
     assert {record.verdict for record in refusals} == {"failed"}
     assert all("was promised" in record.message for record in refusals)
 
@@ -321,3 +321,54 @@ def test_progress_hears_every_record_in_order(tmp_path):
     outcome = check(manifest, Twin(), Twin(), progress=heard.append)
     assert tuple(heard) == outcome.records
     assert [record.case for record in heard] == [case.id for case in cases_for(manifest)] + ["coverage"]
+
+
+class Mistaken(Twin):
+    """Turns every token to where `stands(positions, mask)` says, with the theta given."""
+
+    def __init__(self, stands, theta=10000.0, back=False):
+        super().__init__(theta)
+        self.stands = stands
+        self.sin = -self.sin if back else self.sin
+
+    def rotate(self, x, positions):
+        return super().rotate(x, np.clip(self.stands(positions, self.mask), 0, ROWS - 1))
+
+    def run(self, feeds, taps=False):
+        self.mask = feeds["attention_mask"]
+        return super().run(feeds, taps)
+
+
+def same(positions, mask):
+    return positions
+
+
+def counted(positions, mask):
+    return np.clip(mask.cumsum(axis=1) - 1, 0, None)[:, -positions.shape[1] :]
+
+
+MISTAKES = {
+    "other theta": Mistaken(same, theta=9000.0),
+    "turns back": Mistaken(same, back=True),
+    "off by one": Mistaken(lambda positions, mask: positions + 1),
+    "starts again after the cache": Mistaken(
+        lambda positions, mask: positions - (mask.shape[1] - positions.shape[1]) * (mask.shape[1] > positions.shape[1])
+    ),
+    "position_ids ignored": Mistaken(
+        lambda positions, mask: np.broadcast_to(np.arange(mask.shape[1])[-positions.shape[1] :], positions.shape)
+    ),
+    "counts the mask": Mistaken(counted),
+    "first row for all": Mistaken(lambda positions, mask: np.broadcast_to(positions[:1], positions.shape)),
+    "wraps": Mistaken(lambda positions, mask: positions % (ROWS - 1)),
+    "table frozen at sixteen": Mistaken(lambda positions, mask: np.minimum(positions, 15)),
+    "last row missing": Mistaken(lambda positions, mask: np.minimum(positions, ROWS - 2)),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("limits", [Limits(), FUSED_LIMITS], ids=["free", "fused"])
+def test_the_quick_set_meets_every_kind_of_mistake(tmp_path, mistake, limits):
+    manifest = replace(write_toy(tmp_path / "toy"), limits=limits)
+    outcome = check(manifest, Twin(), Tampered(MISTAKES[mistake], lambda *_: None), which="quick")
+    failed = [r.case for r in outcome.records if r.verdict == "failed" and not r.case.startswith("refuses")]
+    assert failed, mistake
