@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
     from rope_deploy.report.explain import Page
     from rope_deploy.report.records import EngineRecord, ExportRecord, Report
-    from rope_deploy.runs import Inspection
+    from rope_deploy.runs.inspection import Inspection
     from rope_deploy.trt import Progress as BuildProgress
 
 __all__ = [
@@ -143,6 +143,7 @@ def check(
     model: str | LoadedModel | None = None,
     engine: str | Path | None = None,
     cases: Sequence[str] = (),
+    quick: bool = False,
     seed: int = 0,
     ignore_hashes: bool = False,
     trust_remote_code: bool = False,
@@ -151,11 +152,12 @@ def check(
     """Compare an artifact (or each one in a folder of artifacts) with PyTorch, case by case.
 
     The report's verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch
-    model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id.
+    model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id, `quick`
+    the few that still meet every mistake that has a name.
 
     Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
     """
-    from rope_deploy.runs import check_artifacts
+    from rope_deploy.runs.check import check_artifacts
 
     return check_artifacts(
         Path(folder),
@@ -163,6 +165,7 @@ def check(
         model=model,
         engine=Path(engine) if engine is not None else None,
         only=cases,
+        which="quick" if quick else "full",
         seed=seed,
         verify=not ignore_hashes,
         trust_remote_code=trust_remote_code,
@@ -199,7 +202,7 @@ def bench(
     Every artifact in `folder` and every runtime takes part; ratios refer to PyTorch if it is among them, else to the
     first artifact. `baseline`, an earlier JSON report, adds a gate for each ratio. Raises as `check` does.
     """
-    from rope_deploy.runs import bench_artifacts
+    from rope_deploy.runs.bench import bench_artifacts
 
     return bench_artifacts(
         Path(folder),
@@ -262,7 +265,7 @@ def run_ci(
     """
     from rope_deploy.config import load_config, with_source
     from rope_deploy.report import FILE_NAMES
-    from rope_deploy.runs import run_config
+    from rope_deploy.runs.ci import run_config
 
     wanted = load_config(Path(config))
     if source is not None:
@@ -292,7 +295,7 @@ def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
 
     Nothing is run and no weights are read. Raises UsageError or ModelError if `subject` is none of these.
     """
-    from rope_deploy.runs import inspect_subject
+    from rope_deploy.runs.inspection import inspect_subject
 
     return inspect_subject(subject, trust_remote_code=trust_remote_code)
 

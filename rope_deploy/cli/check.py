@@ -33,6 +33,11 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 @click.option(
     "--case", "cases", multiple=True, callback=split_names, metavar="ID", help="Run only this case. Repeatable."
 )
+@click.option(
+    "--quick/--full",
+    default=False,
+    help="A few cases that still meet every mistake that has a name, or all of them (the default).",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
@@ -47,6 +52,7 @@ def check(
     model: str | None,
     engine: Path | None,
     cases: tuple[str, ...],
+    quick: bool,
     seed: int,
     ignore_hashes: bool,
     trust_remote_code: bool,
@@ -73,6 +79,7 @@ def check(
             model=model,
             engine=engine,
             cases=cases,
+            quick=quick,
             seed=seed,
             ignore_hashes=ignore_hashes,
             trust_remote_code=trust_remote_code,

@@ -75,9 +75,13 @@ class BuildSection:
 @_closed
 @dataclass(frozen=True)
 class CheckSection:
-    """Parity with PyTorch, always done. Tolerances left out are those the artifact states for its dtype."""
+    """Parity with PyTorch, always done. Tolerances left out are those the artifact states for its dtype.
+
+    `set` "quick" runs the few cases that still meet every mistake that has a name.
+    """
 
     runtimes: Annotated[tuple[Literal["ort", "trt"], ...], Field(min_length=1)] = ("ort",)
+    set: Literal["quick", "full"] = "full"
     logits_tolerance: Error | None = None
     rotated_tolerance: Error | None = None
     seed: Natural = 0

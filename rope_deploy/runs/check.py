@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Tolerances
-from rope_deploy.models import LoadedModel
-from rope_deploy.parity import PROSE, Outcome, check
+from rope_deploy.parity import PROSE, Outcome, Set, check
 from rope_deploy.report.records import Report
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.opened import Opened, model_of, open_artifacts, require_runtimes
-from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
+from rope_deploy.runtimes import Remembering, Runtime, open_ort, open_torch, open_trt
+
+if TYPE_CHECKING:
+    from rope_deploy.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every runtime is asked: a set of cases, or `only` those named; the seed; tolerances other than the
+    manifest's; `text` is what is fed, as token ids."""
+
+    which: Set = "full"
+    only: Collection[str] = ()
+    seed: int = 0
+    tolerances: Tolerances | None = None
+    text: Sequence[int] = ()
+
+    def words(self) -> str:
+        """For the report: which cases these are, and how to see one of them again."""
+        chosen = "the cases asked for" if self.only else f"the {self.which} set of cases"
+        return f"Checked: {chosen}, seed {self.seed}. One alone: `check DIR --case ID --seed {self.seed}`."
 
 
 def check_artifacts(
@@ -22,6 +42,7 @@ def check_artifacts(
     model: str | LoadedModel | None = None,
     engine: Path | None = None,
     only: Collection[str] = (),
+    which: Set = "full",
     seed: int = 0,
     tolerances: Tolerances | None = None,
     verify: bool = True,
@@ -37,48 +58,54 @@ def check_artifacts(
     frame = Frame(f"Check of {folder}", artifacts[0].manifest.source)
     progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
     loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
+    questions = Questions(which, only, seed, tolerances, prose(loaded))
     outcomes = []
-    for opened in artifacts:
-        for name in runtimes:
-            if name != "torch":
-                outcomes.append(
-                    check_one(opened, loaded, name, engine, only, seed, tolerances, verify=verify, progress=progress)
-                )
-    return frame.report(
-        checks=tuple(record for outcome in outcomes for record in outcome.records),
-        diagnoses=tuple(record for outcome in outcomes for record in outcome.diagnoses),
-        curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
-        maps=tuple(found for outcome in outcomes for found in outcome.maps),
-    )
+    with Remembering(open_torch(loaded)) as reference:
+        for opened in artifacts:
+            for name in runtimes:
+                if name != "torch":
+                    outcomes.append(
+                        check_one(opened, reference, name, questions, engine, verify=verify, progress=progress)
+                    )
+    return frame.report(notes=(questions.words(),), **results(outcomes))
+
+
+def results(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
+    """What outcomes say, under the names that a report has for it."""
+    return {
+        "checks": tuple(record for outcome in outcomes for record in outcome.records),
+        "diagnoses": tuple(record for outcome in outcomes for record in outcome.diagnoses),
+        "curves": tuple(curve for outcome in outcomes for curve in outcome.curves),
+        "maps": tuple(found for outcome in outcomes for found in outcome.maps),
+    }
 
 
 def check_one(
     opened: Opened,
-    loaded: LoadedModel,
+    reference: Runtime,
     runtime: str,
+    questions: Questions,
     engine: Path | None = None,
-    only: Collection[str] = (),
-    seed: int = 0,
-    tolerances: Tolerances | None = None,
     *,
     verify: bool = True,
     progress: Progress = lambda step: None,
 ) -> Outcome:
     """The parity cases of one artifact on one runtime; the runtime is open only meanwhile."""
-    manifest = replace(opened.manifest, tolerances=tolerances) if tolerances else opened.manifest
-    with _open(opened, runtime, engine, verify) as candidate, open_torch(loaded) as reference:
+    manifest = replace(opened.manifest, tolerances=questions.tolerances or opened.manifest.tolerances)
+    with _open(opened, runtime, engine, verify) as candidate:
         return check(
             manifest,
             reference,
             candidate,
-            only=only,
-            seed=seed,
-            text=_prose(loaded),
+            only=questions.only,
+            which=questions.which,
+            seed=questions.seed,
+            text=questions.text,
             progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
         )
 
 
-def _prose(loaded: LoadedModel) -> Sequence[int]:
+def prose(loaded: LoadedModel) -> Sequence[int]:
     """Token ids of a natural text; none for a model without a tokenizer, which is then fed random ones."""
     return loaded.tokenizer(PROSE)["input_ids"] if loaded.tokenizer is not None else ()
 

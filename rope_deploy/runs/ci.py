@@ -14,10 +14,11 @@ from rope_deploy.parity import Outcome
 from rope_deploy.report.gates import with_gates
 from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
 from rope_deploy.runs.bench import DEFAULT_ROUNDS, time_all
-from rope_deploy.runs.check import check_one
+from rope_deploy.runs.check import Questions, check_one, prose, results
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.generate import generate_all
 from rope_deploy.runs.opened import Opened, open_artifacts
+from rope_deploy.runtimes import Remembering, Runtime, open_torch
 from rope_deploy.trt import build_engine, find_flavor, require
 
 
@@ -54,10 +55,7 @@ def run_config(
     report = frame.report(
         exports=exports,
         engines=engines,
-        checks=tuple(record for outcome in outcomes for record in outcome.records),
-        diagnoses=tuple(record for outcome in outcomes for record in outcome.diagnoses),
-        curves=tuple(curve for outcome in outcomes for curve in outcome.curves),
-        maps=tuple(found for outcome in outcomes for found in outcome.maps),
+        **results(outcomes),
         latencies=latencies,
         generations=generations,
     )
@@ -127,27 +125,27 @@ def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) ->
     tolerances = Tolerances(
         logits=wanted.logits_tolerance or standard.logits, rotated=wanted.rotated_tolerance or standard.rotated
     )
+    questions = Questions(wanted.set, (), wanted.seed, tolerances, prose(loaded))
     outcomes = []
-    for opened in artifacts:
-        for runtime in wanted.runtimes:
-            if runtime == "trt":
-                outcomes.extend(_check_engine(config, opened, loaded, engines, tolerances, progress))
-            else:
-                outcomes.append(
-                    check_one(
-                        opened, loaded, runtime, None, (), wanted.seed, tolerances, verify=False, progress=progress
-                    )
-                )
+    with Remembering(open_torch(loaded)) as reference:
+        for opened in artifacts:
+            for runtime in wanted.runtimes:
+                if runtime == "trt":
+                    outcomes.extend(_check_engine(config, opened, reference, engines, questions, progress))
+                else:
+                    outcomes.append(check_one(opened, reference, runtime, questions, verify=False, progress=progress))
     return outcomes
 
 
-def _check_engine(config: RunConfig, opened: Opened, loaded, engines, tolerances, progress: Progress) -> list[Outcome]:
+def _check_engine(
+    config: RunConfig, opened: Opened, reference: Runtime, engines, questions: Questions, progress: Progress
+) -> list[Outcome]:
     """The engine against PyTorch where it can run; "not run" and why where it cannot."""
     if config.build is None or opened.manifest.style != config.build.style or engines[0].verdict != "passed":
         return []
     try:
         engine = Path(engines[0].path)
-        return [check_one(opened, loaded, "trt", engine, (), config.check.seed, tolerances, progress=progress)]
+        return [check_one(opened, reference, "trt", questions, engine, progress=progress)]
     except EnvironmentMissing as error:
         record = CheckRecord(
             style=opened.manifest.style,

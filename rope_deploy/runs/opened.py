@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Manifest, load_manifest
 from rope_deploy.errors import ModelError, UsageError
-from rope_deploy.models import LoadedModel, load_model
+
+if TYPE_CHECKING:
+    from rope_deploy.models import LoadedModel
 
 RUNTIMES = ("torch", "ort", "trt")
 
@@ -42,8 +45,10 @@ def model_of(artifacts: Sequence[Opened], model: str | LoadedModel | None, *, tr
             exists=", ".join(sorted({f"{m.source} ({m.dtype})" for m in manifests})),
             todo="Check them one at a time.",
         )
-    if isinstance(model, LoadedModel):
+    if model is not None and not isinstance(model, str):
         return model
+    from rope_deploy.models import load_model
+
     first = manifests[0]
     try:
         loaded = load_model(model or first.source, dtype=first.dtype, trust_remote_code=trust_remote_code)
@@ -59,10 +64,12 @@ def model_of(artifacts: Sequence[Opened], model: str | LoadedModel | None, *, tr
     return loaded
 
 
-def require_runtimes(runtimes: Sequence[str], engine: Path | None) -> None:
-    """Raise UsageError for a runtime that does not exist, or for trt without an engine."""
-    if strange := [name for name in runtimes if name not in RUNTIMES]:
-        raise UsageError(f"Unknown runtime {', '.join(strange)}.", exists=f"Runtimes: {', '.join(RUNTIMES)}.")
+def require_runtimes(runtimes: Sequence[str], engine: Path | None, known: Sequence[str] = RUNTIMES) -> None:
+    """Raise UsageError for a runtime that is not `known`, for none at all, or for trt without an engine."""
+    if not runtimes:
+        raise UsageError("No runtime was named.", exists=f"Runtimes: {', '.join(known)}.")
+    if strange := [name for name in runtimes if name not in known]:
+        raise UsageError(f"Unknown runtime {', '.join(strange)}.", exists=f"Runtimes: {', '.join(known)}.")
     if "trt" in runtimes and engine is None:
         raise UsageError(
             "Runtime trt needs an engine.", todo="Make one with `rope-deploy build`, and give it with --engine FILE."
