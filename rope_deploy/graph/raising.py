@@ -12,7 +12,7 @@ cos and sin, [B, S, rotary_dim/2], are present only where the rotation cannot be
 from __future__ import annotations
 
 import hashlib
-import re
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,12 @@ from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.movement import Marks
+from rope_deploy.graph.places import layer_of, role_of
 from rope_deploy.graph.rotation import BOTH, Column, Match, NotARotation, dummy_inputs, find_sums, recognise
 from rope_deploy.graph.tabulate import Table, Tabulator
 
 DOMAIN = "rope_deploy"
 MARKER = "Rope"
-SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def raise_rotations(
     for number, (match, table) in enumerate(matches.values()):
         _mark(graph, match, rotations.index(match, table), table, number)
     prune(model)
-    unmatched = tuple(_unmatched(graph, reasons))
+    unmatched = tuple(f"{name} ({op_type}): {why}" for name, op_type, why in unmatched_products(graph, reasons))
     if unmatched and not allow_unmatched:
         raise UnmatchedRotation(
             f"{len(unmatched)} places multiply activations by position-dependent values and are no known rotation:\n"
@@ -133,7 +133,7 @@ def _digest(array: np.ndarray) -> bytes:
 def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: int) -> None:
     """Put the marker where the rotation ends, and let everyone who used its end use the marker."""
     producer = match.root.producer()
-    layer, role = _layer(producer), _role(match.root)
+    layer, role = layer_of(producer), role_of(match.root)
     layer = number // 2 if layer is None else layer
     positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
     stem, inputs = f"rope/{layer}/{role}/{number}", [match.source, positions]
@@ -168,33 +168,16 @@ def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> 
     return half if sign > 0 else build.op("Neg", half, dtype=dtype, shape=shape)
 
 
-def _layer(node: ir.Node) -> int | None:
-    """The layer number in the module path that a tracer recorded, or named the node by: model.layers.7.self_attn."""
-    numbers = re.findall(r"\.(\d+)(?:[./'\]]|$)", node.metadata_props.get(SCOPES) or node.name or "")
-    return int(numbers[-1]) if numbers else None
+def unmatched_products(
+    graph: ir.Graph, reasons: Mapping[str, str], known: Collection[ir.Node] = ()
+) -> Iterator[tuple[str, str, str]]:
+    """(node, operator, reason) of what still multiplies an activation by something that depends on the positions.
 
-
-def _role(root: ir.Value) -> str:
-    """Query or key: the side of the attention product that the rotated tensor reaches."""
-    queue, seen = [root], set()
-    while queue:
-        value = queue.pop(0)
-        if value in seen:
-            continue
-        seen.add(value)
-        for node, index in value.uses():
-            if node.op_type in ("Attention", "MatMul"):
-                return "q" if index == 0 else "k"
-            queue.extend(node.outputs)
-    return "q"
-
-
-def _unmatched(graph: ir.Graph, reasons: dict[str, str]) -> list[str]:
-    """What still multiplies an activation by something that depends on the positions."""
+    `reasons` are those why a sum is no rotation, by the name of its node; the nodes `known` are part of one.
+    """
     marks = dependences(graph)
-    lines = []
     for node in graph:
-        if node.op_type not in ("Mul", "MatMul", "Einsum"):
+        if node.op_type not in ("Mul", "MatMul", "Einsum") or node in known:
             continue
         kinds = [marks.get(v, Dependence.NOTHING) for v in node.inputs if v is not None]
         floating = all(v is None or v.dtype is None or v.dtype.is_floating_point() for v in node.inputs)
@@ -202,8 +185,7 @@ def _unmatched(graph: ir.Graph, reasons: dict[str, str]) -> list[str]:
         if floating and mixes and not _scales(node, marks):
             users = [user.name for user, _ in node.outputs[0].uses()]
             why = next((reasons[name] for name in users if name in reasons), "it is not part of a sum of two products")
-            lines.append(f"{node.name or node.outputs[0].name} ({node.op_type}): {why}")
-    return lines
+            yield node.name or node.outputs[0].name, node.op_type, why
 
 
 def _scales(node: ir.Node, marks: Marks) -> bool:

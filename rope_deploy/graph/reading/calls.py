@@ -1,0 +1,58 @@
+"""A call of the graph, bound just far enough to evaluate cos and sin: positions, lengths and shapes, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.dependence import POSITION_INPUT
+from rope_deploy.graph.foreign import axes_of
+
+
+class Calls:
+    """Makes the bound inputs of calls. One row a call, unless the graph has a fixed number of them."""
+
+    def __init__(self, graph: ir.Graph):
+        self._inputs = list(graph.inputs)
+        axes = {value: axes_of(value) for value in self._inputs}
+        self.cached = any("past" in named.values() for named in axes.values())
+        self._fixed = {
+            name: value.shape[number]
+            for value, named in axes.items()
+            for number, name in named.items()
+            if isinstance(value.shape[number], int)
+        }
+        self.positions = next((value for value in self._inputs if value.name == POSITION_INPUT), None)
+
+    @property
+    def batch(self) -> int:
+        return self._fixed.get("batch", 1)
+
+    @property
+    def sequence(self) -> int | None:
+        """How many tokens every call has, None if that is free."""
+        return self._fixed.get("sequence")
+
+    def bound(self, positions: np.ndarray, length: int) -> Mapping[ir.Value, np.ndarray]:
+        """Inputs of a call with tokens at `positions` [S] whose sequence has `length` tokens, the past included."""
+        sequence = len(positions)
+        past = max(0, length - sequence) if self.cached else 0
+        sizes = {"batch": self.batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
+        found = {}
+        for value in self._inputs:
+            dims = [_size(dim, sizes) for dim in value.shape] if value.shape is not None else [None]
+            if None in dims:
+                continue
+            number = value.dtype.numpy()
+            if value is self.positions:
+                found[value] = np.broadcast_to(positions.astype(number), dims)
+            else:
+                # Nothing is read but the shape, so nothing is stored: a past of any length fits into memory.
+                found[value] = np.broadcast_to(number.type("mask" in value.name), dims)
+        return found
+
+
+def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int | None:
+    return dim if isinstance(dim, int) else sizes.get(str(dim.value))

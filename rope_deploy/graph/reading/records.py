@@ -1,0 +1,99 @@
+"""What was read from a file: its rotations, their tables, and what could not be read. numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+# cos and sin, [P, rotary_dim/2], of P positions in a call of so many tokens, the past included.
+At = Callable[[NDArray[Any], int], tuple[NDArray[Any], NDArray[Any]]]
+# "input": from position_ids; "lengths": from the length of each sequence; "counted": from the tokens of the call.
+Positions = Literal["input", "lengths", "counted"]
+
+
+class Unreadable(Exception):
+    """Why cos and sin could not be computed; said to the user with the site's name."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In which types a table is made. `angles` is that of the angles, None if they are stored or unknown.
+
+    `frequencies` is "float16" or "bfloat16" if the frequencies went through that type, else "".
+    """
+
+    table: str
+    activations: str | None
+    angles: str | None = None
+    frequencies: str = ""
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """The cos and sin of one or more sites, [rows, rotary_dim/2], whether stored or computed.
+
+    `rows`: how many positions from 0 on it serves, None if every one is computed. `at` computes it, and raises
+    Unreadable; a table that counts by itself (`positions` "counted") takes consecutive positions only. `nodes` are
+    the trigonometric nodes that run for every call, `product` the matrix product that its angles go through.
+    """
+
+    name: str
+    rows: int | None
+    width: int
+    positions: Positions
+    precision: Precision
+    at: At
+    nodes: tuple[str, ...] = ()
+    product: str | None = None
+
+    @property
+    def stored(self) -> bool:
+        return self.rows is not None
+
+
+@dataclass(frozen=True)
+class FoundSite:
+    """One application of a rotation. `table` is an index into `Reading.tables`; None where a size is unknown."""
+
+    layer: int
+    role: Literal["q", "k"]
+    node: str
+    form: str
+    table: int
+    num_heads: int | None
+    head_dim: int | None
+    rotary_dim: int
+    interleaved: bool
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A part of the graph that looks like a rotation, and why it was not understood."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The rotations of one way through a graph. `branch` names the way where the file has several (If), else "".
+
+    `cached`: the graph takes a past. `unseen`: parts that were not looked into, one sentence each. `position_axes`:
+    how many positions a token has (3 for M-RoPE), None without position_ids.
+    """
+
+    branch: str
+    opset: int
+    inputs: tuple[str, ...]
+    sites: tuple[FoundSite, ...]
+    tables: tuple[FoundTable, ...]
+    unread: tuple[Unread, ...]
+    unseen: tuple[str, ...] = ()
+    cached: bool = False
+    position_axes: int | None = None
+
+    def sites_of(self, table: int) -> tuple[FoundSite, ...]:
+        return tuple(site for site in self.sites if site.table == table)

@@ -1,0 +1,196 @@
+"""Where cos and sin of a site come from, and how to have them at chosen positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.dependence import Dependence
+from rope_deploy.graph.evaluate import NotEvaluable, ancestors, evaluate
+from rope_deploy.graph.movement import Marks
+from rope_deploy.graph.reading.calls import Calls
+from rope_deploy.graph.reading.records import FoundTable, Positions, Precision, Unreadable
+from rope_deploy.graph.rotation import Match, NotARotation
+from rope_deploy.graph.tabulate import factors_of, halves
+
+HALF = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
+PRODUCTS = ("MatMul", "Gemm", "Einsum")
+TRIGONOMETRIC = ("Cos", "Sin")
+CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Source:
+    """The values that hold cos and sin of a site.
+
+    Of a sum of products: `match` says which columns. Of an operator: `cos` and `sin` are half-width tables and
+    `rows` the row of each token; without rows they are [B, S, R/2] ready made, or, `by_length`, tables whose rows
+    the operator picks by the length of each sequence.
+    """
+
+    x: ir.Value | None
+    match: Match | None = None
+    cos: ir.Value | None = None
+    sin: ir.Value | None = None
+    rows: ir.Value | None = None
+    by_length: bool = False
+
+    @property
+    def key(self) -> tuple:
+        """Equal for sources that compute the same."""
+        if self.match is not None:
+            return self.match.cos, self.match.sin, self.match.heads_axis
+        return self.cos, self.sin, self.rows, self.by_length
+
+    @property
+    def values(self) -> tuple[ir.Value, ...]:
+        if self.match is not None:
+            return factors_of(self.match)
+        return tuple(value for value in (self.cos, self.sin, self.rows) if value is not None)
+
+    @property
+    def width(self) -> int | None:
+        if self.match is not None:
+            return self.match.rotary_dim // 2
+        last = self.cos.shape[-1] if self.cos.shape else None
+        return last if isinstance(last, int) else None
+
+    def halves(self, arrays: Mapping[ir.Value, np.ndarray], shape: tuple[int, int], positions: np.ndarray):
+        """cos and sin [B·S, R/2] out of the evaluated values."""
+        if self.match is not None:
+            return halves(self.match, arrays, shape)
+        cos, sin = arrays[self.cos], arrays[self.sin]
+        if self.by_length:
+            return cos[positions], sin[positions]
+        if self.rows is not None:
+            rows = np.broadcast_to(arrays[self.rows], shape).reshape(-1)
+            return cos[rows], sin[rows]
+        return tuple(np.broadcast_to(a, (*shape, a.shape[-1])).reshape(-1, a.shape[-1]) for a in (cos, sin))
+
+
+def read_table(source: Source, calls: Calls, marks: Marks, tables: Collection[ir.Value]) -> FoundTable:
+    """The table of `source`. Raises Unreadable if it cannot be evaluated at all."""
+    above = list(ancestors(source.values))
+    at = _evaluation(source, calls, _positions(source, above, calls))
+    stored = _stored(source, above, marks, tables)
+    rows = None
+    if stored:
+        most = min(_rows(value, axis) for value, axis in stored)
+        rows = _usable(at, most)
+    cos, _ = at(np.arange(min(2, rows or 2)), min(2, rows or 2))
+    turning = [node for node in above if node.op_type in TRIGONOMETRIC and marks.get(node.outputs[0])]
+    angles = [node.inputs[0] for node in above if node.op_type in TRIGONOMETRIC]
+    product = next((node for node in ancestors(angles) if node.op_type in PRODUCTS), None) if angles else None
+    return FoundTable(
+        name=", ".join(sorted(value.name for value, _ in stored)) or ", ".join(sorted(map(_name, turning))) or "constants",
+        rows=rows,
+        width=cos.shape[1],
+        positions=_positions(source, above, calls),
+        precision=_precision(source, cos.dtype.name, angles),
+        at=at,
+        nodes=tuple(_name(node) for node in turning),
+        product=_name(product) if product is not None else None,
+    )
+
+
+def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
+    if source.by_length:
+        return "lengths"
+    reached = {value for node in above for value in node.inputs} | set(source.values)
+    return "input" if calls.positions is not None and calls.positions in reached else "counted"
+
+
+def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Callable:
+    fixed = calls.sequence if positions_from != "lengths" else None
+
+    def once(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            wanted = source.values
+            arrays = evaluate(wanted, calls.bound(positions, length))
+            shape = (calls.batch, len(positions))
+            cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), shape, positions)
+        except (NotEvaluable, NotARotation, IndexError, ValueError) as reason:
+            raise Unreadable(str(reason)) from None
+        return cos[: len(positions)], sin[: len(positions)]
+
+    def at(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        positions = np.asarray(positions, np.int64)
+        if not fixed:
+            return once(positions, length)
+        # Every call of this graph has the same number of tokens.
+        padded = np.resize(positions, -(-len(positions) // fixed) * fixed) if len(positions) else positions
+        parts = [once(padded[start : start + fixed], length) for start in range(0, len(padded), fixed)]
+        cos, sin = (np.concatenate(halves)[: len(positions)] for halves in zip(*parts, strict=True))
+        return cos, sin
+
+    return at
+
+
+def _stored(source: Source, above: list[ir.Node], marks: Marks, tables: Collection[ir.Value]):
+    """The constants with a row a position that cos and sin are read from, each with the axis of its rows."""
+    found = {value: 0 for value in (source.cos, source.sin) if value is not None and value.const_value is not None}
+    for node in above:
+        if node.op_type == "Gather" and node.inputs[0].const_value is not None and _by_position(node, marks):
+            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+            found[node.inputs[0]] = axis % len(node.inputs[0].shape)
+        for value in node.inputs:
+            if value in tables and value not in found:
+                found[value] = len(value.shape) - 2
+    found |= {value: len(value.shape) - 2 for value in source.values if value in tables and value not in found}
+    return list(found.items())
+
+
+def _by_position(gather: ir.Node, marks: Marks) -> bool:
+    index, data = gather.inputs[1], gather.inputs[0]
+    return marks.get(index) == Dependence.POSITION and data.dtype.is_floating_point() and len(data.shape) > 1
+
+
+def _rows(table: ir.Value, axis: int) -> int:
+    # In [1, 1, M, D] and [1, M, 1, D] the rows are the longer of the two axes in the middle.
+    dims = [int(dim) for dim in table.shape]
+    return max(dims[1:-1]) if len(dims) == 4 and axis == 2 else dims[axis]
+
+
+def _usable(at, most: int) -> int:
+    """For how many positions from 0 on there are numbers; our own tables end in a row of NaN."""
+
+    def serves(position: int) -> bool:
+        try:
+            cos, sin = at(np.arange(position, position + 1), position + 1)
+        except Unreadable:
+            return False
+        return bool(np.isfinite(cos.astype(np.float32)).all() and np.isfinite(sin.astype(np.float32)).all())
+
+    if serves(most - 1):
+        return most
+    low, high = -1, most - 1  # the last that serves, the first that does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if serves(middle) else (low, middle)
+    if low < 0:
+        at(np.zeros(1, np.int64), 1)  # says why
+    return low + 1
+
+
+def _precision(source: Source, table: str, angles: list[ir.Value]) -> Precision:
+    x = source.x.dtype if source.x is not None else None
+    kinds = [value.dtype for value in angles if value.dtype is not None]
+    half = next((HALF[kind] for kind in kinds if kind in HALF), None)
+    frequencies = next(_half_frequencies(angles), "")
+    name = half or (kinds[0].numpy().name if kinds else None)
+    return Precision(table, None if x is None else str(x.numpy().name), name, frequencies)
+
+
+def _half_frequencies(angles: list[ir.Value]) -> Iterator[str]:
+    """The half types that constants above the angles went through."""
+    for node in ancestors(angles):
+        for value in node.inputs:
+            if value is not None and value.const_value is not None and value.dtype in HALF:
+                yield HALF[value.dtype]
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or node.outputs[0].name
