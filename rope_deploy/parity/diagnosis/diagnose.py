@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from rope_deploy.artifact import Manifest
+from rope_deploy.parity.diagnosis.explain import Explanation, explain
 from rope_deploy.parity.diagnosis.observation import Observation
+from rope_deploy.parity.diagnosis.rotation import Mistake, sound
+from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import DiagnosisRecord
+from rope_deploy.rope import RopeSpec
+
+Key = tuple[int, str]  # layer, role
 
 
 def diagnose(manifest: Manifest, runtime: str, observations: Sequence[Observation]) -> tuple[DiagnosisRecord, ...]:
@@ -14,4 +22,91 @@ def diagnose(manifest: Manifest, runtime: str, observations: Sequence[Observatio
 
     All observations of a site count, also those in which it was right: a mistake must explain both.
     """
-    return ()
+    specs = {r.name: replace(RopeSpec.from_dict(r.spec), mrope_section=()) for r in manifest.rotations if r.spec}
+    evidence: dict[Key, list[Observation]] = defaultdict(list)
+    for seen in observations:
+        if seen.site.spec in specs:
+            evidence[seen.site.layer, seen.site.role].append(seen)
+    explained: dict[Key, Explanation] = {}
+    known: dict[str, list[Mistake]] = defaultdict(list)
+    # Keys before queries: they are always seen directly, so what is measured of them can be tried on queries.
+    for key in sorted(evidence, key=lambda key: (key[1], key[0])):
+        rule = evidence[key][0].site.spec
+        others = {name: spec for name, spec in specs.items() if name != rule}
+        found = explain(
+            specs[rule], manifest.max_position, manifest.angles, evidence[key], others=others, first=known[rule]
+        )
+        if found is None:
+            continue
+        explained[key] = found
+        if found.mistake is not None and found.mistake not in known[rule]:
+            known[rule].append(found.mistake)
+    return tuple(_records(manifest, runtime, specs, evidence, explained))
+
+
+def _records(
+    manifest: Manifest,
+    runtime: str,
+    specs: Mapping[str, RopeSpec],
+    evidence: Mapping[Key, Sequence[Observation]],
+    explained: Mapping[Key, Explanation],
+) -> Iterable[DiagnosisRecord]:
+    groups: dict[tuple[str, str], list[Key]] = defaultdict(list)
+    for key, found in explained.items():
+        groups[_named(found, key, evidence, explained)].append(key)
+    for (code, sentence), keys in sorted(groups.items()):
+        angles, rows = manifest.angles, manifest.max_position
+        cases: dict[str, None] = {}
+        for key in keys:
+            right = sound(specs[evidence[key][0].site.spec], rows, angles)
+            cases |= dict.fromkeys(seen.case for seen in evidence[key] if right.ratio(seen, exactly=True) > 1)
+        yield DiagnosisRecord(
+            style=manifest.style,
+            runtime=runtime,
+            code=code,
+            title=CODES[code],
+            where=where(keys, evidence),
+            explanation=sentence,
+            layers=tuple(sorted({layer for layer, _ in keys})),
+            roles=tuple(sorted({role for _, role in keys}, reverse=True)),
+            cases=tuple(cases),
+            error=max(explained[key].error for key in keys),
+            residual=max(explained[key].residual for key in keys),
+        )
+
+
+def _named(
+    found: Explanation, key: Key, evidence: Mapping[Key, Sequence[Observation]], explained: Mapping[Key, Explanation]
+) -> tuple[str, str]:
+    """Code and sentence of a site, seen beside the other tensor of its layer."""
+    layer, role = key
+    if found.mistake is None:
+        near = f" The closest is {found.closest.code}: {found.closest.explanation}" if found.closest else ""
+        return "RD900", f"No known mistake explains it.{near}"
+    partner = layer, "k" if role == "q" else "q"
+    if found.mistake.code == "RD106" and partner in evidence and partner not in explained:
+        return "RD108", f"{role} is not rotated, {partner[1]} is."
+    return found.mistake.code, found.mistake.explanation
+
+
+def where(sites: Iterable[Key], all_sites: Iterable[Key]) -> str:
+    """E.g. "q and k in all 30 layers", "k of layer 3", "q of layers 0–3 and 5"."""
+    layers: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for role in ("q", "k"):
+        if found := tuple(sorted(layer for layer, its in sites if its == role)):
+            layers[found].append(role)
+    every = tuple(sorted({layer for layer, _ in all_sites}))
+    return "; ".join(f"{' and '.join(roles)} {_layers(found, every)}" for found, roles in layers.items())
+
+
+def _layers(found: Sequence[int], every: Sequence[int]) -> str:
+    if tuple(found) == tuple(every) and len(every) > 1:
+        return f"in all {len(every)} layers"
+    runs: list[list[int]] = []
+    for layer in found:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs]
+    return f"of layer{'s' if len(found) > 1 else ''} {', '.join(words)}"

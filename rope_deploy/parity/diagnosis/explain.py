@@ -1,0 +1,83 @@
+"""The best explanation of what one site did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from rope_deploy.parity.diagnosis.estimate import estimated_mistakes
+from rope_deploy.parity.diagnosis.measure import multipliers, placed
+from rope_deploy.parity.diagnosis.observation import Observation
+from rope_deploy.parity.diagnosis.place import measured_mistakes, place_mistakes, short_table_mistakes
+from rope_deploy.parity.diagnosis.precision import precision_mistakes
+from rope_deploy.parity.diagnosis.rotation import Mistake, sound
+from rope_deploy.parity.diagnosis.rule import rule_mistakes
+from rope_deploy.parity.diagnosis.shape import shape_mistakes, width_mistakes
+from rope_deploy.rope import Angles, RopeSpec
+
+EXPLAINED = 4.0  # budgets left when a mistake accounts for everything: its own roundings may differ from ours
+NEARLY = 0.05  # share of the error left that still names a mistake, e.g. one whose roundings we cannot repeat
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """`error` and `residual` in units of what rounding explains; `mistake` None if nothing known fits."""
+
+    mistake: Mistake | None
+    error: float
+    residual: float
+    closest: Mistake | None = None
+
+
+def explain(
+    spec: RopeSpec,
+    rows: int,
+    angles: Angles,
+    evidence: Sequence[Observation],
+    *,
+    others: Mapping[str, RopeSpec] | None = None,
+    first: Sequence[Mistake] = (),
+) -> Explanation | None:
+    """What a site with rule `spec` did wrong, judged by all that was seen of it; None if it did nothing wrong.
+
+    Mistakes are tried from the plainest to those with estimated numbers, and the first that accounts for all
+    evidence is it. `others` are the rules of other layers; `first` are mistakes found elsewhere, tried before all.
+    """
+    right = sound(spec, rows, angles)
+    ratios = [right.ratio(seen, exactly=True) for seen in evidence]
+    error = max(ratios, default=0.0)
+    if error <= 1:
+        return None
+    # Wrong observations come first, the worst leading: most hypotheses fail at the first look.
+    order = sorted(range(len(evidence)), key=lambda number: -ratios[number])
+    ordered = [evidence[number] for number in order]
+    wrong = [seen for seen, ratio in zip(evidence, ratios) if ratio > 1]
+    least, closest = error, None
+    for mistake in chain(first, _mistakes(spec, right, angles, evidence, wrong, others or {})):
+        residual = mistake.rotation.residual(ordered, limit=least)
+        if residual <= EXPLAINED:
+            return Explanation(mistake, error, residual)
+        if residual < least:
+            least, closest = residual, mistake
+    named = closest if least <= NEARLY * error else None
+    return Explanation(named, error, least, closest)
+
+
+def _mistakes(
+    spec: RopeSpec, right, angles: Angles, evidence: Sequence[Observation], wrong: Sequence[Observation], others
+) -> Iterator[Mistake]:
+    yield from shape_mistakes(spec, right)
+    yield from place_mistakes(right)
+    yield from rule_mistakes(spec, right, angles, others)
+    yield from precision_mistakes(spec, right)
+    calls = [multipliers(seen, interleaved=spec.interleaved, pairs=spec.rotary_dim // 2) for seen in evidence]
+    stood = [
+        placed(call, right.turning, right.rows, int(seen.positions.max()) + 1)
+        for call, seen in zip(calls, evidence)
+        if any(seen is one for one in wrong)
+    ]
+    yield from measured_mistakes(right, stood)
+    yield from short_table_mistakes(right, wrong)
+    yield from width_mistakes(spec, right, angles)
+    yield from estimated_mistakes(spec, right, angles, calls)
