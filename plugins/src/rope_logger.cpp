@@ -12,10 +12,9 @@
 #include <cstdio>
 
 namespace rope {
-namespace {
 
-constexpr std::int32_t kError = 1;  // ILogger::Severity::kERROR of both
-
+// Not in the unnamed namespace: the compiler would know every class derived from these, none, and put calls of pure
+// virtual functions in their place.
 namespace v10 {
 class Logger {
    public:
@@ -42,12 +41,16 @@ class Finder : public nvinfer1::IVersionedInterface {
 };
 }  // namespace v11
 
+namespace {
+
+constexpr std::int32_t kError = 1;  // ILogger::Severity::kERROR of both
+
 // At most one is set: the finder that came last.
 std::atomic<v10::Finder*> finder10{nullptr};
 std::atomic<v11::Finder*> finder11{nullptr};
 
-// The TensorRT major version of the library that `address` is in; 0 if it does not say, as TensorRT-RTX does not.
-std::int32_t major_version(void const* address) noexcept {
+// What the library that `address` is in says of its version: 101401 is 10.14.1. 0 if it says nothing.
+std::int32_t version_of(void const* address) noexcept {
     Dl_info found{};
     if (dladdr(address, &found) == 0) return 0;
     void* library = dlopen(found.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
@@ -56,8 +59,13 @@ std::int32_t major_version(void const* address) noexcept {
     auto const version = reinterpret_cast<std::int32_t (*)() noexcept>(dlsym(library, "getInferLibVersion"));
     std::int32_t const number = version == nullptr ? 0 : version();
     dlclose(library);
-    return number / 10000;  // 101401 is 10.14.1, 110400 is 11.4.0
+    return number;
 }
+
+bool is_v10(std::int32_t version) noexcept { return version >= 100000 && version < 110000; }
+
+// TensorRT-RTX counts for itself: 10701 is its 1.7.1, the oldest one that was looked into.
+bool is_v11(std::int32_t version) noexcept { return version >= 110000 || (version >= 10701 && version < 100000); }
 
 template <class Finder>
 bool pass_on(Finder* finder, char const* text) noexcept {
@@ -74,9 +82,9 @@ bool pass_on(Finder* finder, char const* text) noexcept {
 }  // namespace
 
 void set_logger_finder(void* finder, void const* caller) noexcept {
-    std::int32_t const major = finder == nullptr ? 0 : major_version(caller);
-    finder10 = major == 10 ? static_cast<v10::Finder*>(finder) : nullptr;
-    finder11 = major >= 11 ? static_cast<v11::Finder*>(finder) : nullptr;
+    std::int32_t const version = version_of(caller);
+    finder10 = is_v10(version) ? static_cast<v10::Finder*>(finder) : nullptr;
+    finder11 = is_v11(version) ? static_cast<v11::Finder*>(finder) : nullptr;
 }
 
 void log_error(char const* format, ...) noexcept {

@@ -2,7 +2,8 @@
 
     rope_deploy::RopeRotateQK(q, k, cos_cache, sin_cache, rows) -> (q_rotated, k_rotated)
     rope_deploy::RopeRotate(x, cos_cache, sin_cache, rows) -> x_rotated
-        attributes  heads_axis (1: [B, N, S, H], 2: [B, S, N, H]), head_dim, rotary_dim, interleaved
+        attributes  heads_axis (1: [B, N, S, H], 2: [B, S, N, H]), head_dim, rotary_dim, interleaved, and the ones of
+                    UNUSED, which these graphs leave as they are
 
 ONNX Runtime runs the body; TensorRT's parser inlines it, or, when told to prefer plugins, looks up a plugin of
 that name and passes the attributes as its fields. Neither operator is called RotaryEmbedding: the parser takes
@@ -21,6 +22,16 @@ from rope_deploy.graph.raising import DOMAIN
 
 ROTATE, ROTATE_QK = "RopeRotate", "RopeRotateQK"
 ATTRIBUTES = ("heads_axis", "head_dim", "rotary_dim", "interleaved")
+# What else the plugin can do, switched off. Written all the same, because TensorRT's parser warns of every field of a
+# plugin that a node does not have.
+UNUSED: dict[str, int | float | list[int]] = {
+    "out_heads_axis": 0,
+    "proportional": 0,
+    "out_of_range": 0,
+    "sections": [0, 0, 0],
+    "sections_interleaved": 0,
+    "norm_eps": 0.0,
+}
 
 
 def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset: int) -> list[LoweredSite]:
@@ -40,6 +51,7 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
             domain=DOMAIN,
             outputs=[(None, site.x.dtype, site.x.shape) for site in group],
             **attributes_of(last),
+            **UNUSED,
         )
         node = outputs[0].producer()
         node.overload = _ensure_function(model, name, last, opset)
@@ -50,7 +62,7 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
 
 
 def attributes_of(site: MarkedSite) -> dict[str, int]:
-    """The attributes of the custom operators, which are the plugin's fields."""
+    """The attributes of the custom operators that differ from site to site; all are the plugin's fields."""
     values = (site.heads_axis, site.head_dim, site.rotary_dim, int(site.interleaved))
     return dict(zip(ATTRIBUTES, values, strict=True))
 
@@ -103,4 +115,5 @@ def _function(name: str, site: MarkedSite, opset: int, overload: str) -> ir.Func
     for x in moved:
         graph.outputs.append(rotate(build, x, c, s, site.head_dim, site.rotary_dim, site.interleaved))
     declared = [ir.Attr(key, ir.AttributeType.INT, None) for key in ATTRIBUTES]
+    declared += [ir.Attr(key, ir.convenience.convert_attribute(key, value).type, None) for key, value in UNUSED.items()]
     return ir.Function(DOMAIN, name, overload, graph=graph, attributes=declared)
