@@ -67,6 +67,8 @@ def _fit(record: DiagnosisRecord) -> str:
     if not record.error > 0:
         return ""
     seen = f"{_times(record.error)} what rounding explains"
+    if record.code >= "RD6":  # found without repeating anything: there is no residual to speak of
+        return seen
     return seen + (f"; {_times(record.residual)} with this mistake repeated" if record.residual < record.error else "")
 
 
@@ -76,4 +78,4 @@ def _times(ratio: float) -> str:
         return "infinitely many times"
     if ratio >= 1e7:
         return f"{words.error(ratio)} times"
-    return f"{words.number(ratio)} times" if ratio >= 9.95 else f"{ratio:.1f} times"
+    return f"{words.number(float(f'{ratio:.2g}'))} times" if ratio >= 9.95 else f"{ratio:.1f} times"

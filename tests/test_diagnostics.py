@@ -1,0 +1,73 @@
+"""docs/diagnostics.md is what the pages say, its figures are what is computed, its links lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from docs.numbers import NUMBERS
+from docs.plants import PLANTS, diagnosed
+from rope_deploy.report.codes import CODES
+from rope_deploy.report.explain import page_text
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "diagnostics.md").read_text()
+AGAIN = "run `python -m docs.generate`"
+
+
+def test_the_page_is_generated_from_the_pages_of_the_package():
+    assert generate.diagnostics() == PAGE, AGAIN
+
+
+def test_every_code_has_an_anchor_and_is_reached_from_a_symptom():
+    symptoms = PAGE[: PAGE.index("## All codes")]
+    for code in CODES:
+        assert f"\n## {code}\n" in PAGE
+        assert f"(#{code.lower()})" in symptoms or code in ("RD601", "RD606", "RD900"), code
+
+
+@pytest.mark.parametrize("code", NUMBERS)
+def test_the_figures_of_an_example_are_computed(code):
+    assert f"```numbers\n{NUMBERS[code]()}\n```" in page_text(code), AGAIN
+
+
+@pytest.mark.parametrize("code", PLANTS)
+def test_a_planted_mistake_is_given_the_code_of_its_page(code):
+    records = diagnosed(PLANTS[code])
+    assert {record.code for record in records} == {code}
+    layers = {layer for record in records for layer in record.layers}
+    assert layers == set(PLANTS[code].layers)
+    assert generate.said(records) in page_text(code), AGAIN
+
+
+@pytest.mark.parametrize("code", ["RD101", "RD109", "RD307", "RD401"])
+def test_without_the_mistake_nothing_is_diagnosed(code):
+    from dataclasses import replace
+
+    from docs.plants import right
+
+    plant = PLANTS[code]
+    assert diagnosed(replace(plant, does=lambda call: right(plant.spec, call))) == ()
+
+
+def test_examples_that_are_not_computed_are_only_those_of_codes_that_are_no_rotation():
+    assert set(CODES) - set(NUMBERS) == {code for code in CODES if code.startswith("RD6")} | {"RD901", "RD902"}
+    assert set(NUMBERS) - set(PLANTS) == {"RD110", "RD209", "RD210"}
+
+
+def test_an_edited_figure_is_noticed():
+    text = page_text("RD301")
+    edited = text.replace("56.23", "56.24")
+    assert edited != text and generate.refreshed("RD301", edited) == text
+
+
+def test_codes_and_issues_become_links_outside_of_code():
+    found = generate.linked("See RD101 and `RD102`, onnx/onnx#6480.\n```text\nRD103\n```\n## RD104\n")
+    assert "[RD101](#rd101)" in found and "`RD102`" in found and "\nRD103\n" in found and "## RD104" in found
+    assert "[onnx/onnx #6480](https://github.com/onnx/onnx/issues/6480)" in found
+
+
+def test_every_code_that_is_mentioned_exists():
+    for code in {*re.findall(r"\bRD\d{3}\b", PAGE)}:
+        assert code in CODES
