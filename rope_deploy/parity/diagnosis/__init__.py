@@ -2,5 +2,6 @@
 
 from rope_deploy.parity.diagnosis.diagnose import diagnose
 from rope_deploy.parity.diagnosis.observation import Observation
+from rope_deploy.parity.diagnosis.tables import TableMistake, diagnose_table
 
-__all__ = ["Observation", "diagnose"]
+__all__ = ["Observation", "TableMistake", "diagnose", "diagnose_table"]

@@ -18,7 +18,7 @@ Measured = list[Frequencies]
 THETAS = (50.0, 1e9)  # the range in which rope_theta is looked for
 FACTORS = (1 / 128, 128.0)
 CONTEXTS = (2048, 4096, 8192, 32768)  # contexts that models were first trained with
-POINTS, ROUNDS = 160, 7  # of a search by ever finer grids
+POINTS, ROUNDS = 48, 9  # of a search by ever finer grids
 SAME = 1e-3  # relative difference of a frequency that is called wrong
 SINGLE = 1e-5  # the same, where only some pairs are
 

@@ -11,7 +11,7 @@ from rope_deploy.parity.diagnosis.measure import multipliers, placed
 from rope_deploy.parity.diagnosis.observation import Observation
 from rope_deploy.parity.diagnosis.place import measured_mistakes, place_mistakes, short_table_mistakes
 from rope_deploy.parity.diagnosis.precision import precision_mistakes
-from rope_deploy.parity.diagnosis.rotation import Mistake, sound
+from rope_deploy.parity.diagnosis.rotation import Mistake, Rotation, sound
 from rope_deploy.parity.diagnosis.rule import rule_mistakes
 from rope_deploy.parity.diagnosis.shape import shape_mistakes, width_mistakes
 from rope_deploy.rope import Angles, RopeSpec
@@ -38,13 +38,15 @@ def explain(
     *,
     others: Mapping[str, RopeSpec] | None = None,
     first: Sequence[Mistake] = (),
+    right: Rotation | None = None,
 ) -> Explanation | None:
     """What a site with rule `spec` did wrong, judged by all that was seen of it; None if it did nothing wrong.
 
     Mistakes are tried from the plainest to those with estimated numbers, and the first that accounts for all
     evidence is it. `others` are the rules of other layers; `first` are mistakes found elsewhere, tried before all.
+    `right` is what it should have done, if that is not simply to follow the rule.
     """
-    right = sound(spec, rows, angles)
+    right = right or sound(spec, rows, angles)
     ratios = [right.ratio(seen, exactly=True) for seen in evidence]
     error = max(ratios, default=0.0)
     if error <= 1:

@@ -49,9 +49,10 @@ def multipliers(seen: Observation, *, interleaved: bool, pairs: int) -> Multipli
 
 def placed(found: Multipliers, turning: Turning, rows: int, length: int) -> Placed:
     """Where tokens stood: the row of the right table whose multipliers are most like theirs, where one is."""
-    fed, values = found.positions[:TOKENS], found.values[:TOKENS]
-    if not len(fed):
-        return Placed(fed, fed)
+    if not len(found.positions):
+        return Placed(found.positions, found.positions)
+    some = np.unique(np.linspace(0, len(found.positions) - 1, TOKENS).astype(int))
+    fed, values = found.positions[some], found.values[some]
     candidates = np.arange(min(rows, int(fed.max()) + BEYOND))
     cos, sin = turning(candidates[None], length)
     table = (cos + 1j * sin)[0].astype(np.complex64)

@@ -37,8 +37,17 @@ SAME = {
 def planted(spec):
     right = sound(spec, ROWS)
     yield from shape.shape_mistakes(spec, right)
-    yield from place.place_mistakes(right)
     yield from (m for m in rule.rule_mistakes(spec, right, "model", {}) if m.code != "RD303")
+    for theta in (5e5, 123_456.0):
+        yield Mistake("RD301", "", replace(right, turning=by_rule(replace(spec, rope_theta=theta))))
+    yield Mistake("RD403", "", replace(right, turning=rule.scaled_by(right.turning, 1.1)))
+    yield from by_family(spec, right)
+    if spec in (SPECS["interleaved"], SPECS["longrope"]):  # these do not depend on the rule
+        yield from anywhere(spec, right)
+
+
+def anywhere(spec, right):
+    yield from place.place_mistakes(right)
     yield from precision.precision_mistakes(spec, right)
     for offset in (7, -5):
         yield Mistake("RD201", "", replace(right, place=place._shifted(offset)))
@@ -46,10 +55,6 @@ def planted(spec):
         yield Mistake("RD206", "", replace(right, place=place._modulo(size)))
     for value in (np.nan, 0.0, 1.0):
         yield Mistake("RD207", "", replace(right, turning=place._ending(right.turning, 300, value)))
-    for theta in (5e5, 123_456.0):
-        yield Mistake("RD301", "", replace(right, turning=by_rule(replace(spec, rope_theta=theta))))
-    yield Mistake("RD403", "", replace(right, turning=rule.scaled_by(right.turning, 1.1)))
-    yield from by_family(spec, right)
 
 
 def by_family(spec, right):
