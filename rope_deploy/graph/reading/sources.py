@@ -85,7 +85,9 @@ def read_table(source: Source, calls: Calls, marks: Marks, tables: Collection[ir
     angles = [node.inputs[0] for node in above if node.op_type in TRIGONOMETRIC]
     product = next((node for node in ancestors(angles) if node.op_type in PRODUCTS), None) if angles else None
     return FoundTable(
-        name=", ".join(sorted(value.name for value, _ in stored)) or ", ".join(sorted(map(_name, turning))) or "constants",
+        name=", ".join(sorted(value.name for value, _ in stored))
+        or ", ".join(sorted(map(_name, turning)))
+        or "constants",
         rows=rows,
         width=cos.shape[1],
         positions=_positions(source, above, calls),

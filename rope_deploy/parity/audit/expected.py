@@ -1,0 +1,68 @@
+"""What a file should hold: by a configuration, or by the manifest of an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.rope import RopeSpec, specs_from_config
+from rope_deploy.rope.layers import rotating_layers
+
+Place = tuple[int, str]  # layer, role
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The rotations of a model, and where they apply.
+
+    `specs` by name: a layer type, or a rotation of a manifest ("" where there is one rule). `places` names the spec
+    of each (layer, "q" or "k"); None where that is not known, and a name is "" where any of the specs may apply.
+    `max_position`: positions that must be served. `accepted`: specs whose tables are known to differ, with the
+    finding that says so. `source` is what it was read from, in words.
+    """
+
+    source: str
+    specs: Mapping[str, RopeSpec]
+    places: Mapping[Place, str] | None
+    max_position: int
+    accepted: Mapping[str, str]
+    sections: tuple[int, ...] = ()
+
+    def spec_of(self, layer: int, role: str) -> str | None:
+        """The name of the spec of a place; None if any may apply."""
+        name = (self.places or {}).get((layer, role))
+        if name in self.specs:
+            return name
+        return next(iter(self.specs)) if len(self.specs) == 1 else None
+
+
+def from_config(config: Mapping[str, Any], source: str, *, max_position: int | None = None) -> Expected:
+    """Raises ModelError (no RoPE), UsageError (an unknown rope type), ConfigError (every fault)."""
+    specs = specs_from_config(config)
+    layers = rotating_layers(config)
+    return Expected(
+        source=source,
+        specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},
+        places=None if layers is None else {(n, role): name for n, name in layers.items() for role in ("q", "k")},
+        max_position=max_position or max(spec.max_position for spec in specs.values()),
+        accepted={},
+        sections=next((spec.mrope_section for spec in specs.values() if spec.mrope_section), ()),
+    )
+
+
+def from_manifest(manifest: Manifest) -> Expected | None:
+    """None where the manifest states no rule: its rotations were not of a kind that has one."""
+    specs = {one.name: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec}
+    if not specs:
+        return None
+    differing = [finding.message for finding in manifest.findings if finding.code == "table-differs"]
+    accepted = {name: text for name in specs for text in differing if text.startswith(f"{name}:")}
+    return Expected(
+        source="its manifest",
+        specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},
+        places={(site.layer, site.role): site.spec for site in manifest.sites},
+        max_position=manifest.max_position,
+        accepted=accepted,
+    )
