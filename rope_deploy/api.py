@@ -189,18 +189,26 @@ def bench(
     runtimes: Sequence[str] = ("ort",),
     model: str | LoadedModel | None = None,
     engine: str | Path | None = None,
-    prompt: int = 128,
+    prompt: int | Sequence[int] = 128,
     new: int = 16,
     rounds: int = 10,
     threads: int | None = None,
+    profile: bool = False,
     baseline: str | Path | None = None,
+    max_slowdown: float = 1.25,
+    other_machine: Literal["refuse", "skip", "compare"] = "refuse",
     trust_remote_code: bool = False,
     progress: Progress = _silent,
 ) -> Report:
-    """Time a prefill of `prompt` tokens and, per token, decoding `new` after it, in interleaved rounds.
+    """Time a prefill of each length in `prompt` and, per token, decoding `new` after it, in interleaved rounds.
 
-    Every artifact in `folder` and every runtime takes part; ratios refer to PyTorch if it is among them, else to the
-    first artifact. `baseline`, an earlier JSON report, adds a gate for each ratio. Raises as `check` does.
+    Every artifact in `folder` and every runtime (torch, torch-compile, ort, trt) takes part; ratios refer to PyTorch if
+    it is among them, else to the first artifact. `profile` adds memory and the rotation's share of the time, each
+    measured in a process of its own. `baseline`, an earlier JSON report, adds a gate for each ratio: it may be
+    `max_slowdown` times what it was, as far as the noise of both runs lets that be told. `other_machine` says what to
+    do with a baseline of another machine.
+
+    Raises as `check` does, and UsageError for a baseline that this run cannot be held against.
     """
     from rope_deploy.runs.bench import bench_artifacts
 
@@ -209,11 +217,14 @@ def bench(
         runtimes=runtimes,
         model=model,
         engine=Path(engine) if engine is not None else None,
-        prompt=prompt,
+        prompts=(prompt,) if isinstance(prompt, int) else tuple(prompt),
         new=new,
         rounds=rounds,
         threads=threads,
+        profile=profile,
         baseline=Path(baseline) if baseline is not None else None,
+        max_slowdown=max_slowdown,
+        other_machine=other_machine,
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
@@ -254,14 +265,21 @@ def build(
 
 
 def run_ci(
-    config: str | Path, *, source: str | None = None, force: bool = False, progress: Progress = _silent
+    config: str | Path,
+    *,
+    source: str | None = None,
+    force: bool = False,
+    update_baseline: bool = False,
+    progress: Progress = _silent,
 ) -> tuple[Report, dict[str, Path]]:
     """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
 
-    `source` replaces the model named in the file. Returns the report and where each format of it was written. A
+    `source` replaces the model named in the file. `update_baseline` writes the file's [bench] baseline from this run,
+    unless the run fails, instead of judging by it. Returns the report and where each format of it was written. A
     failed check or gate is a verdict, not an exception.
 
-    Raises ConfigError with every fault of the file, and what `load`, `export` and `build` raise.
+    Raises ConfigError with every fault of the file, UsageError for a baseline of another machine, schema or workload,
+    and what `load`, `export` and `build` raise.
     """
     from rope_deploy.config import load_config, with_source
     from rope_deploy.report import FILE_NAMES
@@ -270,7 +288,7 @@ def run_ci(
     wanted = load_config(Path(config))
     if source is not None:
         wanted = with_source(wanted, source)
-    report, folder = run_config(wanted, force=force, progress=progress)
+    report, folder = run_config(wanted, force=force, update_baseline=update_baseline, progress=progress)
     files = {name: folder / FILE_NAMES[name] for name in wanted.output.formats}
     for path in files.values():
         write_report(report, path)

@@ -1,5 +1,20 @@
-"""How fast an artifact runs, next to others: interleaved timing."""
+"""How fast an artifact runs, next to others: interleaved timing; and what each needs by itself."""
 
-from rope_deploy.bench.latency import Contestant, measure
+from rope_deploy.bench.alone import Alone, Job, run_alone
+from rope_deploy.bench.latency import ROUNDS, Contestant, Workload, measure, workloads
+from rope_deploy.bench.spread import FEWEST_ROUNDS, Interval, of_median, quotient
 
-__all__ = ["Contestant", "measure"]
+__all__ = [
+    "FEWEST_ROUNDS",
+    "ROUNDS",
+    "Alone",
+    "Contestant",
+    "Interval",
+    "Job",
+    "Workload",
+    "measure",
+    "of_median",
+    "quotient",
+    "run_alone",
+    "workloads",
+]

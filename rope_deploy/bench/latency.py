@@ -10,11 +10,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rope_deploy.artifact import Manifest
+from rope_deploy.bench.spread import of_median
 from rope_deploy.errors import UsageError
 from rope_deploy.report.records import LatencyRecord
 from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past
@@ -51,31 +52,38 @@ class Workload:
     steps: int = 1
 
 
+def workloads(prompts: Sequence[int], new: int) -> tuple[Workload, ...]:
+    """A prefill of each length, and decoding `new` tokens after each: what is timed, and what is profiled."""
+    prefill = [Workload(f"prefill {prompt}", prompt) for prompt in prompts]
+    decode = [Workload(f"decode @{prompt}", 1, prompt, new) for prompt in prompts if new]
+    return (*prefill, *decode)
+
+
 def measure(
     contestants: Sequence[Contestant],
     *,
-    prompt: int = 128,
+    prompts: Sequence[int] = (128,),
     new: int = 16,
     rounds: int = ROUNDS,
     warmup: int = WARMUP,
     baseline: str | None = None,
+    threads: int | None = None,
     progress: Callable[[str, int, int], None] = lambda workload, done, rounds: None,
 ) -> tuple[LatencyRecord, ...]:
-    """Median, p10 and p90 of a prefill of `prompt` tokens, and per token of decoding `new` tokens after it.
+    """Median, p10 and p90 of a prefill of each length in `prompts`, and per token of decoding `new` tokens after it.
 
     Each decode round starts from the same cache and appends to it; graphs without a cache, and `new` = 0, skip it.
-    `baseline` is the label that ratios refer to. `progress(workload, rounds done, rounds)` is called after each round.
+    `baseline` is the label that ratios refer to, `threads` what the contestants were opened with.
+    `progress(workload, rounds done, rounds)` is called after each round.
 
     Raises UsageError for an unknown baseline, two contestants of one label, nothing to measure or more tokens than
     positions; and what a runtime raises.
     """
-    _validate(contestants, prompt, new, rounds, baseline)
-    workloads = [(Workload(f"prefill {prompt}", prompt), tuple(contestants))]
-    if new and (cached := tuple(contestant for contestant in contestants if contestant.manifest.cache)):
-        workloads.append((Workload(f"decode @{prompt}", 1, prompt, new), cached))
+    _validate(contestants, prompts, new, rounds, baseline)
     return tuple(
-        record
-        for workload, taking_part in workloads
+        replace(record, threads=threads)
+        for workload in workloads(prompts, new)
+        if (taking_part := [one for one in contestants if one.manifest.cache or not workload.past])
         for record in _timed(taking_part, workload, rounds, warmup, baseline, progress)
     )
 
@@ -88,7 +96,7 @@ def _timed(
     baseline: str | None,
     progress: Callable[[str, int, int], None],
 ) -> list[LatencyRecord]:
-    starts = {contestant.label: _start(contestant, workload) for contestant in contestants}
+    starts = {contestant.label: start(contestant.runtime, contestant.manifest, workload) for contestant in contestants}
     for contestant in contestants:
         for _ in range(warmup):
             _seconds(contestant, workload, starts[contestant.label])
@@ -110,7 +118,7 @@ def _timed(
 def _seconds(contestant: Contestant, workload: Workload, past: Arrays) -> float:
     """Seconds per step. The feeds are made beforehand, all but the cache, which each step takes from the one before."""
     manifest, runtime = contestant.manifest, contestant.runtime
-    steps = [_arrays(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
+    steps = [arrays(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
     began = time.perf_counter()
     for feeds in steps:
         outputs = runtime.run(feeds | past)
@@ -123,7 +131,7 @@ def _record(
 ) -> LatencyRecord:
     times = np.array(spent[contestant.label])
     p10, median, p90 = np.percentile(times, (10, 50, 90)) * 1e3
-    ratio = float(np.median(times / np.array(spent[baseline]))) if baseline in spent else None
+    ratio = of_median((times / np.array(spent[baseline])).tolist()) if baseline in spent else None
     return LatencyRecord(
         runtime=contestant.runtime.name,
         style=contestant.style,
@@ -133,19 +141,22 @@ def _record(
         median_ms=float(median),
         p10_ms=float(p10),
         p90_ms=float(p90),
-        ratio=ratio,
+        ratio=ratio.value if ratio else None,
+        ratio_low=ratio.low if ratio else None,
+        ratio_high=ratio.high if ratio else None,
+        reference=baseline if ratio else "",
     )
 
 
-def _start(contestant: Contestant, workload: Workload) -> Arrays:
-    """The cache a round begins with, made by the contestant itself."""
-    manifest, past = contestant.manifest, empty_past(contestant.manifest, 1)
+def start(runtime: Runtime, manifest: Manifest, workload: Workload) -> Arrays:
+    """The cache that `workload` begins with, made by the runtime itself."""
+    past = empty_past(manifest, 1)
     if not workload.past:
         return past
-    return as_past(manifest, contestant.runtime.run(_arrays(manifest, workload.past, 0) | past))
+    return as_past(manifest, runtime.run(arrays(manifest, workload.past, 0) | past))
 
 
-def _arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
+def arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
     """One row of random tokens after `past` others, the same for every contestant."""
     total = past + tokens
     ids = np.random.default_rng(past).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, tokens))
@@ -154,16 +165,20 @@ def _arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
     return {name: value.astype(types[name]) for name, value in made.items() if name in types}
 
 
-def _validate(contestants: Sequence[Contestant], prompt: int, new: int, rounds: int, baseline: str | None) -> None:
+def _validate(
+    contestants: Sequence[Contestant], prompts: Sequence[int], new: int, rounds: int, baseline: str | None
+) -> None:
     labels = [contestant.label for contestant in contestants]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"Two contestants are called {', '.join(twice)}.", todo="Give each a style of its own.")
     if baseline is not None and baseline not in labels:
         raise UsageError(f"There is no baseline {baseline!r}.", exists=f"There are {', '.join(labels)}.")
-    if not labels or prompt < 1 or new < 0 or rounds < 1:
+    if not labels or not prompts or min(prompts) < 1 or new < 0 or rounds < 1:
         raise UsageError("A benchmark needs at least one runtime, one prompt token and one round.")
+    if len(set(prompts)) < len(prompts):
+        raise UsageError(f"A length is asked for twice: {', '.join(map(str, prompts))}.", todo="Give each once.")
     for contestant in contestants:
-        needed = prompt + (new if contestant.manifest.cache else 0)
+        needed = max(prompts) + (new if contestant.manifest.cache else 0)
         if needed > contestant.manifest.max_position:
             raise UsageError(
                 f"{needed} tokens do not fit {contestant.label}.",

@@ -11,6 +11,14 @@ from rope_deploy.cli.common import deliver, json_option, print_json, report_opti
 from rope_deploy.cli.progress import shown_steps
 
 
+def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers from 1 on, given by repeating an option, by commas, or both."""
+    words = split_names(context, parameter, value)
+    if wrong := [word for word in words if not (word.isdecimal() and int(word))]:
+        raise click.BadParameter(f"{', '.join(wrong)}: give whole numbers from 1 on, such as 128,512,2048.")
+    return tuple(map(int, words))
+
+
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
@@ -21,19 +29,48 @@ from rope_deploy.cli.progress import shown_steps
     show_default=True,
     callback=split_names,
     metavar="NAMES",
-    help="Who takes part: torch, ort, trt, separated by commas.",
+    help="Who takes part: torch, torch-compile, ort, trt, separated by commas.",
 )
 @click.option("--model", metavar="MODEL", help="The PyTorch model, if it is not where it was at export time.")
 @click.option("--engine", metavar="FILE", type=click.Path(path_type=Path), help="The engine, for runtime trt.")
-@click.option("--prompt", type=click.IntRange(min=1), default=128, show_default=True, help="Tokens of the prefill.")
-@click.option("--new", type=click.IntRange(min=0), default=16, show_default=True, help="Tokens decoded after it.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    default=("128",),
+    show_default=True,
+    callback=lengths,
+    metavar="LENGTHS",
+    help="Tokens of the prefill; several lengths, separated by commas, give prefill by length and decode by context.",
+)
+@click.option("--new", type=click.IntRange(min=0), default=16, show_default=True, help="Tokens decoded after each.")
 @click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Interleaved rounds.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each runtime. Default: each chooses.")
+@click.option(
+    "--profile",
+    is_flag=True,
+    help="Also measure memory and the rotation's share of the time, in a process for each contestant.",
+)
 @click.option(
     "--baseline",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="An earlier JSON report; exit code 1 if a ratio has grown by more than a quarter.",
+    help="An earlier JSON report; exit code 1 if a ratio has grown by more than --max-slowdown.",
+)
+@click.option(
+    "--max-slowdown",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.25,
+    show_default=True,
+    metavar="FACTOR",
+    help="How many times what it was in the baseline a ratio may be, beyond what noise explains.",
+)
+@click.option(
+    "--other-machine",
+    type=click.Choice(["refuse", "skip", "compare"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with a baseline of another machine.",
 )
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @report_option
@@ -45,11 +82,14 @@ def bench(
     runtimes: tuple[str, ...],
     model: str | None,
     engine: Path | None,
-    prompt: int,
+    prompts: tuple[int, ...],
     new: int,
     rounds: int,
     threads: int | None,
+    profile: bool,
     baseline: Path | None,
+    max_slowdown: float,
+    other_machine: str,
     trust_remote_code: bool,
     reports: tuple[Path, ...],
     as_json: bool,
@@ -69,11 +109,14 @@ def bench(
             runtimes=runtimes,
             model=model,
             engine=engine,
-            prompt=prompt,
+            prompt=prompts,
             new=new,
             rounds=rounds,
             threads=threads,
+            profile=profile,
             baseline=baseline,
+            max_slowdown=max_slowdown,
+            other_machine=other_machine,
             trust_remote_code=trust_remote_code,
             progress=progress,
         )

@@ -14,10 +14,17 @@ from rope_deploy.cli.progress import shown_steps
 @click.command()
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
 @click.option("--model", metavar="MODEL", help="Use this model instead of the one named in the file.")
+@click.option(
+    "--update-baseline",
+    is_flag=True,
+    help="Write the latencies of this run to the baseline that [bench] names, instead of judging by it.",
+)
 @force_option
 @json_option
 @click.pass_context
-def ci(context: click.Context, config: Path, model: str | None, force: bool, as_json: bool) -> None:
+def ci(
+    context: click.Context, config: Path, model: str | None, update_baseline: bool, force: bool, as_json: bool
+) -> None:
     """Export, build, check, time and report as a configuration file says, and exit with 1 if anything fails.
 
     \b
@@ -27,7 +34,9 @@ def ci(context: click.Context, config: Path, model: str | None, force: bool, as_
     from rope_deploy.report import render
 
     with shown_steps() as progress:
-        result, files = api.run_ci(config, source=model, force=force, progress=progress)
+        result, files = api.run_ci(
+            config, source=model, force=force, update_baseline=update_baseline, progress=progress
+        )
     if as_json:
         document = json.loads(render(result, "json"))
         print_json({**document, "files": {name: str(path) for name, path in files.items()}})

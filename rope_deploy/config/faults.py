@@ -9,12 +9,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
+# Tags of the two readings of a value that may be one or a list; they appear in pydantic's paths, not in the file.
+ONE, SEVERAL = "<one>", "<several>"
+
 
 def key_path(parts: Iterable[str | int]) -> str:
     """("export", "styles", 1) → "[export] styles[1]"; a key outside all tables stands alone."""
     table, *rest = parts
     text = ""
     for part in rest:
+        if part in (ONE, SEVERAL):
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else f" {part}"
     return f"[{table}]{text}"
 

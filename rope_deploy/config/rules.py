@@ -18,6 +18,8 @@ from rope_deploy.config.schema import (
 
 # The opset that brought ai.onnx RotaryEmbedding.
 ROTARY_EMBEDDING_OPSET = 23
+# Fewer say too little about their own noise (rope_deploy.bench.FEWEST_ROUNDS).
+ROUNDS_OF_A_BASELINE = 5
 
 
 def breaches(sections: Mapping[str, Any]) -> Iterator[str]:
@@ -56,6 +58,7 @@ def lists_say_things_once(
         "[export] styles": export.styles,
         "[check] runtimes": check.runtimes,
         "[bench] runtimes": bench.runtimes if bench else (),
+        "[bench] prompt": tuple(map(str, bench.prompts)) if bench else (),
         "[output] formats": output.formats,
     }
     for path, words in lists.items():
@@ -83,9 +86,10 @@ def profiles_ascend(build: BuildSection | None) -> Iterator[str]:
             yield f"[build] profiles.{name}: [least, usual, most] must ascend, not {[least, usual, most]}."
 
 
-def trt_has_an_engine(check: CheckSection, build: BuildSection | None) -> Iterator[str]:
-    if "trt" in check.runtimes and build is None:
-        yield "[check] runtimes: trt needs an engine; add a [build] table."
+def trt_has_an_engine(check: CheckSection, build: BuildSection | None, bench: BenchSection | None) -> Iterator[str]:
+    for table, runtimes in (("check", check.runtimes), ("bench", bench.runtimes if bench else ())):
+        if "trt" in runtimes and build is None:
+            yield f"[{table}] runtimes: trt needs an engine; add a [build] table."
 
 
 def positions_fit_the_table(
@@ -93,9 +97,9 @@ def positions_fit_the_table(
 ) -> Iterator[str]:
     if export.max_position is None:
         return
-    if bench and bench.prompt + bench.new > export.max_position:
+    if bench and max(bench.prompts) + bench.new > export.max_position:
         yield (
-            f"[bench]: prompt and new make {bench.prompt + bench.new} positions, "
+            f"[bench]: prompt and new make {max(bench.prompts) + bench.new} positions, "
             f"but [export] max_position is {export.max_position}."
         )
     if generate and generate.new_tokens >= export.max_position:
@@ -105,6 +109,18 @@ def positions_fit_the_table(
 def latency_gate_has_a_benchmark(gates: GatesSection, bench: BenchSection | None) -> Iterator[str]:
     if gates.max_latency_ratio is not None and bench is None:
         yield "[gates] max_latency_ratio: nothing is timed; add a [bench] table."
+
+
+def slowdown_has_a_baseline(gates: GatesSection, bench: BenchSection | None) -> Iterator[str]:
+    if gates.max_slowdown is not None and not (bench and bench.baseline):
+        yield "[gates] max_slowdown: there is nothing to hold it against; name a file in [bench] baseline."
+    if bench and bench.baseline and bench.rounds is not None and bench.rounds < ROUNDS_OF_A_BASELINE:
+        yield (
+            f"[bench] rounds: {bench.rounds} are too few to be held against a baseline; "
+            f"it takes {ROUNDS_OF_A_BASELINE} at least."
+        )
+    if bench and bench.baseline and len(set(bench.runtimes)) == 1 and bench.runtimes != ("ort",):
+        yield "[bench] baseline: ratios relate two contestants; add a runtime to [bench] runtimes."
 
 
 def decoding_has_a_cache(
@@ -123,8 +139,9 @@ RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
     (engine_comes_from_an_exported_style, ("build", "export")),
     (capabilities_fit_the_flavor, ("build",)),
     (profiles_ascend, ("build",)),
-    (trt_has_an_engine, ("check", "build")),
+    (trt_has_an_engine, ("check", "build", "bench")),
     (positions_fit_the_table, ("export", "bench", "generate")),
     (latency_gate_has_a_benchmark, ("gates", "bench")),
+    (slowdown_has_a_baseline, ("gates", "bench")),
     (decoding_has_a_cache, ("export", "bench", "generate")),
 )

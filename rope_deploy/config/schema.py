@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, with_config
+from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, with_config
+
+from rope_deploy.config.faults import ONE, SEVERAL
 
 # TOML knows its types, so nothing is converted: "128" is not a number and 1 is not true.
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
@@ -17,6 +19,11 @@ PackageName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]
 Count = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
 Natural = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 Error = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+# A number or a list of them. The tags keep pydantic from reporting a fault once for each reading of the value.
+Lengths = Annotated[
+    Annotated[Count, Tag(ONE)] | Annotated[tuple[Count, ...], Field(min_length=1), Tag(SEVERAL)],
+    Discriminator(lambda value: SEVERAL if isinstance(value, list | tuple) else ONE),
+]
 
 Style = Literal["tables", "onnx", "contrib", "plugin"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -92,15 +99,33 @@ class CheckSection:
 class BenchSection:
     """Latency of prefill (`prompt` tokens) and decode (`new` tokens after them); without this table none is taken.
 
-    `new = 0` times prefill alone, as for encoders. Every style is timed in turn, round after round, so that a busy
-    moment of the machine falls on all alike. `rounds` and `threads` left out are chosen by the benchmark.
+    `prompt` may be a list: every length is prefilled, and decoded after. `new = 0` times prefill alone, as for
+    encoders. Every style is timed in turn, round after round, so that a busy moment of the machine falls on all
+    alike. `rounds` and `threads` left out are chosen by the benchmark. Runtime torch-compile takes minutes to
+    compile, trt needs a [build] table; where either cannot run, it is left out with its reason.
+
+    profile        also measure, in a process for each, memory and the rotation's share of the time
+    baseline       an earlier JSON report, written by `ci --update-baseline`: [gates] max_slowdown is held against it.
+                   A relative path counts from the working directory
+    other_machine  what to do with a baseline of another machine: "refuse" it (exit code 2), "skip" the gate, or
+                   "compare" all the same
     """
 
-    prompt: Count = 128
+    prompt: Lengths = 128
     new: Natural = 16
     rounds: Count | None = None
     threads: Count | None = None
-    runtimes: Annotated[tuple[Literal["torch", "ort"], ...], Field(min_length=1)] = ("torch", "ort")
+    runtimes: Annotated[tuple[Literal["torch", "torch-compile", "ort", "trt"], ...], Field(min_length=1)] = (
+        "torch",
+        "ort",
+    )
+    profile: StrictBool = False
+    baseline: Text | None = None
+    other_machine: Literal["refuse", "skip", "compare"] = "refuse"
+
+    @property
+    def prompts(self) -> tuple[int, ...]:
+        return (self.prompt,) if isinstance(self.prompt, int) else self.prompt
 
 
 @_closed
@@ -118,16 +143,29 @@ class GatesSection:
     """Figures that must hold for the run to pass. Each is judged on what was measured; unmeasured is failed.
 
     max_logits_error, max_rotated_error  largest absolute difference from PyTorch over all checks
-    max_latency_ratio                    largest latency relative to the baseline of the benchmark (needs [bench])
+    max_latency_ratio                    largest latency relative to the contestant that ratios refer to: PyTorch,
+                                         or the first style (needs [bench])
+    max_slowdown                         how many times a ratio may be what it is in [bench] baseline; 1.25 if left
+                                         out. Fails only if the noise of both runs cannot explain the rest
     max_artifact_bytes                   largest size of one exported folder
+    max_nodes                            most nodes in one graph
     max_runtime_cos_sin                  most Cos and Sin nodes left in a graph; 0 means every angle is in a table
+    all_rotations_converted              true: each rotation has the form of its style, and none has another
+    one_table_per_rotation               true: one cos and one sin table for each rule, shared by its layers
+    provider                             the execution provider of ONNX Runtime that must get every node, such as
+                                         "CUDAExecutionProvider": none may fall back to another
     """
 
     max_logits_error: Error | None = None
     max_rotated_error: Error | None = None
     max_latency_ratio: Error | None = None
+    max_slowdown: Error | None = None
     max_artifact_bytes: Annotated[Natural, Field(ge=1)] | None = None
+    max_nodes: Annotated[Natural, Field(ge=1)] | None = None
     max_runtime_cos_sin: Natural | None = None
+    all_rotations_converted: StrictBool = False
+    one_table_per_rotation: StrictBool = False
+    provider: Text | None = None
 
 
 @_closed

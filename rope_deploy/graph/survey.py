@@ -16,6 +16,7 @@ from rope_deploy.graph.raising import DOMAIN
 from rope_deploy.graph.rotation import find_sums
 
 HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # (domain, operator) -> (what to call it, rotations in one node)
 OPERATORS = {
     ("", "RotaryEmbedding"): ("RotaryEmbedding (ONNX)", 1),
@@ -27,7 +28,8 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """`forms`: how many rotations have which form; `hazards`: one sentence each."""
+    """`forms`: how many rotations have which form; `tables`: names of the cos and sin tables that feed them;
+    `hazards`: one sentence each."""
 
     opset: int
     nodes: int
@@ -35,6 +37,7 @@ class Survey:
     forms: dict[str, int]
     runtime_cos_sin: int
     hazards: tuple[str, ...]
+    tables: tuple[str, ...] = ()
 
 
 def survey(path: Path) -> Survey:
@@ -58,7 +61,8 @@ def survey(path: Path) -> Survey:
             forms[name] += count
         if node.op_type == "GroupQueryAttention" and "do_rotary" in node.attributes:
             forms["com.microsoft.GroupQueryAttention (fused)"] += 2 * node.attributes["do_rotary"].as_int()
-    if sums := find_sums(graph, marks):
+    sums = find_sums(graph, marks)
+    if sums:
         forms["multiply-add in standard operators"] += len(sums)
     trigonometric = [node for node in graph.all_nodes() if node.op_type in ("Cos", "Sin") and node.domain == ""]
     return Survey(
@@ -68,7 +72,24 @@ def survey(path: Path) -> Survey:
         forms=dict(forms),
         runtime_cos_sin=len(trigonometric),
         hazards=tuple(_hazards(graph, marks, forms, trigonometric)),
+        tables=_tables([product.factor for found in sums for product in found.products], nodes),
     )
+
+
+def _tables(factors: list[ir.Value], nodes: list[ir.Node]) -> tuple[str, ...]:
+    """Constants of two axes or more that the cosines and sines of rotations are read from, not computed from."""
+    stack = factors + [node.inputs[i] for node in nodes for i in _caches(node) if i < len(node.inputs)]
+    seen: set[ir.Value] = set()
+    while stack:
+        value = stack.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        maker = value.producer()
+        if maker is not None and maker.op_type not in ("Cos", "Sin"):
+            stack += maker.inputs
+    constants = [value for value in seen if value.is_initializer() and value.dtype in FLOATS]
+    return tuple(sorted(value.name for value in constants if value.shape is not None and len(value.shape) >= 2))
 
 
 def _hazards(graph: ir.Graph, marks, forms: Counter, trigonometric: list[ir.Node]):
@@ -96,4 +117,6 @@ def _caches(node: ir.Node) -> tuple[int, ...]:
     """Which inputs of a rotary operator are its caches."""
     if node.op_type == "RotaryEmbedding":
         return (1, 2) if node.domain == "" else (2, 3)
+    if node.domain == DOMAIN and node.op_type in (ROTATE, ROTATE_QK):
+        return (1, 2) if node.op_type == ROTATE else (2, 3)
     return (7, 8) if node.op_type == "GroupQueryAttention" else ()

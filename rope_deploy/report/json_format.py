@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from rope_deploy.errors import ConfigError
 from rope_deploy.report.records import Report
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _REPORT = TypeAdapter(Report)
 

@@ -1,49 +1,173 @@
-"""Hold a benchmark against an earlier one, by ratios: absolute times of two runs cannot be compared."""
+"""Hold a benchmark against an earlier one, by ratios: absolute times of two runs cannot be compared.
+
+A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over
+interleaved rounds with an interval, and a gate fails only if even the favourable end of the quotient's interval is
+above the limit: noise alone does not fail it, and does not pass for a clean result either.
+
+Ratios carry over between moments of one machine, not between machines: how a matrix product compares with another
+depends on the processor. So a baseline of another machine is refused, unless it is said what to do with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from rope_deploy.errors import UsageError
-from rope_deploy.report.json_format import from_json
-from rope_deploy.report.records import GateRecord, LatencyRecord
+from rope_deploy.artifact import new_file
+from rope_deploy.bench import FEWEST_ROUNDS, Interval, quotient
+from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.report.json_format import from_json, to_json
+from rope_deploy.report.records import ContestantRecord, GateRecord, LatencyRecord, Report
 
-# How much a ratio may grow before it is called slower; repeated runs on a shared machine differ by half of this.
-SLACK = 1.25
+# How much slower is slower. Medians of repeated runs on a shared machine differ by half of this, beyond what the
+# spread within one run shows: memory lies elsewhere in each process.
+SLOWDOWN = 1.25
+GATE = "max_slowdown"
+
+OtherMachine = Literal["refuse", "skip", "compare"]
+Key = tuple[str, str, str]  # runtime, style, workload
 
 
-def read_baseline(path: Path) -> tuple[LatencyRecord, ...]:
-    """The latencies of an earlier JSON report. Raises UsageError or ConfigError if `path` is none, or holds none."""
+@dataclass(frozen=True)
+class Baseline:
+    """An admitted baseline: its ratios by key; `foreign` says why it is not to be judged by, "" if it is."""
+
+    ratios: Mapping[Key, LatencyRecord]
+    foreign: str = ""
+
+
+def key(record: LatencyRecord) -> Key:
+    return record.runtime, record.style, record.workload
+
+
+def read_baseline(path: Path, *, update: str) -> Report:
+    """The earlier report. Raises UsageError or ConfigError, with `update` as the remedy, if `path` holds none."""
     if not Path(path).is_file():
+        raise UsageError(f"There is no baseline {path}.", todo=update)
+    try:
+        report = from_json(Path(path).read_bytes(), name=f"the baseline {path}")
+    except ConfigError as error:
+        error.todo = update
+        raise
+    if not any(record.ratio is not None for record in report.latencies):
         raise UsageError(
-            f"There is no baseline {path}.", todo="Make one with `rope-deploy bench DIR --report FILE.json`."
+            f"{path} holds no ratios.",
+            exists="A ratio relates two contestants of one run.",
+            todo=f"Let at least two take part, e.g. PyTorch and ONNX Runtime. {update}",
         )
-    latencies = from_json(Path(path).read_bytes(), name=f"the baseline {path}").latencies
-    if not any(record.ratio is not None for record in latencies):
-        raise UsageError(f"{path} holds no ratios.", todo="Make it with `rope-deploy bench DIR --runtime torch,ort`.")
-    return latencies
+    return report
 
 
-def against(latencies: Sequence[LatencyRecord], earlier: Sequence[LatencyRecord]) -> tuple[GateRecord, ...]:
-    """A gate for each (runtime, style, workload) that both have: its ratio may be at most SLACK times the earlier.
+def admit(
+    path: Path,
+    *,
+    machine: str,
+    source: str,
+    wanted: Collection[Key],
+    reference: str,
+    threads: int | None,
+    other_machine: OtherMachine,
+    update: str,
+) -> Baseline:
+    """Read `path` and see, before anything is timed, whether this run can be held against it.
 
-    Raises UsageError if nothing can be compared: a single contestant has no ratio to anybody.
+    Raises UsageError or ConfigError for a baseline that is none, of another schema, model, machine, reference or
+    number of threads, made with too few rounds, or without one of `wanted`.
     """
-    before = {(r.runtime, r.style, r.workload): r.ratio for r in earlier}
-    gates = []
-    for record in latencies:
-        old = before.get((record.runtime, record.style, record.workload))
-        # The contestant that ratios refer to is 1 by definition.
-        if record.ratio is None or old is None or record.ratio == old == 1.0:
-            continue
-        name = " ".join(filter(None, (record.runtime, record.style, record.workload)))
-        verdict = "passed" if record.ratio <= SLACK * old else "failed"
-        gates.append(GateRecord(f"latency ratio: {name}", verdict, f"{record.ratio:.2f}", f"{SLACK * old:.2f}"))
-    if not gates:
+    report = read_baseline(path, update=update)
+    if Path(report.source).name != Path(source).name:
+        raise UsageError(f"The baseline {path} is of {report.source}, this run of {source}.", todo=update)
+    foreign = "" if report.machine == machine else f"the baseline is of another machine ({report.machine})"
+    if foreign and other_machine == "refuse":
         raise UsageError(
-            "Nothing in this run can be compared with the baseline.",
-            exists="Times are compared as ratios to another contestant of the same run.",
-            todo="Use --runtime torch,ort both times, with the same --prompt.",
+            f"The baseline {path} is of another machine: {report.machine}.",
+            exists=f"This is {machine}. Ratios differ between processors.",
+            todo=f'{update} Or say what to do with it: other_machine = "skip" or "compare" (--other-machine).',
         )
+    ratios = {key(record): record for record in report.latencies if record.ratio is not None}
+    if missing := [" ".join(filter(None, one)) for one in wanted if one not in ratios]:
+        raise UsageError(
+            f"The baseline {path} has no {', '.join(missing)}.",
+            exists=f"It has {', '.join(' '.join(filter(None, one)) for one in ratios)}.",
+            todo=update,
+        )
+    for one in wanted:
+        _comparable(path, ratios[one], reference, threads, update)
+    return Baseline(ratios, foreign if other_machine == "skip" else "")
+
+
+def _comparable(path: Path, record: LatencyRecord, reference: str, threads: int | None, update: str) -> None:
+    differs = {
+        "reference": (record.reference, reference),
+        "threads": (record.threads or "chosen by the runtime", threads or "chosen by the runtime"),
+    }
+    for what, (theirs, ours) in differs.items():
+        if theirs != ours:
+            raise UsageError(f"The baseline {path} has another {what}: {theirs}, this run {ours}.", todo=update)
+    if record.rounds < FEWEST_ROUNDS or record.ratio_low is None or record.ratio_high is None:
+        raise UsageError(
+            f"The baseline {path} was made in {record.rounds} rounds: too few to know its noise.",
+            exists=f"It takes {FEWEST_ROUNDS} at least.",
+            todo=update,
+        )
+
+
+def against(
+    latencies: Sequence[LatencyRecord],
+    contestants: Sequence[ContestantRecord],
+    baseline: Baseline,
+    wanted: Collection[Key],
+    limit: float = SLOWDOWN,
+) -> tuple[GateRecord, ...]:
+    """A gate for each of `wanted`. What was wanted and could not be timed has failed."""
+    if baseline.foreign:
+        return (GateRecord(GATE, "skipped", f"not judged: {baseline.foreign}", _word(limit)),)
+    timed = {key(record): record for record in latencies}
+    reasons = {(one.runtime, one.style): one.message for one in contestants if one.verdict == "skipped"}
+    gates = []
+    for one in wanted:
+        name = f"{GATE}: {' '.join(filter(None, one))}"
+        if one in timed:
+            gates.append(_judged(name, timed[one], baseline.ratios[one], limit))
+        else:
+            reason = reasons.get(one[:2], "") or "no reason was recorded"
+            gates.append(GateRecord(name, "failed", f"not measured: {reason}", _word(limit)))
     return tuple(gates)
+
+
+def _judged(name: str, now: LatencyRecord, before: LatencyRecord, limit: float) -> GateRecord:
+    if now.reference != before.reference:
+        measured = f"not comparable: the ratio refers to {now.reference}, in the baseline to {before.reference}"
+        return GateRecord(name, "failed", measured, _word(limit))
+    found = quotient(_interval(now), _interval(before))
+    measured = f"{found.value:.2f}× ({found.low:.2f} to {found.high:.2f})"
+    if found.low > limit:
+        return GateRecord(name, "failed", measured, _word(limit))
+    if found.value > limit:
+        return GateRecord(name, "skipped", f"{measured}: too noisy to tell, give it more rounds", _word(limit))
+    return GateRecord(name, "passed", measured, _word(limit))
+
+
+def _interval(record: LatencyRecord) -> Interval:
+    return Interval(record.ratio, record.ratio_low, record.ratio_high)
+
+
+def _word(limit: float) -> str:
+    return f"{limit:.2f}×"
+
+
+def write_baseline(report: Report, path: Path) -> None:
+    """Keep the latencies of `report` in `path`, whole or not at all, and nothing that does not bear on them."""
+    kept = Report(
+        title=f"Latency baseline of {report.title}",
+        source=report.source,
+        created=report.created,
+        machine=report.machine,
+        versions=report.versions,
+        seconds=report.seconds,
+        latencies=tuple(replace(record, rotation_share=None) for record in report.latencies),
+    )
+    with new_file(Path(path)) as temporary:
+        temporary.write_text(to_json(kept), encoding="utf-8")

@@ -13,23 +13,29 @@ from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import Outcome
 from rope_deploy.report.gates import with_gates
 from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
-from rope_deploy.runs.bench import DEFAULT_ROUNDS, time_all
 from rope_deploy.runs.check import Questions, check_one, prose, results
+from rope_deploy.runs.contest import Timed
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.generate import generate_all
+from rope_deploy.runs.graphs import read_graph
 from rope_deploy.runs.opened import Opened, open_artifacts
+from rope_deploy.runs.slowdown import Slowdown
 from rope_deploy.runtimes import Remembering, Runtime, open_torch
+from rope_deploy.runtimes.placement import require_provider
 from rope_deploy.trt import build_engine, find_flavor, require
 
 
 def run_config(
-    config: RunConfig, *, force: bool = False, progress: Progress = lambda step: None
+    config: RunConfig, *, force: bool = False, update_baseline: bool = False, progress: Progress = lambda step: None
 ) -> tuple[Report, Path]:
     """Carry out `config`; returns the report and the folder of its artifacts. Reports are written by the caller.
 
-    A style that fails a check, an engine that the vendor refuses and a gate that does not hold end up in the
-    report as failures. What keeps the run from being judged at all is raised: UsageError (the output folder exists
-    and `force` is False), ModelError, UnmatchedRotation, EnvironmentMissing.
+    A style that fails a check, an engine that the vendor refuses and a gate that does not hold end up in the report
+    as failures. `update_baseline` writes the latencies of this run to the [bench] baseline instead of judging them by
+    it; of a run that failed nothing is kept.
+
+    What keeps the run from being judged at all is raised: UsageError (the output folder exists and `force` is False,
+    a baseline that does not fit), ModelError, UnmatchedRotation, EnvironmentMissing.
     """
     folder = Path(config.output.folder)
     for style in config.export.styles:
@@ -39,6 +45,9 @@ def run_config(
     source = model_source(config.model)
     # A packaged file is named by its package: where that is installed here says nothing to a reader elsewhere.
     named = f"{config.model.package}/{config.model.file}" if config.model.package else source
+    if config.gates.provider:
+        require_provider(config.gates.provider)
+    slowdown = Slowdown(config, named, source, update=update_baseline)
     frame = Frame(config.title, named)
     progress(f"Loading {named}")
     loaded = load_model(source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
@@ -46,7 +55,7 @@ def run_config(
     artifacts = [opened for style in config.export.styles for opened in open_artifacts(folder / style)]
     engines = (_build(config.build, folder, force, progress),) if config.build is not None else ()
     outcomes = _check(config, artifacts, loaded, engines, progress)
-    latencies = _time(config, artifacts, loaded, progress) if config.bench is not None else ()
+    timed = slowdown.time(artifacts, engines, loaded, progress) if config.bench is not None else Timed((), ())
     generations = ()
     if config.generate is not None:
         generations = generate_all(
@@ -54,12 +63,16 @@ def run_config(
         )
     report = frame.report(
         exports=exports,
+        graphs=tuple(read_graph(opened, config.gates.provider) for opened in artifacts),
         engines=engines,
         **results(outcomes),
-        latencies=latencies,
+        latencies=timed.latencies,
+        contestants=timed.contestants,
         generations=generations,
+        gates=slowdown.gates(timed),
     )
-    return with_gates(report, **asdict(config.gates)), folder
+    limits = {name: limit for name, limit in asdict(config.gates).items() if name != "max_slowdown"}
+    return slowdown.kept(with_gates(report, **limits)), folder
 
 
 def _export(
@@ -158,17 +171,3 @@ def _check_engine(
             seconds=0.0,
         )
         return [Outcome((record,), ())]
-
-
-def _time(config: RunConfig, artifacts, loaded, progress: Progress):
-    wanted = config.bench
-    return time_all(
-        artifacts,
-        loaded,
-        wanted.runtimes,
-        prompt=wanted.prompt,
-        new=wanted.new,
-        rounds=wanted.rounds or DEFAULT_ROUNDS,
-        threads=wanted.threads,
-        progress=progress,
-    )

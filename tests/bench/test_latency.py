@@ -32,7 +32,7 @@ class Slow(Twin):
 
 def test_ratio_finds_the_slower_one(manifest):
     fast, slow = Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.006), manifest)
-    records = measure([fast, slow], prompt=4, new=2, rounds=5, baseline="fast")
+    records = measure([fast, slow], prompts=(4,), new=2, rounds=5, baseline="fast")
     assert [(r.runtime, r.workload, r.tokens) for r in records] == [
         ("fast", "prefill 4", 4),
         ("slow", "prefill 4", 4),
@@ -48,18 +48,18 @@ def test_ratio_finds_the_slower_one(manifest):
 def test_rounds_are_interleaved_and_begin_in_turn(manifest):
     log = []
     both = [Contestant(Slow(name, 0, log), manifest) for name in ("a", "b")]
-    measure(both, prompt=2, new=0, rounds=3, warmup=1)
+    measure(both, prompts=(2,), new=0, rounds=3, warmup=1)
     assert log == ["a", "b", *"abbaab"]
 
 
 def test_decode_appends_to_the_same_cache_in_every_round(manifest):
     runtime = Slow("a", 0)
-    measure([Contestant(runtime, manifest)], prompt=6, new=3, rounds=2, warmup=1)
+    measure([Contestant(runtime, manifest)], prompts=(6,), new=3, rounds=2, warmup=1)
     assert runtime.shapes == [(6, 0)] * 3 + [(6, 0)] + [(1, 6), (1, 7), (1, 8)] * 3
 
 
 def test_decode_is_told_per_token(manifest):
-    _, decode = measure([Contestant(Slow("a", 0.005), manifest)], prompt=2, new=4, rounds=3, warmup=0)
+    _, decode = measure([Contestant(Slow("a", 0.005), manifest)], prompts=(2,), new=4, rounds=3, warmup=0)
     assert (decode.tokens, decode.workload) == (1, "decode @2")
     assert 5 <= decode.median_ms < 15
 
@@ -71,7 +71,7 @@ def test_graph_without_cache_is_timed_on_prefill_alone(manifest):
             return super().run(feeds, taps)
 
     plain = replace(manifest, cache=False, inputs=manifest.inputs[:3], outputs=manifest.outputs[:1])
-    records = measure([Contestant(Cacheless(), plain)], prompt=4, rounds=2)
+    records = measure([Contestant(Cacheless(), plain)], prompts=(4,), rounds=2)
     assert [record.workload for record in records] == ["prefill 4"]
 
 
@@ -87,7 +87,7 @@ def test_garbage_collection_is_off_while_timing_and_on_again_after_a_crash(manif
             return super().run(feeds, taps)
 
     with pytest.raises(RuntimeError):
-        measure([Contestant(Crashing(), manifest)], prompt=2, rounds=5, warmup=2)
+        measure([Contestant(Crashing(), manifest)], prompts=(2,), rounds=5, warmup=2)
     assert gc.isenabled()
 
 
@@ -97,7 +97,7 @@ def test_onnx_runtime_styles_are_timed_side_by_side(tmp_path):
     with open_ort(tmp_path / "onnx", threads=1) as one, open_ort(tmp_path / "contrib", threads=1) as other:
         runtimes = dict(zip(styles, (one, other)))
         contestants = [Contestant(runtimes[style], manifests[style], style) for style in styles]
-        records = measure(contestants, prompt=16, rounds=4, baseline="ort/onnx")
+        records = measure(contestants, prompts=(16,), rounds=4, baseline="ort/onnx")
     assert {(r.style, r.workload) for r in records} == {(s, w) for s in styles for w in ("prefill 16", "decode @16")}
     assert all(record.median_ms > 0 for record in records)
 
@@ -105,7 +105,7 @@ def test_onnx_runtime_styles_are_timed_side_by_side(tmp_path):
 def test_progress_hears_every_round(manifest):
     heard = []
     contestant = Contestant(Twin(), manifest)
-    measure([contestant], prompt=3, rounds=2, progress=lambda *said: heard.append(said))
+    measure([contestant], prompts=(3,), rounds=2, progress=lambda *said: heard.append(said))
     assert heard == [("prefill 3", 1, 2), ("prefill 3", 2, 2), ("decode @3", 1, 2), ("decode @3", 2, 2)]
 
 
@@ -113,11 +113,13 @@ def test_progress_hears_every_round(manifest):
     ("options", "says"),
     [
         ({"baseline": "genai"}, "There is no baseline 'genai'(.|\n)*twin"),
-        ({"prompt": ROWS + 1, "new": 0}, f"{ROWS + 1} tokens do not fit"),
-        ({"prompt": ROWS, "new": 1}, f"{ROWS + 1} tokens do not fit"),
+        ({"prompts": (1, ROWS + 1), "new": 0}, f"{ROWS + 1} tokens do not fit"),
+        ({"prompts": (ROWS,), "new": 1}, f"{ROWS + 1} tokens do not fit"),
         ({"new": -1}, "at least one"),
         ({"rounds": 0}, "at least one"),
-        ({"prompt": 0}, "at least one"),
+        ({"prompts": (0,)}, "at least one"),
+        ({"prompts": ()}, "at least one"),
+        ({"prompts": (4, 4)}, "twice"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_runs(manifest, options, says):
@@ -126,9 +128,27 @@ def test_impossible_requests_are_refused_before_anything_runs(manifest, options,
             raise AssertionError("it ran")
 
     with pytest.raises(UsageError, match=says):
-        measure([Contestant(Untouched(), manifest)], **{"prompt": 4, **options})
+        measure([Contestant(Untouched(), manifest)], **{"prompts": (4,), **options})
 
 
 def test_two_contestants_of_one_name_are_refused(manifest):
     with pytest.raises(UsageError, match="Two contestants are called twin/onnx"):
         measure([Contestant(Twin(), manifest, "onnx")] * 2)
+
+
+def test_every_length_is_prefilled_and_every_context_decoded(manifest):
+    records = measure([Contestant(Twin(), manifest)], prompts=(2, 5), new=1, rounds=1)
+    assert [record.workload for record in records] == ["prefill 2", "prefill 5", "decode @2", "decode @5"]
+
+
+def test_a_ratio_comes_with_its_reference_and_an_interval_around_it(manifest):
+    pair = [Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.004), manifest)]
+    fast, slow = measure(pair, prompts=(2,), new=0, rounds=6, baseline="fast", threads=3)
+    assert (fast.ratio_low, fast.ratio, fast.ratio_high) == (1, 1, 1)
+    assert 1 < slow.ratio_low <= slow.ratio <= slow.ratio_high
+    assert {record.reference for record in (fast, slow)} == {"fast"} and slow.threads == 3
+
+
+def test_without_a_reference_there_is_no_ratio(manifest):
+    (record,) = measure([Contestant(Twin(), manifest)], prompts=(2,), new=0, rounds=1)
+    assert (record.ratio, record.ratio_low, record.ratio_high, record.reference) == (None, None, None, "")

@@ -1,0 +1,25 @@
+"""Which nodes of a lowered graph do the work of its rotations: those whose time is the rotation's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import onnx_ir as ir
+
+from rope_deploy.artifact import Site
+from rope_deploy.graph.evaluate import ancestors
+
+
+def rotating_nodes(path: Path, sites: Collection[Site]) -> frozenset[tuple[str, str]]:
+    """(name, operator) of every node between the inputs and the outputs of `sites`, tables and rows included.
+
+    Sites whose rotation happens inside a fused attention have no output, and no nodes of their own.
+    """
+    graph = ir.load(path).graph
+    made = {output.name: output for node in graph for output in node.outputs}
+    given = {value.name: value for value in graph.inputs}
+    before = {site.input for site in sites}
+    stop = {value for name, value in (made | given).items() if name in before}
+    after = [made[site.output] for site in sites if site.output in made]
+    return frozenset((node.name, node.op_type) for node in ancestors(after, stop))
