@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from rope_deploy.errors import ConfigError
 from rope_deploy.exporter.audit import audit
 from rope_deploy.graph import rewrite_file as rewrite_graph
 from rope_deploy.report.records import ExportRecord
-from rope_deploy.rope import RopeSpec, specs_from_config
+from rope_deploy.rope import specs_from_config
+from rope_deploy.rope.config_file import read_config_file
 
 
 def rewrite_file(
@@ -28,7 +27,7 @@ def rewrite_file(
 ) -> ExportRecord:
     """See `rope_deploy.api.rewrite`."""
     began = time.perf_counter()
-    specs = {} if config is None else _specs(config)
+    specs = {} if config is None else specs_from_config(read_config_file(config))
     written = rewrite_graph(
         source,
         target,
@@ -54,16 +53,3 @@ def rewrite_file(
         findings=(*findings, *(f"Left as it was: {line}" for line in written.unmatched)),
         runtime_cos_sin=written.summary.runtime_cos_sin,
     )
-
-
-def _specs(config: Path) -> Mapping[str, RopeSpec]:
-    path = config / "config.json" if config.is_dir() else config
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"There is no file {path}.", todo="Give the model's config.json, or its folder.") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}.") from None
-    if not isinstance(read, dict):
-        raise ConfigError(f"{path} is not a model's configuration: it holds no mapping.")
-    return specs_from_config(read)

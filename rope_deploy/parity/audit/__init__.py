@@ -1,31 +1,8 @@
 """Audit: hold what an ONNX file stores and computes against what its model's configuration says, without running it."""
 
-from __future__ import annotations
-
-from collections.abc import Collection, Sequence
-
-from rope_deploy.graph.reading import Reading
+from rope_deploy.parity.audit.artifacts import audit_artifact, require_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
-from rope_deploy.parity.audit.hazards import judge_positions, judge_precision, unseen_notes
-from rope_deploy.parity.audit.results import Audit, Findings
-from rope_deploy.parity.audit.sites import judge_sites
-from rope_deploy.parity.audit.tables import judge_tables
+from rope_deploy.parity.audit.judge import audit
+from rope_deploy.parity.audit.results import Audit
 
-__all__ = ["Audit", "Expected", "audit", "from_config", "from_manifest"]
-
-
-def audit(
-    readings: Sequence[Reading], expected: Expected | None, *, style: str, fail_on: Collection[str] = ()
-) -> Audit:
-    """Judge what was read from one file. `expected` None: by what holds for every rotation.
-
-    `style` is what the records show the file under; `fail_on` are codes of hazards that count as mistakes.
-    """
-    findings = Findings(style, fail_on)
-    for reading in readings:
-        judge_sites(reading, expected, findings)
-        judge_positions(reading, expected, findings)
-        judge_precision(reading, findings)
-    judge_tables(readings, expected, findings)
-    unseen_notes(readings, findings)
-    return findings.audit()
+__all__ = ["Audit", "Expected", "audit", "audit_artifact", "from_config", "from_manifest", "require_rotations"]

@@ -12,7 +12,7 @@ from rope_deploy.graph.reading import FoundTable
 from rope_deploy.parity.audit.fit import Fit, budget, lengths_of
 from rope_deploy.parity.diagnosis.explain import explain
 from rope_deploy.parity.diagnosis.observation import Observation
-from rope_deploy.rope import RopeSpec, rotate
+from rope_deploy.rope import RopeSpec
 
 NEAR = 96  # positions from 0 on, where angles are small and estimates are safe
 FAR = 160  # positions spread over the rest
@@ -67,12 +67,13 @@ def as_table(spec: RopeSpec) -> RopeSpec:
 
 
 def _observe(table: FoundTable, spec: RopeSpec, length: int, found: Fit) -> Observation:
-    """A vector at chosen positions, turned by the table: x [1, 1, P, R]."""
+    """The vector (1, …, 1, 0, …, 0) at chosen positions, which the table turns to (cos, sin): [1, 1, P, R]."""
     positions = _chosen(table, length, found)
     cos, sin = (half.astype(np.float64) for half in table.at(positions, length))
-    x = np.random.default_rng(0).uniform(0.5, 1.0, (1, 1, len(positions), spec.rotary_dim))
-    turned = rotate(x, cos, sin, interleaved=False)
-    allowed = 2 * budget(table, spec, positions, length).max(axis=1)[None]
+    x = np.zeros((1, 1, len(positions), spec.rotary_dim))
+    x[..., : spec.rotary_dim // 2] = 1.0
+    turned = np.concatenate([cos, sin], axis=1)[None, None]
+    allowed = budget(table, spec, positions, length).max(axis=1)[None]
     return Observation(
         case=f"{length} tokens",
         site=Site(0, "q", "", 1, spec.head_dim, "BNSH", None, None),

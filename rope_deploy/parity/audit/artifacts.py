@@ -1,0 +1,107 @@
+"""Audit an artifact: by its own manifest, and by the config.json that lies beside its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
+from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.graph.reading import Reading, read_rotations
+from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
+from rope_deploy.parity.audit.judge import audit
+from rope_deploy.parity.audit.results import Audit, Findings
+from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
+
+LARGEST_HASHED = 64 << 20  # weights are judged by their size: an audit does not read them
+
+
+def audit_artifact(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    against: Expected | None = None,
+    verify: bool = True,
+    fail_on: Collection[str] = (),
+) -> Audit:
+    """Every row of every table and every place of the graph in `folder`.
+
+    By its manifest and its config.json, or by `against` alone. `verify` compares the files with the hashes in the
+    manifest first (of large ones, the sizes); what differs is one mistake more, and the files are audited as they
+    are. Raises UsageError for a graph that cannot be read or rotates nothing.
+    """
+    folder = Path(folder)
+    readings = require_rotations(read_rotations(folder / MODEL_NAME), folder / MODEL_NAME)
+    first = _files(folder, manifest) if verify else Audit((), (), ())
+    if against is not None:
+        return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
+    found = [first, audit(readings, from_manifest(manifest), style=manifest.style, fail_on=fail_on)]
+    stated = _stated(folder, manifest)
+    if isinstance(stated, str):
+        found.append(Audit((), (), (stated,)))
+    elif stated is not None:
+        found.append(_prefixed(audit(readings, stated, style=manifest.style, fail_on=fail_on), CONFIG_NAME))
+    return _joined(found)
+
+
+def require_rotations(readings: Sequence[Reading], path: Path) -> Sequence[Reading]:
+    """Raise UsageError if nothing in the file looks like a rotation."""
+    if not any(reading.sites or reading.unread for reading in readings):
+        unseen = " ".join(text for reading in readings for text in reading.unseen)
+        raise UsageError(
+            f"{path} has no rotary position embedding.",
+            exists=unseen or "Nothing in its graph turns activations by cosines and sines of positions.",
+            todo="Give the file with the decoder, or the encoder, of a model that has one.",
+        )
+    return readings
+
+
+def _stated(folder: Path, manifest: Manifest) -> Expected | str | None:
+    """What config.json asks for, for as many positions as were exported; a sentence if it states no rotation."""
+    if not (folder / CONFIG_NAME).is_file():
+        return None
+    try:
+        stated = from_config(read_config_file(folder / CONFIG_NAME), CONFIG_NAME)
+    except ModelError as error:
+        return f"{CONFIG_NAME} was not compared: {error.asked}"
+    specs = {one.name: one.spec for one in manifest.rotations if one.spec}
+    accepted = from_manifest(manifest)
+    if accepted is not None and accepted.accepted and len(stated.specs) == len(specs) == 1:
+        stated = replace(stated, accepted={name: text for name in stated.specs for text in accepted.accepted.values()})
+    # rope-deploy's own interleaved layout is that of the model, which the configuration does not state.
+    layouts = {bool(spec["interleaved"]) for spec in specs.values()}
+    if len(layouts) == 1:
+        (interleaved,) = layouts
+        stated = replace(stated, specs={n: replace(s, interleaved=interleaved) for n, s in stated.specs.items()})
+    return replace(stated, max_position=min(stated.max_position, manifest.max_position))
+
+
+def _files(folder: Path, manifest: Manifest) -> Audit:
+    changed = []
+    for name, info in manifest.files.items():
+        path = folder / name
+        same = path.is_file() and path.stat().st_size == info.bytes
+        if not same or (info.bytes <= LARGEST_HASHED and hash_file(path) != info):
+            changed.append(name)
+    findings = Findings(manifest.style)
+    if changed:
+        said = f"{', '.join(changed)} changed since the export; what follows is about the files as they are."
+        findings.mistake("RD606", said, ", ".join(changed))
+    return findings.audit()
+
+
+def _prefixed(found: Audit, name: str) -> Audit:
+    return replace(found, records=tuple(replace(r, case=f"{name}: {r.case}") for r in found.records))
+
+
+def _joined(parts: Sequence[Audit]) -> Audit:
+    """All records; a mistake that both the manifest and the configuration show is one."""
+    diagnoses = {}
+    for one in (one for part in parts for one in part.diagnoses):
+        diagnoses.setdefault((one.code, one.explanation, one.layers), one)
+    return Audit(
+        tuple(record for part in parts for record in part.records),
+        tuple(diagnoses.values()),
+        tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+    )
