@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rope_deploy.trt import Progress as BuildProgress
 
 __all__ = [
+    "audit",
     "bench",
     "build",
     "check",
@@ -181,6 +182,39 @@ def explain(code: str) -> Page:
     from rope_deploy.report.explain import page_of
 
     return page_of(code)
+
+
+def audit(
+    subject: str | Path,
+    *,
+    against: str | Path | None = None,
+    max_position: int | None = None,
+    fail_on: Sequence[str] = (),
+    ignore_hashes: bool = False,
+    progress: Progress = _silent,
+) -> Report:
+    """Hold what an .onnx file by any exporter stores and computes against its model's configuration.
+
+    Nothing is run and no weights are read: every rotation is found, its layout and width compared, its cos and sin
+    recomputed at every row of a stored table, or at thousands of positions of a computed one, and a mistake named.
+    `against` is a config.json or its folder. Without it an artifact is audited against its own manifest and
+    configuration, a file against the config.json beside it, and, where there is none, against what holds for every
+    rotation. `max_position`: how many positions the tables must serve, by default the configuration's. `fail_on`:
+    codes of hazards (such as "RD605", Cos and Sin at run time) that count as mistakes instead of notes.
+
+    Raises UsageError (not ONNX, no rotations, tables in a file that is missing, an unknown rope type or code),
+    ConfigError (a faulty config.json or manifest), ModelError (the configuration states no rotation).
+    """
+    from rope_deploy.runs.audit import audit_path
+
+    return audit_path(
+        Path(subject),
+        against=None if against is None else Path(against),
+        max_position=max_position,
+        fail_on=tuple(fail_on),
+        verify=not ignore_hashes,
+        progress=progress,
+    )
 
 
 def bench(

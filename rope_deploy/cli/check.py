@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from rope_deploy.cli.audit import AuditOptions, audit_options
 from rope_deploy.cli.common import deliver, json_option, print_json, report_option
 from rope_deploy.cli.explain import explain_option
 from rope_deploy.cli.progress import shown_steps
@@ -17,7 +18,7 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR|FILE.onnx", type=click.Path(path_type=Path))
 @click.option(
     "--runtime",
     "runtimes",
@@ -41,6 +42,7 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@audit_options
 @explain_option
 @report_option
 @json_option
@@ -56,6 +58,7 @@ def check(
     seed: int,
     ignore_hashes: bool,
     trust_remote_code: bool,
+    audit: AuditOptions | None,
     reports: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -65,6 +68,9 @@ def check(
     and each rotation with an fp64 one of its own input. Exit code 1 if anything differs by more than the
     tolerances in the manifest.
 
+    With --audit nothing is run: the tables and places of the rotations are compared with the model's config.json,
+    in seconds, also for a FILE.onnx by any other exporter.
+
     What is wrong is named by a code; `--explain CODE` says what it means, and needs no DIR.
     """
     from rope_deploy import api
@@ -73,7 +79,7 @@ def check(
     for path in reports:
         format_of(path)  # a wrong ending is found before the work, not after
     with shown_steps() as progress:
-        result = api.check(
+        result = audit.run(folder, ignore_hashes, progress) if audit is not None else api.check(
             folder,
             runtimes=runtimes,
             model=model,
