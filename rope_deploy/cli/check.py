@@ -79,17 +79,21 @@ def check(
     for path in reports:
         format_of(path)  # a wrong ending is found before the work, not after
     with shown_steps() as progress:
-        result = audit.run(folder, ignore_hashes, progress) if audit is not None else api.check(
-            folder,
-            runtimes=runtimes,
-            model=model,
-            engine=engine,
-            cases=cases,
-            quick=quick,
-            seed=seed,
-            ignore_hashes=ignore_hashes,
-            trust_remote_code=trust_remote_code,
-            progress=progress,
+        result = (
+            audit.run(folder, ignore_hashes, progress)
+            if audit is not None
+            else api.check(
+                folder,
+                runtimes=runtimes,
+                model=model,
+                engine=engine,
+                cases=cases,
+                quick=quick,
+                seed=seed,
+                ignore_hashes=ignore_hashes,
+                trust_remote_code=trust_remote_code,
+                progress=progress,
+            )
         )
     if as_json:
         deliver(context, result, reports, lambda found: print_json(render(found, "json")))
