@@ -1,11 +1,13 @@
 """The PyTorch model behind the same flat names as the exported graph: the reference for every comparison.
 
 Inputs and outputs are those of the artifact (see `rope_deploy.artifact`); taps add "rotated.{layer}.q" [B, N, S, H]
-and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention.
+and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention, and "unrotated.{layer}.{q|k}", the same
+before the rotation, where the model's own rotary function can be watched.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 
@@ -13,8 +15,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from rope_deploy.models.attention import listening
+from rope_deploy.models.attention import Listener, listening
 from rope_deploy.models.load import LoadedModel
+from rope_deploy.models.rotaries import watching
 
 
 def run_reference(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
@@ -68,18 +71,24 @@ def result_name(loaded: LoadedModel) -> str:
 
 @contextmanager
 def _tapping(loaded: LoadedModel, rotated: dict[str, torch.Tensor], sequence: int) -> Iterator[None]:
-    """Record query and the new rows of key at every attention, by layer in order of execution."""
+    """Record query and the new rows of key at every attention, by layer in order of execution; before and after."""
+    counted = iter(range(sys.maxsize))
+    with watching(loaded.model) as watched:
 
-    def keep(module, query, key):
-        layer = getattr(module, "layer_idx", None)
-        layer = len(rotated) // 2 if layer is None else layer
-        rotated[f"rotated.{layer}.q"] = query.detach().clone()
-        rotated[f"rotated.{layer}.k"] = key[:, :, -sequence:].detach().clone()
+        def keep(module, query, key):
+            layer = getattr(module, "layer_idx", None)
+            layer = next(counted) if layer is None else layer
+            for role, tensor in (("q", query), ("k", key[:, :, -sequence:])):
+                rotated[f"rotated.{layer}.{role}"] = tensor.detach().clone()
+                if (before := watched.before(tensor)) is not None:
+                    rotated[f"unrotated.{layer}.{role}"] = before
 
-    if loaded.native_attention:
-        with listening(keep):
+        with listening(keep) if loaded.native_attention else _older_attention(loaded, keep):
             yield
-        return
+
+
+@contextmanager
+def _older_attention(loaded: LoadedModel, keep: Listener) -> Iterator[None]:
     # Attention modules from before transformers' attention interface compute it in a method of this name.
     older = [m for m in loaded.model.modules() if callable(getattr(m, "_attn", None))]
     for module in older:

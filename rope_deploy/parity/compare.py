@@ -77,7 +77,13 @@ def product_gaps(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees
 
 
 def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | None:
-    """PyTorch's [B, N, S, D] at attention, cut to what a site rotates; None where the shapes cannot fit.
+    """PyTorch's [B, N, S, D] at attention, cut to what a site rotates; None where the shapes cannot fit."""
+    end = site_end(want, site, got)
+    return None if end is None else want[..., end]
+
+
+def site_end(want: np.ndarray, site: Site, got: np.ndarray) -> slice | None:
+    """Which elements of PyTorch's heads [B, N, S, D] a site rotates; None where the shapes cannot fit.
 
     A site may rotate a slice of the head (D > H: the first or the last H elements, whichever is closer), and one key
     that all heads share.
@@ -87,8 +93,10 @@ def like_site(want: np.ndarray, site: Site, got: np.ndarray) -> np.ndarray | Non
         return None
     if heads != site.num_heads and site.num_heads != 1:
         return None
-    ends = (want[..., : site.head_dim], want[..., width - site.head_dim :])
-    return min(ends, key=lambda end: np.nan_to_num(np.abs(end - got), nan=np.inf).max())
+    ends = (slice(0, site.head_dim), slice(width - site.head_dim, width))
+    if width == site.head_dim:
+        return ends[0]
+    return min(ends, key=lambda end: np.nan_to_num(np.abs(want[..., end] - got), nan=np.inf).max())
 
 
 def magnitude(reference: np.ndarray) -> float:

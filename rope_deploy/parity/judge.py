@@ -27,13 +27,24 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Flip:
+    """A token whose most likely class is another. PyTorch's first lies `margin` before the class chosen instead.
+
+    What stays within the tolerance of logits can turn a margin of twice that: such a near tie proves nothing.
+    """
+
+    margin: float
+    near_tie: bool
+
+
+@dataclass(frozen=True)
 class Judged:
     """`seen` holds every site that showed; `turned` layers that turn and must not; `flips` tokens of another class."""
 
     differences: tuple[Difference, ...]
     seen: tuple[Seen, ...]
     turned: tuple[Turned, ...]
-    flips: int
+    flips: tuple[Flip, ...]
     tokens: int
 
 
@@ -46,8 +57,8 @@ def judge(
     caches = tuple(_caches(manifest, oracle, call, columns, got, want))
     differences = (_results(manifest, call, got, want), *(d for one in seen for d in one.differences), *caches)
     turned = tuple(_turned(manifest, oracle, call, caches, got, want))
-    flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real)
-    return Judged(differences, seen, turned, flips, int(call.real.sum()))
+    flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real, manifest.tolerances.logits)
+    return Judged(differences, seen, turned, tuple(flips), int(call.real.sum()))
 
 
 def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Difference:
@@ -99,11 +110,15 @@ def _turned(
                 break
 
 
-def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray) -> int:
-    """Real tokens whose most likely class differs: worth knowing, but a near tie proves nothing."""
+def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray, tolerance: float) -> Iterator[Flip]:
+    """Real tokens whose most likely class differs."""
     if got is None or got.shape != want.shape:
-        return 0
-    return int((got.argmax(-1) != want.argmax(-1))[real].sum())
+        return
+    ours, theirs = got[real].argmax(-1), want[real].argmax(-1)
+    for token in np.flatnonzero(ours != theirs):
+        logits = want[real][token].astype(np.float64)
+        margin = float(logits[theirs[token]] - logits[ours[token]])
+        yield Flip(margin, margin <= 2 * tolerance)
 
 
 def _shape_fault(value: np.ndarray | None, shape: tuple[int, ...]) -> str:

@@ -1,7 +1,25 @@
-"""What each site should give, from the rule in the manifest and float64 arithmetic.
+"""What each site should give, from the rule in the manifest and float64 arithmetic; and how far it may be off.
 
 PyTorch and a graph traced from it can be wrong together. The oracle takes the tensor a site actually rotated and
-turns it by the rule itself.
+turns it by the rule itself, so that nothing of the layers before is left in the difference but one rotation's own
+rounding. The budget follows from that, with u the unit roundoff of the graph's dtype (2^-24, 2^-11, 2^-8) and m the
+largest element of the token, for one element y = a·cos − b·sin, |a|, |b| ≤ m:
+
+    tables      cos and sin rounded once each          |a|·u + |b|·u      ≤ 2 u m
+    products    a·cos and b·sin rounded                |a cos|·u + |b sin|·u ≤ √2 u m
+    sum         rounded                                |y|·u              ≤ √2 u m
+    attention_scaling, folded into the tables          one rounding more of each ≤ 2 u m
+                                                                    total ≤ 6.9 u m → ROUNDINGS = 8
+
+where the tables' values are those of the oracle before their rounding. With the model's own arithmetic the angle is
+a float32 product of the position p and a float32 frequency, and the oracle repeats both. Where the graph computes
+frequencies at run time it may round them otherwise: a power and a division, two units each, FREQUENCY_ROUNDINGS = 4,
+turn the pair by up to 4·2^-24·p radians, and a turn by δ moves an element by δ m.
+
+Second test: PyTorch computes the same rotation, and how far it is from the oracle at the same token is known. A site
+over the budget is still sound if it is no worse than WORSE times that: PyTorch's error on one side, as much on the
+other. PyTorch is no excuse beyond what float32 angles explain (the turn above, for a model's own frequencies): a
+model that does not follow the rule must not hide a graph that does not either.
 """
 
 from __future__ import annotations
@@ -16,6 +34,7 @@ from rope_deploy.rope import RopeSpec, rotate, tables
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 ROUNDINGS = 8  # of tables, products and sum, for two elements of the largest size
 FREQUENCY_ROUNDINGS = 4  # of a frequency computed at run time: a power and a division
+WORSE = 2  # than PyTorch's own error is still no worse: it may err to one side, the graph to the other
 
 
 class Oracle:
@@ -47,13 +66,17 @@ class Oracle:
         return rotate(unrotated.astype(np.float64), cos, sin, interleaved=interleaved)
 
     def rounding(self, site: Site, exact: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """How far a sound rotation in the graph's dtype may be from `exact` [B, N, S, H]: [B, S].
-
-        Nothing comes from the layers before: the oracle turned the same input. So this is the rounding of one
-        rotation, a few units in the last place of the token's largest element.
-        """
+        """How far a sound rotation in the graph's dtype may be from `exact` [B, N, S, H]: [B, S]; see the top."""
         budget = _largest(exact) * (ROUNDINGS * self._unit + self._angle_error(site, positions))
         return np.maximum(budget, np.finfo(np.float32).tiny)  # of a token of zeros, too
+
+    def budget(self, site: Site, exact: np.ndarray, positions: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+        """The same, or as far as PyTorch is itself (`own` [B, S], None where it is not known): [B, S]."""
+        rounding = self.rounding(site, exact, positions)
+        if own is None:
+            return rounding
+        excusable = _largest(exact) * (ROUNDINGS * self._unit + turn(positions))
+        return np.maximum(rounding, np.minimum(WORSE * own, excusable))
 
     def slack(self, site: Site, want: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """What a site may differ from PyTorch's `want` [B, N, S, H] beyond the manifest's tolerance: [B, S].
@@ -69,8 +92,7 @@ class Oracle:
 
     def _angle_error(self, site: Site, positions: np.ndarray) -> np.ndarray:
         """Radians, [B, S]: fp32 frequencies computed at run time may be off by some units, times the position."""
-        unit = FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF["float32"] if site.spec in self._computed else 0.0
-        return positions * unit
+        return turn(positions) if site.spec in self._computed else np.zeros(positions.shape)
 
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
         spec = self._specs[site.spec]
@@ -79,6 +101,11 @@ class Oracle:
         if key not in self._made:
             self._made[key] = tables(spec, self._rows, angles=angles, seq_len=length)
         return self._made[key]
+
+
+def turn(positions: np.ndarray) -> np.ndarray:
+    """Radians by which float32 frequencies may put a pair at `positions` off."""
+    return positions * (FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF["float32"])
 
 
 def _largest(x: np.ndarray) -> np.ndarray:

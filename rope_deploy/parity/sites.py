@@ -5,7 +5,7 @@ Shapes: B rows, N heads, S tokens in the call, H head_dim, T columns of the mask
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,11 +15,13 @@ from rope_deploy.artifact import Manifest, Site
 from rope_deploy.parity.calls import Call
 from rope_deploy.parity.compare import (
     Difference,
+    Kind,
     like_site,
     magnitude,
     missing,
     product_errors,
     product_gaps,
+    site_end,
     token_errors,
     worst,
 )
@@ -39,7 +41,8 @@ class Seen:
     `differences` are what the case is judged by; `inputs` compares what the site was given with what PyTorch's was
     (None where PyTorch's is not known), which is no fault of the site. `observation` is None where no oracle could
     be asked. `positions`, `errors` and `ratios` [real tokens] hold the difference from PyTorch, and the error in
-    units of its tolerance: against the oracle if there is one, else against PyTorch.
+    units of its tolerance: against the oracle if there is one, else against PyTorch. `exactness`: the largest error
+    against the oracle relative to the largest element, ours and PyTorch's own; None where it is not known.
     """
 
     site: Site
@@ -50,6 +53,7 @@ class Seen:
     positions: np.ndarray
     errors: np.ndarray
     ratios: np.ndarray
+    exactness: tuple[float | None, float | None] = (None, None)
 
     def of_kind(self, kind: str) -> Difference | None:
         return next((difference for difference in self.differences if difference.kind == kind), None)
@@ -81,22 +85,84 @@ def see(
     """A site against PyTorch, and against the oracle that turns the site's own input; None where nothing is seen."""
     if (view := _view(site, call, got, want)) is None:
         return None
-    found, errors, ratios = [], np.zeros(0), np.zeros(0)
-    for difference, apart, tolerance in _compared(manifest, oracle, call, site, view, got, want):
-        found.append(difference)
-        if apart is not None:
-            ratios = (apart / tolerance)[call.real]
-            errors = apart[call.real] if difference.kind == "rotated" else errors
+    unrotated, exact = got.get(f"unrotated.{site.layer}.{site.role}"), None
+    if unrotated is not None and unrotated.ndim == 4 and oracle.fits(site):
+        exact = oracle.rotated(site, unrotated, call.position_ids)
+    own = _own_error(oracle, call, site, got, want)
+    theirs = _against_pytorch(manifest, oracle, call, site, view, got, want)
+    ours = None if exact is None else _against_oracle(oracle, call, site, view, got, exact, own)
+    against = [one for one in (theirs, ours) if one is not None]
+    scale = None if exact is None else magnitude(exact)
     return Seen(
         site=site,
         how=view.how,
-        differences=tuple(found),
+        differences=tuple(one.difference for one in against),
         inputs=_inputs(manifest, call, site, got, want),
-        observation=_observation(oracle, case, call, site, view, got),
+        observation=None if ours is None else _observation(case, call, site, view, got, exact, ours.tolerance),
         positions=call.position_ids[call.real],
-        errors=errors,
-        ratios=ratios,
+        errors=np.zeros(0) if theirs is None else theirs.errors[call.real],
+        ratios=(against[-1].errors / against[-1].tolerance)[call.real] if against else np.zeros(0),
+        exactness=(
+            float(ours.errors.max() / scale) if ours is not None and view.how == "output" else None,
+            None if own is None or scale is None else float(np.where(call.real, own, 0.0).max() / scale),
+        ),
     )
+
+
+@dataclass(frozen=True)
+class _Against:
+    """One comparison: the worst token, and errors and tolerances of all [B, S]; none where the shapes do not fit."""
+
+    difference: Difference
+    errors: np.ndarray
+    tolerance: np.ndarray
+
+
+def _against_pytorch(
+    manifest: Manifest, oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, want: Tensors
+) -> _Against | None:
+    reference = want.get(f"rotated.{site.layer}.{site.role}")
+    if reference is None:
+        return None
+    if (errors := view.errors(reference, "theirs")) is None:
+        return _ill_shaped("rotated", view.tensor, call, site, got[view.tensor], reference)
+    scale = magnitude(reference)
+    tolerance = oracle.slack(site, reference, call.position_ids) * view.blur / scale + manifest.tolerances.rotated
+    return _judged("rotated", view.tensor, call, site, errors / scale, tolerance)
+
+
+def _against_oracle(
+    oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, exact: np.ndarray, own: np.ndarray | None
+) -> _Against:
+    tensor = f"oracle.{site.layer}.{site.role}"
+    if (errors := view.errors(exact, "ours")) is None:
+        return _ill_shaped("oracle", tensor, call, site, got[view.tensor], exact)
+    tolerance = oracle.budget(site, exact, call.position_ids, own) * view.blur
+    return _judged("oracle", tensor, call, site, errors, tolerance)
+
+
+def _judged(kind: Kind, tensor: str, call: Call, site: Site, errors: np.ndarray, tolerance: np.ndarray) -> _Against:
+    errors = np.where(call.real, errors, 0.0)  # padding may hold anything
+    about = {"positions": call.position_ids, "layer": site.layer, "role": site.role}
+    return _Against(worst(kind, tensor, errors, tolerance, real=call.real, **about), errors, tolerance)
+
+
+def _ill_shaped(kind: Kind, tensor: str, call: Call, site: Site, value: np.ndarray, reference: np.ndarray) -> _Against:
+    difference = missing(kind, tensor, f"shape {value.shape} where {reference.shape} was due", site.layer, site.role)
+    shape = call.position_ids.shape
+    return _Against(difference, np.full(shape, np.inf), np.ones(shape))
+
+
+def _own_error(oracle: Oracle, call: Call, site: Site, got: Tensors, want: Tensors) -> np.ndarray | None:
+    """How far PyTorch is from the oracle that turns PyTorch's own input: [B, S]; None where that was not seen."""
+    key = f"{site.layer}.{site.role}"
+    given, turned, ours = want.get(f"unrotated.{key}"), want.get(f"rotated.{key}"), got.get(f"unrotated.{key}")
+    if given is None or turned is None or ours is None or not oracle.fits(site):
+        return None
+    if (end := site_end(given, site, ours)) is None:
+        return None
+    exact = oracle.rotated(site, given[..., end], call.position_ids)
+    return None if exact is None else np.where(call.real, token_errors(turned[..., end], exact, 2), 0.0)
 
 
 def _view(site: Site, call: Call, got: Tensors, want: Tensors) -> View | None:
@@ -125,34 +191,6 @@ def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray |
     return None if fitted is None else token_errors(np.broadcast_to(ours, fitted.shape), fitted, 2)
 
 
-def _compared(
-    manifest: Manifest, oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, want: Tensors
-) -> Iterator[tuple[Difference, np.ndarray | None, np.ndarray | None]]:
-    """Against PyTorch, then against the oracle; each with its errors and tolerances [B, S]."""
-    key, positions = f"{site.layer}.{site.role}", call.position_ids
-    about = {"layer": site.layer, "role": site.role}
-    for kind, tensor, side in (("rotated", view.tensor, "theirs"), ("oracle", f"oracle.{key}", "ours")):
-        if kind == "rotated":
-            reference, allowed = want.get(f"rotated.{key}"), oracle.slack
-        else:
-            unrotated, allowed = got.get(f"unrotated.{key}"), oracle.rounding
-            reference = None if unrotated is None else oracle.rotated(site, unrotated, positions)
-        if reference is None:
-            continue
-        errors = view.errors(reference, side)
-        if errors is None:
-            fault = f"shape {got[view.tensor].shape} where {reference.shape} was due"
-            yield missing(kind, tensor, fault, **about), None, None
-            continue
-        errors = np.where(call.real, errors, 0.0)  # padding may hold anything
-        tolerance = allowed(site, reference, positions) * view.blur
-        if kind == "rotated":
-            scale = magnitude(reference)
-            errors, tolerance = errors / scale, tolerance / scale + manifest.tolerances.rotated
-        difference = worst(kind, tensor, errors, tolerance, real=call.real, positions=positions, **about)
-        yield difference, errors, tolerance
-
-
 def _inputs(manifest: Manifest, call: Call, site: Site, got: Tensors, want: Tensors) -> Difference | None:
     """Was the site given what PyTorch's rotation was given?"""
     key = f"unrotated.{site.layer}.{site.role}"
@@ -163,14 +201,11 @@ def _inputs(manifest: Manifest, call: Call, site: Site, got: Tensors, want: Tens
     return worst("inputs", key, errors / magnitude(theirs), manifest.tolerances.rotated, **about)
 
 
-def _observation(oracle: Oracle, case: str, call: Call, site: Site, view: View, got: Tensors) -> Observation | None:
-    """The evidence of one site; None where the oracle cannot be asked. Of many heads it keeps the worst and others."""
-    unrotated = got.get(f"unrotated.{site.layer}.{site.role}")
-    if unrotated is None or unrotated.ndim != 4:
-        return None
-    exact = oracle.rotated(site, unrotated, call.position_ids)
-    if exact is None:
-        return None
+def _observation(
+    case: str, call: Call, site: Site, view: View, got: Tensors, exact: np.ndarray, budget: np.ndarray
+) -> Observation | None:
+    """The evidence of one site; None where its shapes do not fit. Of many heads it keeps the worst and others."""
+    unrotated = got[f"unrotated.{site.layer}.{site.role}"]
     if view.how == "output":
         rotated = got[view.tensor]
         if rotated.shape != unrotated.shape:
@@ -187,7 +222,6 @@ def _observation(oracle: Oracle, case: str, call: Call, site: Site, view: View, 
         unrotated, rotated, products = unrotated[:, heads], None, products[:, heads]
         keys = keys if isinstance(heads, slice) else keys[:, np.asarray(heads) // group]
         errors = partial(_products_apart, products, keys, sees)
-    budget = oracle.rounding(site, exact, call.position_ids) * view.blur
     return Observation(
         case=case,
         site=site,

@@ -138,6 +138,7 @@ def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
         judged.append(judge(pair.manifest, pair.oracle, case.id, step.call, step.columns, got, step.want))
     differences = [difference for one in judged for difference in one.differences]
     failed = [difference for difference in differences if difference.failed]
+    exactness = [seen.exactness for one in judged for seen in one.seen]
     record = replace(
         blank,
         verdict="failed" if failed else "passed",
@@ -145,6 +146,8 @@ def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
         message=_message(failed, judged),
         logits_error=_largest(differences, "logits"),
         rotated_error=_largest(differences, "rotated"),
+        oracle_error=max((e for e, _ in exactness if e is not None), default=None),
+        reference_error=max((e for _, e in exactness if e is not None), default=None),
     )
     return CaseResult(
         record,
@@ -225,13 +228,19 @@ def _worst(difference: Difference) -> Worst:
 
 
 def _message(failed: list[Difference], judged: list[Judged]) -> str:
-    flips, tokens = sum(one.flips for one in judged), sum(one.tokens for one in judged)
+    flips, tokens = [flip for one in judged for flip in one.flips], sum(one.tokens for one in judged)
     parts = []
     if failed:
         total = sum(len(one.differences) for one in judged)
         parts.append(f"{first_of(failed).words()}. {len(failed)} of {total} comparisons failed.")
     if flips:
-        parts.append(f"The most likely token differs at {flips} of {tokens} tokens.")
+        wrong = [flip for flip in flips if not flip.near_tie]
+        what = "near ties in PyTorch's own logits" if not wrong else f"{len(flips) - len(wrong)} of them near ties"
+        sure = max((flip.margin for flip in wrong), default=0.0)
+        parts.append(
+            f"The most likely token differs at {len(flips)} of {tokens} tokens, {what}"
+            + (f"; PyTorch is sure by up to {sure:.2g} at the others." if wrong else ".")
+        )
     return " ".join(parts)
 
 

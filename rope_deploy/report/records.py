@@ -83,7 +83,8 @@ class CheckRecord:
 
     `worst` is the tensor that came closest to its tolerance, or exceeded it most; `logits_error` and `rotated_error`
     (relative to the largest element of its tensor, if that is above 1)
-    are the largest errors of their kind, wherever they lie (None: that kind was not compared).
+    are the largest errors of their kind, wherever they lie (None: that kind was not compared). `oracle_error` is the
+    largest error of a rotation against the fp64 oracle that turns the same input, `reference_error` PyTorch's own.
     """
 
     style: str
@@ -96,6 +97,8 @@ class CheckRecord:
     seconds: float
     logits_error: float | None = None
     rotated_error: float | None = None
+    oracle_error: float | None = None
+    reference_error: float | None = None
 
 
 @dataclass(frozen=True)

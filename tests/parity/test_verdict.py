@@ -283,7 +283,17 @@ def test_a_flipped_near_tie_is_told_but_does_not_fail(tmp_path):
     manifest = write_toy(tmp_path / "toy")
     records = by_case(check(manifest, Tied(), Tampered(Tied(), tie), only=["prefill"]))
     assert records["prefill"].verdict == "passed"
-    assert "most likely token differs at 1 of 9 tokens" in records["prefill"].message
+    assert "differs at 1 of 9 tokens, near ties" in records["prefill"].message
+
+
+def test_a_flip_that_is_no_tie_is_told_apart(tmp_path):
+    def turn(outputs, feeds):
+        for row in (0, 3):
+            outputs["logits"][0, row] *= -1
+
+    record = by_case(judged(tmp_path, tamper=turn, only=["prefill"]))["prefill"]
+    assert record.verdict == "failed"
+    assert "differs at 2 of 9 tokens, 0 of them near ties; PyTorch is sure by up to" in record.message
 
 
 def test_one_case_runs_by_its_id_on_the_same_arrays(tmp_path):
