@@ -1,6 +1,7 @@
 """The picture of where a rotation is wrong: layers downwards, positions to the right, errors as colours.
 
-A colour stands for a decade of the error in units of its tolerance, and the two hues meet at 1, where sound ends.
+A colour stands for a range of the error in units of its tolerance, ever wider, and the two hues meet at 1, where sound
+ends. A slight mistake is some times the limit, a wrong layout millions.
 Drawing is the template's business; cells of one colour are one SVG path, so a page of thirty layers stays small.
 """
 
@@ -15,7 +16,7 @@ from rope_deploy.report.axes import Tick, runs_of, ticks_of
 from rope_deploy.report.records import ErrorMap, Report
 
 # The upper ends of the colours, in units of the tolerance; the last has none.
-STEPS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0, math.inf)
+STEPS = (0.1, 0.3, 1.0, 10.0, 1e3, 1e5, math.inf)
 SOUND = STEPS.index(1.0) + 1
 # Columns that fit beside one another on a phone, with those that stay empty between two runs of positions.
 COLUMNS = 120
@@ -81,7 +82,7 @@ def heat_maps(report: Report) -> tuple[HeatMap, ...]:
 
 def legend() -> tuple[tuple[int, str], ...]:
     """(step, what it stands for), from the smallest error on."""
-    ends = [f"{end:g}" for end in STEPS[:-1]]
+    ends = [words.number(end) if end > 1 else f"{end:g}" for end in STEPS[:-1]]
     meanings = [f"up to {ends[0]}", *(f"to {end}" for end in ends[1:]), "more"]
     return tuple((step, f"{said}: sound" if step == SOUND - 1 else said) for step, said in enumerate(meanings))
 
@@ -105,7 +106,7 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
                 worst, where = value, (index, layer, position)
     said = "nothing was seen"
     if where is not None:
-        said = f"{worst_words(worst)} at layer {where[1]}, position {where[2]}"
+        said = f"{worst_words(worst)} at layer {where[1]}, near position {where[2]}"
     return Panel(
         role={"q": "queries", "k": "keys"}.get(found.role, words.line(found.role)),
         columns=columns.count,

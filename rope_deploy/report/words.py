@@ -130,7 +130,7 @@ def percent(value: float) -> str:
     if math.isinf(value):
         return "over the limit"
     if value >= 9.95:
-        return f"{number(value)} times the limit"
+        return f"{number(value if value < 1000 else float(f'{value:.2g}'))} times the limit"
     if value >= 1.95:
         return f"{value:.1f} times the limit"
     if 0 < value < 0.01:

@@ -55,6 +55,7 @@ from rope_deploy.report.records import Worst
         (words.percent(7.78), "7.8 times the limit"),
         (words.percent(0.001), "< 1 % of the limit"),
         (words.percent(420), "420 times the limit"),
+        (words.percent(5_051_992), "5\u202f100\u202f000 times the limit"),
         (words.percent(math.inf), "over the limit"),
         (words.share(Worst("logits", 0.0, 0.0)), 0.0),
         (words.share(Worst("logits", math.nan, 1.0)), math.inf),
