@@ -20,7 +20,7 @@ from rope_deploy.graph.raising import unmatched_products
 from rope_deploy.graph.reading.calls import Calls
 from rope_deploy.graph.reading.operators import Applied, applied, form_of, hides_rotation
 from rope_deploy.graph.reading.records import FoundSite, FoundTable, Reading, Unread, Unreadable
-from rope_deploy.graph.reading.sources import Source, linked_elsewhere, read_table
+from rope_deploy.graph.reading.sources import Source, read_table
 from rope_deploy.graph.reading.ways import Way, ways
 from rope_deploy.graph.rotation import NotARotation, dummy_inputs, find_sums, recognise
 
@@ -40,12 +40,6 @@ def read_rotations(path: Path) -> tuple[Reading, ...]:
         raise UsageError(
             f"{path} has its tables in {name}, which is not beside it.",
             todo=f"Put {name} into {path.parent}; of it only the tables are read.",
-        ) from None
-    except ValueError as error:
-        if not linked_elsewhere(error):
-            raise
-        raise UsageError(
-            f"{path}: {str(error).split('. ')[0]}.", todo="Put the file itself where the graph says, not a link to it."
         ) from None
 
 

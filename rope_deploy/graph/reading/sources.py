@@ -98,11 +98,6 @@ def read_table(source: Source, calls: Calls, marks: Marks, tables: Collection[ir
     )
 
 
-def linked_elsewhere(error: Exception) -> bool:
-    """Whether onnx_ir refused to follow a link out of the folder, as it does for weights and tables."""
-    return isinstance(error, ValueError) and str(error).startswith("External data")
-
-
 def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
     if source.by_length:
         return "lengths"
@@ -120,8 +115,6 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
             shape = (calls.batch, len(positions))
             cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), shape, positions)
         except (NotEvaluable, NotARotation, IndexError, ValueError) as reason:
-            if linked_elsewhere(reason):
-                raise
             raise Unreadable(str(reason)) from None
         return cos[: len(positions)], sin[: len(positions)]
 

@@ -6,6 +6,7 @@ inside a Loop or a Scan is not followed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,7 @@ from pathlib import Path
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from rope_deploy.errors import UsageError
 from rope_deploy.graph.dependence import POSITION_INPUT
 from rope_deploy.graph.foreign import infer_shapes, load, name_axes, rename
 
@@ -33,17 +35,38 @@ class Way:
 
 def ways(path: Path) -> Iterator[Way]:
     """Every way through `path`, one at a time. Raises UsageError for what is not an ONNX file."""
-    model = load(path)
+    model = _opened(path)
     choices = list(_choices(model))
     for number, chosen in enumerate(choices):
         if number:
-            model = load(path)
+            model = _opened(path)
         unseen = list(_take(model, chosen))
         if len(chosen) > MOST_CONDITIONS:
             unseen.append(f"It has {len(chosen)} independent conditions: read with all of them true, and all false.")
         _prepare(model)
         branch = ", ".join(f"{name} {'true' if way == BRANCHES[0] else 'false'}" for name, way in chosen.items())
         yield Way(model, branch, tuple(unseen))
+
+
+def _opened(path: Path) -> ir.Model:
+    """The file with its external tensors found where it says, links followed: caches of models are full of them.
+
+    onnx_ir follows none, as a table could otherwise be any file of this machine; nothing read here is passed on, and
+    a place outside the folder, in so many words, is refused all the same.
+    """
+    model, folder = load(path), os.path.abspath(path.parent)
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if not isinstance(tensor, ir.ExternalTensor):
+                continue
+            place = os.path.normpath(os.path.join(folder, tensor.location))
+            if os.path.commonpath([folder, place]) != folder:
+                raise UsageError(f"{path} has {value.name} outside its folder, in {tensor.location}; it is not read.")
+            value.const_value = ir.ExternalTensor(
+                place, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
+            )
+    return model
 
 
 def _choices(model: ir.Model) -> Iterator[dict[str, str]]:
