@@ -39,14 +39,15 @@ class Rotation:
         """The largest error left in `seen` if this is what happened, in units of what rounding explains.
 
         `exactly` allows the rounding of a sound rotation alone; otherwise also that of frequencies made elsewhere.
-        A token placed outside the table is expected to be no number, as our graphs have it.
+        A token placed outside the table is no number, as our graphs have it, or what a longer table would give.
         """
         places = self.place(seen)
         inside = (places >= 0) & (places < self.rows)
-        placed = np.where(inside, places, 0)
-        cos, sin = (table[:, None].astype(np.float64) for table in self.turning(placed, int(places.max()) + 1))
+        cos, sin = (table[:, None].astype(np.float64) for table in self.turning(places, int(places.max()) + 1))
         expected = self.apply(seen.unrotated.astype(np.float64), cos, sin)
-        expected = np.where(inside[:, None, :, None], expected, np.nan)
+        if seen.rotated is not None:
+            void = ~inside & np.isnan(seen.rotated).any(axis=(1, 3))
+            expected = np.where(void[:, None, :, None], np.nan, expected)
         budget = seen.budget
         if not exactly:
             largest = np.abs(np.nan_to_num(expected)).max(axis=(1, 3))
