@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rope_deploy.report.records import EngineRecord, ExportRecord, Report
     from rope_deploy.runs.inspection import Inspection
     from rope_deploy.trt import Progress as BuildProgress
+    from rope_deploy.trt.plugin import PluginLibrary
 
 __all__ = [
     "audit",
@@ -27,6 +28,8 @@ __all__ = [
     "export",
     "inspect",
     "load",
+    "plugin_build",
+    "plugin_info",
     "rewrite",
     "run_ci",
     "write_report",
@@ -296,6 +299,45 @@ def build(
         force=force,
         progress=progress,
     )
+
+
+def plugin_build(
+    target: str | Path,
+    *,
+    architectures: Sequence[str] = (),
+    tensorrt_root: str | Path | None = None,
+    build_folder: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = _silent,
+) -> PluginLibrary:
+    """Compile the TensorRT plugin library; needs nvcc, CMake, a C++ compiler and TensorRT's headers, but no GPU.
+
+    `architectures`: compute capabilities such as "8.9"; default: Turing to Blackwell, and PTX for later GPUs.
+    `build_folder` is kept for the next build; by default a temporary one is used.
+
+    Raises UsageError (`target` exists without `force`, an unknown architecture, no headers in `tensorrt_root`),
+    EnvironmentMissing (naming each absent tool and the command that installs it), VendorError (it does not compile).
+    """
+    from rope_deploy.trt.plugin import build_plugin
+
+    return build_plugin(
+        Path(target),
+        architectures=tuple(architectures),
+        tensorrt_root=Path(tensorrt_root) if tensorrt_root is not None else None,
+        build_folder=Path(build_folder) if build_folder is not None else None,
+        force=force,
+        progress=progress,
+    )
+
+
+def plugin_info(library: str | Path) -> PluginLibrary:
+    """The operators, attributes, versions and targets of a plugin library. It is read, not loaded.
+
+    Raises UsageError if it is none of ours.
+    """
+    from rope_deploy.trt.plugin import read_library
+
+    return read_library(Path(library))
 
 
 def run_ci(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +17,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from pathlib import Path
 from typing import Literal
 
+from rope_deploy.errors import UsageError
 from rope_deploy.trt import FLAVORS, gpus
+from rope_deploy.trt.plugin import NEEDED, find, places
 
 State = Literal["works", "broken", "missing", "blocked"]
 PATIENCE = 120  # seconds for one probe; importing torch on a cold disk takes many
@@ -159,7 +159,7 @@ PROBES = (
 
 def diagnose(progress: Callable[[Diagnosis], None] = lambda diagnosis: None) -> tuple[Diagnosis, ...]:
     """Everything rope-deploy needs or can use, in a fixed order; takes some seconds, never raises for what it finds."""
-    found = [_python(), _gpu(), _nvcc()]
+    found = [_python(), _gpu(), *_plugin_tools()]
     for diagnosis in found:
         progress(diagnosis)
     with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
@@ -239,24 +239,20 @@ def _driver() -> str:
     return said.splitlines()[0].strip() if said else ""
 
 
-def _nvcc() -> Diagnosis:
-    about = Diagnosis("nvcc", "compiles the TensorRT plugin", "missing", False)
-    for path in _compilers():
-        if found := re.search(r"release [\d.]+, V([\d.]+)", _output([path, "--version"])):
-            return replace(about, state="works", version=found[1], detail=path)
-        about = replace(about, state="broken", detail=f"{path} does not say its version")
-    return replace(about, todo="Run `pip install nvidia-cuda-nvcc`, or install the CUDA toolkit.")
-
-
-def _compilers() -> Iterator[str]:
-    """Where nvcc may be: on the path, in the usual place, in the wheels."""
-    if (path := shutil.which("nvcc")) is not None:
-        yield path
-    places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
-    spec = importlib.util.find_spec("nvidia")
-    for root in spec.submodule_search_locations or () if spec else ():
-        places += sorted(Path(root).glob("*/bin/nvcc"), reverse=True)
-    yield from (str(path) for path in places if path.is_file())
+def _plugin_tools() -> Iterator[Diagnosis]:
+    for tool in NEEDED:
+        about = Diagnosis(tool.name, f"compiles the TensorRT plugin: {tool.what}", "missing", False)
+        try:
+            found = find(tool)
+        except UsageError as error:  # TENSORRT_ROOT names a folder without headers
+            yield replace(about, state="broken", detail=error.asked, todo=error.todo)
+            continue
+        if found is not None:
+            yield replace(about, state="works", version=found.version, detail=found.path)
+            continue
+        about = replace(about, todo=f"Run `{tool.install}`.")
+        broken = next(places(tool), None)
+        yield replace(about, state="broken", detail=f"{broken} does not say its version") if broken else about
 
 
 def _output(command: list[str]) -> str:

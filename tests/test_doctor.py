@@ -4,6 +4,7 @@ import pytest
 
 from rope_deploy import doctor
 from rope_deploy.doctor import Diagnosis, Probe, diagnose, examine, healthy
+from rope_deploy.trt.plugin import toolchain
 
 PROBE = Probe("thing", "json", "for the test", "pip install thing", "print('it goes')")
 SAID = {probe.name: probe for probe in doctor.PROBES}
@@ -75,11 +76,19 @@ def test_diagnosis_covers_everything_in_order_and_survives_its_absence(monkeypat
     heard = []
     found = diagnose(heard.append)
     names = [diagnosis.name for diagnosis in found]
-    assert names == ["python", "gpu", "nvcc", *(probe.name for probe in absent)]
+    tools = ["nvcc", "cmake", "make", "c++", "tensorrt-headers"]
+    assert names == ["python", "gpu", *tools, *(probe.name for probe in absent)]
     assert tuple(heard) == found
     assert not healthy(found)
     for diagnosis in found:
         assert diagnosis.state == "works" or diagnosis.todo, diagnosis
+
+
+def test_root_of_tensorrt_without_headers_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
+    monkeypatch.setattr(doctor, "PROBES", ())
+    (headers,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "tensorrt-headers")
+    assert headers.state == "broken" and str(tmp_path) in headers.detail and "TENSORRT_ROOT" in headers.todo
 
 
 def test_gpu_is_named_with_its_capability(monkeypatch):
@@ -95,7 +104,8 @@ def test_compiler_that_answers_nonsense_is_broken(tmp_path, monkeypatch):
     fake = tmp_path / "nvcc"
     fake.write_text("#!/bin/sh\necho hello\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(doctor, "_compilers", lambda: iter([str(fake)]))
+    for module in (doctor, toolchain):
+        monkeypatch.setattr(module, "places", lambda tool: iter([str(fake)]))
     monkeypatch.setattr(doctor, "PROBES", ())
     (nvcc,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "nvcc")
     assert nvcc.state == "broken" and str(fake) in nvcc.detail

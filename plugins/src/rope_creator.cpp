@@ -61,7 +61,7 @@ __attribute__((used, section(".rope_deploy"))) char const kAbout[] =
     R"("outputs":["q_rotated","k_rotated"]}],)"
     R"("operator_version":"1","operator_namespace":"","architectures":")" ROPE_ARCHITECTURES
     R"(","tensorrt_headers":")" ROPE_QUOTED(NV_TENSORRT_MAJOR) "." ROPE_QUOTED(NV_TENSORRT_MINOR) "."
-    ROPE_QUOTED(NV_TENSORRT_PATCH) R"(","cuda":")" ROPE_CUDA_VERSION R"(","compiler":")" __VERSION__ R"("})"
+    ROPE_QUOTED(NV_TENSORRT_PATCH) R"(","cuda":")" ROPE_CUDA_VERSION R"(","compiler":")" ROPE_COMPILER R"("})"
     ROPE_FIELDS(X);
 #undef X
 

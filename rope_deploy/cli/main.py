@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry("rope_deploy.cli.export:export", "Turn a model into an ONNX artifact in one of four styles."),
     "rewrite": Entry("rope_deploy.cli.rewrite:rewrite", "Bring the rotations of an existing ONNX file to a style."),
     "build": Entry("rope_deploy.cli.build:build", "Compile an artifact or ONNX file into a TensorRT engine."),
+    "plugin": Entry("rope_deploy.cli.plugin:plugin", "Compile the TensorRT plugin, or show what one holds."),
     "check": Entry("rope_deploy.cli.check:check", "Compare an artifact with PyTorch, case by case."),
     "bench": Entry("rope_deploy.cli.bench:bench", "Time prefill and decode, runtime by runtime."),
     "ci": Entry("rope_deploy.cli.ci:ci", "Export, build, check, bench and report: the gate for CI."),

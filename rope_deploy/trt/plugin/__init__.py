@@ -1,0 +1,19 @@
+"""The TensorRT plugin library: compile it, and read what a compiled one says about itself. Neither needs TensorRT."""
+
+from rope_deploy.trt.plugin.building import build_plugin
+from rope_deploy.trt.plugin.library import Attribute, Operator, PluginLibrary, read_library
+from rope_deploy.trt.plugin.toolchain import NEEDED, Tool, Tools, find, find_tools, places
+
+__all__ = [
+    "NEEDED",
+    "Attribute",
+    "Operator",
+    "PluginLibrary",
+    "Tool",
+    "Tools",
+    "build_plugin",
+    "find",
+    "find_tools",
+    "places",
+    "read_library",
+]

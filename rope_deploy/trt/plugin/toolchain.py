@@ -1,0 +1,167 @@
+"""What compiling the plugin takes, where it may be, and the command that brings each missing piece."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rope_deploy.errors import EnvironmentMissing, UsageError
+
+HEADER = "NvInfer.h"
+# Where Debian's packages and NVIDIA's archives put the headers.
+SYSTEM_HEADERS = (
+    f"/usr/include/{os.uname().machine}-linux-gnu",
+    "/usr/include",
+    "/usr/local/include",
+    "/usr/local/tensorrt/include",
+    "/opt/tensorrt/include",
+)
+PATIENCE = 30  # seconds for a tool to say its version
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One piece. `install` is the command that brings it; `says` finds the version in what `--version` prints."""
+
+    name: str
+    what: str
+    install: str
+    says: str
+
+
+@dataclass(frozen=True)
+class Found:
+    path: str
+    version: str
+
+
+NVCC = Tool(
+    "nvcc",
+    "CUDA's compiler, 12 or newer",
+    "pip install nvidia-cuda-nvcc nvidia-cuda-cccl",
+    r"release [\d.]+, V([\d.]+)",
+)
+CMAKE = Tool("cmake", "CMake, 3.20 or newer", "pip install cmake", r"version ([\d.]+)")
+MAKE = Tool("make", "what CMake drives: make or ninja", "pip install ninja", r"([\d.]+)")
+COMPILER = Tool("c++", "a C++17 compiler", "apt install g++", r"([\d]+\.[\d.]+)")
+HEADERS = Tool(
+    "tensorrt-headers", "TensorRT's headers, 10.0 or newer", "pip install --no-deps kernel-lens", r"([\d.]+)"
+)
+NEEDED = (NVCC, CMAKE, MAKE, COMPILER, HEADERS)
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Everything, found. `headers` is the folder of NvInfer.h."""
+
+    nvcc: Found
+    cmake: Found
+    make: Found
+    compiler: Found
+    headers: Found
+
+
+def find_tools(tensorrt_root: Path | None = None) -> Tools:
+    """What to compile with.
+
+    Raises:
+        EnvironmentMissing: naming every piece that is absent, with the command that installs it.
+        UsageError: there are no headers in `tensorrt_root`.
+    """
+    found = {tool: find(tool, tensorrt_root) for tool in NEEDED}
+    missing = [tool for tool, at in found.items() if at is None]
+    if missing:
+        raise EnvironmentMissing(
+            "Compiling the plugin needs what is not here:\n"
+            + "\n".join(f"  - {tool.name}, {tool.what}: `{tool.install}`" for tool in missing),
+            exists="Found: "
+            + (", ".join(f"{t.name} {at.version}" for t, at in found.items() if at) or "nothing else."),
+            todo="Install these, then run the command again. A GPU is not needed.",
+        )
+    return Tools(*found.values())
+
+
+def find(tool: Tool, tensorrt_root: Path | None = None) -> Found | None:
+    """The first of the places where `tool` may be that works, or None."""
+    if tool is HEADERS:
+        return _headers(tensorrt_root)
+    for path in places(tool):
+        if (said := _says(path, tool)) is not None:
+            return Found(path, said)
+    return None
+
+
+def _says(path: str, tool: Tool) -> str | None:
+    try:
+        ran = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(tool.says, ran.stdout) if ran.returncode == 0 else None
+    return found[1] if found else None
+
+
+def places(tool: Tool) -> Iterator[str]:
+    """The path first, then where installers put things without putting them on the path."""
+    scripts = Path(sys.executable).parent  # of an environment that was not activated
+    names: tuple[str, ...] = {
+        HEADERS: (),
+        NVCC: ("nvcc",),
+        CMAKE: ("cmake",),
+        MAKE: ("ninja", "make", "gmake"),
+        COMPILER: tuple(filter(None, (os.environ.get("CXX"), "c++", "g++", "clang++"))),
+    }[tool]
+    for name in names:
+        if (path := shutil.which(name)) is not None:
+            yield path
+        if (scripts / name).is_file():
+            yield str(scripts / name)
+    if tool is NVCC:
+        places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
+        for root in _package("nvidia"):
+            places += sorted(root.glob("*/bin/nvcc"), reverse=True)
+        yield from (str(path) for path in places if path.is_file())
+
+
+def _package(name: str) -> list[Path]:
+    """The folders of an installed Python package; it is not imported."""
+    spec = importlib.util.find_spec(name)
+    return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+
+
+def _headers(root: Path | None) -> Found | None:
+    """In the place named, if one is: another version than the one asked for would be worse than none."""
+    named = root or (Path(os.environ["TENSORRT_ROOT"]) if os.environ.get("TENSORRT_ROOT") else None)
+    if named is not None:
+        places = [named / "include", named]
+    else:
+        places = [Path(place) for place in SYSTEM_HEADERS]
+        places += [package / "include" / "tensorrt" for package in _package("kernel_lens")]
+    for place in places:
+        if (place / HEADER).is_file():
+            return Found(str(place), headers_version(place))
+    if named is not None:
+        raise UsageError(
+            f"There is no {HEADER} in {named} or in its folder include.",
+            todo="Name the folder of an unpacked TensorRT package, with --tensorrt-root or TENSORRT_ROOT.",
+        )
+    return None
+
+
+def headers_version(folder: Path) -> str:
+    """As MAJOR.MINOR.PATCH. 10.x defines NV_TENSORRT_MAJOR as TRT_MAJOR_ENTERPRISE, older ones as the number."""
+    try:
+        text = (folder / "NvInferVersion.h").read_text(errors="replace")
+    except OSError:
+        return "unknown"
+    numbers = [
+        re.search(rf"#define (?:NV_TENSORRT_{part}|TRT_{part}_ENTERPRISE)\s+(\d+)", text)
+        for part in ("MAJOR", "MINOR", "PATCH")
+    ]
+    return ".".join(number[1] for number in numbers if number) or "unknown"
