@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -32,7 +33,8 @@ def parse(line: str) -> None:
     """Parse a `rope-deploy` command line without running it; paths in it need not exist."""
     name, *words = shlex.split(line, comments=True)[1:]
     command = group.get_command(click.Context(group, info_name="rope-deploy"), name)
-    command.make_context(name, words)
+    with suppress(click.exceptions.Exit):  # an option that answers by itself, such as --explain
+        command.make_context(name, words)
 
 
 def broken_links(page: Path) -> list[str]:

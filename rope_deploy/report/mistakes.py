@@ -76,6 +76,8 @@ def _times(ratio: float) -> str:
     """ "9 400 times", "0.3 times"."""
     if not math.isfinite(ratio):
         return "infinitely many times"
+    if 0 < ratio < 0.1:
+        return "less than 0.1 times"
     if ratio >= 1e7:
         return f"{words.error(ratio)} times"
     return f"{words.number(float(f'{ratio:.2g}'))} times" if ratio >= 9.95 else f"{ratio:.1f} times"
