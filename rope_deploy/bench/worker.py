@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import asdict
@@ -30,9 +29,18 @@ def measure_alone(job: Job) -> Alone:
         for workload in wanted:
             _run(runtime, manifest, workload)
         resident = psutil.Process().memory_info().rss
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        peak = most_resident()
     found = Alone(peak_bytes=max(peak, resident), resident_bytes=resident, before_bytes=before)
     return _profiled(found, job, manifest, wanted) if job.runtime == "ort" else _unsplit(found, job)
+
+
+def most_resident() -> int:
+    """Bytes that were resident in this process at most (VmHWM).
+
+    Not getrusage's ru_maxrss, which survives exec: it would tell of the parent, from which this process was forked.
+    """
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 def _open(stack: ExitStack, job: Job, manifest: Manifest) -> Runtime:

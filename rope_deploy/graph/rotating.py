@@ -12,7 +12,7 @@ from rope_deploy.graph.evaluate import ancestors
 
 
 def rotating_nodes(path: Path, sites: Collection[Site]) -> frozenset[tuple[str, str]]:
-    """(name, operator) of every node between the inputs and the outputs of `sites`, tables and rows included.
+    """(name, operator) of every named node between the inputs and outputs of `sites`, tables and rows included.
 
     Sites whose rotation happens inside a fused attention have no output, and no nodes of their own.
     """
@@ -22,4 +22,4 @@ def rotating_nodes(path: Path, sites: Collection[Site]) -> frozenset[tuple[str, 
     before = {site.input for site in sites}
     stop = {value for name, value in (made | given).items() if name in before}
     after = [made[site.output] for site in sites if site.output in made]
-    return frozenset((node.name, node.op_type) for node in ancestors(after, stop))
+    return frozenset((node.name, node.op_type) for node in ancestors(after, stop) if node.name)

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from rope_deploy.report import words
+from rope_deploy.report import benchmark, words
 from rope_deploy.report.heatmap import SOUND, heat_maps, legend
 from rope_deploy.report.mistakes import mistakes, worst_site
 from rope_deploy.report.plots import bar_charts, error_plots
@@ -34,6 +34,7 @@ def to_html(report: Report) -> str:
         sound=SOUND,
         error_plots=error_plots(report),
         bar_charts=bar_charts(report),
+        benchmark=benchmark,
         texts=_texts(report),
         words=words,
         check_message=check_message,

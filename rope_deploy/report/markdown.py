@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from rope_deploy.report import words
+from rope_deploy.report import benchmark, words
 from rope_deploy.report.mistakes import mistakes
 from rope_deploy.report.records import Report, Verdict
 from rope_deploy.report.summary import Row, check_message, headline, problems, rows, text_verdict, workloads
@@ -173,21 +173,9 @@ def _details(report: Report) -> str:
             for e in report.engines
         ],
     )
-    latencies = _table(
-        ["Runtime", "Style", "Workload", "Median", "10 to 90 %", "Tokens/s", "Ratio"],
-        [
-            [
-                text(words.runtime(r.runtime)),
-                text(r.style),
-                code(r.workload),
-                words.milliseconds(r.median_ms),
-                f"{words.milliseconds(r.p10_ms)} to {words.milliseconds(r.p90_ms)}",
-                words.number(r.tokens_per_second) if r.median_ms > 0 else "",
-                words.ratio(r.ratio),
-            ]
-            for r in report.latencies
-        ],
-    )
+    latencies = _plain(benchmark.times(report))
+    needed = _plain(benchmark.needs(report))
+    needed = f"{text(benchmark.MEMORY)}\n\n{needed}" if needed else ""
     notes = "\n".join(f"- {text(note)}" for note in report.notes)
     versions = _table(["Package", "Version"], [[text(k), text(v)] for k, v in report.versions.items()])
     sections = {
@@ -195,12 +183,18 @@ def _details(report: Report) -> str:
         "Exports": exports,
         "Engines": engines,
         "Latency": latencies,
+        "Memory and contestants": needed,
         "Notes": notes,
         "Versions": versions,
     }
     return "\n\n".join(
         f"<details><summary>{name}</summary>\n\n{body}\n\n</details>" for name, body in sections.items() if body
     )
+
+
+def _plain(table: benchmark.Table) -> str:
+    head, body = table
+    return _table(head, [[text(cell) for cell in row] for row in body])
 
 
 def _table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

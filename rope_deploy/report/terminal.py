@@ -11,10 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rope_deploy.report import words
+from rope_deploy.report import benchmark, words
 from rope_deploy.report.mistakes import mistakes
 from rope_deploy.report.records import Report, Verdict
-from rope_deploy.report.summary import Row, headline, problems, rows, text_verdict, workloads
+from rope_deploy.report.summary import MOST_WORKLOADS, Row, headline, problems, rows, text_verdict, workloads
 
 STYLES: dict[Verdict, str] = {"passed": "bold green", "failed": "bold red", "skipped": "bold yellow"}
 MARKS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
@@ -54,6 +54,7 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     yield from _mistakes(report)
     if summary := rows(report):
         yield Padding(_table(report, summary), (0, 0, 0, 1))
+    yield from _benchmark(report)
     for gate in report.gates:
         yield Text.assemble(
             (f"  {MARKS[gate.verdict]} ", STYLES[gate.verdict]),
@@ -87,6 +88,30 @@ def _mistakes(report: Report) -> Iterator[RenderableType]:
         yield Padding(Text(mistake.command, style="cyan"), (0, 0, 0, 4))
     if len(found) > MOST_MISTAKES:
         yield Text(f"  and {len(found) - MOST_MISTAKES} more in the report files", style="dim")
+
+
+def _benchmark(report: Report) -> Iterator[RenderableType]:
+    """What the summary has no room for: every workload, where there are many or more is known of them; memory."""
+    many = len({record.workload for record in report.latencies}) > MOST_WORKLOADS
+    if many or any(record.rotation_share is not None for record in report.latencies):
+        yield Padding(_plain(benchmark.narrow(benchmark.times(report), ["10 to 90 %"])), (0, 0, 0, 1))
+    if any(record.peak_bytes for record in report.contestants):
+        yield Padding(_plain(benchmark.narrow(benchmark.needs(report), ["Remarks"])), (0, 0, 0, 1))
+        yield Padding(Text(benchmark.MEMORY, style="dim"), (0, 0, 0, 2))
+    for remark, who in benchmark.remarks(report):
+        yield Padding(Text(f"{who}: {remark}", style="dim"), (0, 0, 0, 2))
+    for who, why in benchmark.left_out(report):
+        yield Text.assemble((f"  {MARKS['skipped']} ", STYLES["skipped"]), who, (f"  not timed: {why}", "dim"))
+
+
+def _plain(found: benchmark.Table) -> Table:
+    """Columns of text as they come."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    for index, name in enumerate(found[0]):
+        table.add_column(Text(name), justify="left" if index < 1 else "right", overflow="fold")
+    for row in found[1]:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _table(report: Report, summary: tuple[Row, ...]) -> Table:

@@ -8,7 +8,13 @@ import re
 
 from rope_deploy.report.records import Verdict, Worst
 
-RUNTIME_NAMES = {"torch": "PyTorch", "ort": "ONNX Runtime", "trt": "TensorRT", "genai": "onnxruntime-genai"}
+RUNTIME_NAMES = {
+    "torch": "PyTorch",
+    "torch-compile": "torch.compile",
+    "ort": "ONNX Runtime",
+    "trt": "TensorRT",
+    "genai": "onnxruntime-genai",
+}
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}
 

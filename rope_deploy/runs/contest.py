@@ -7,14 +7,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rope_deploy.artifact import Manifest
 from rope_deploy.bench import Contestant, Job, measure, run_alone, workloads
+from rope_deploy.bench.latency import arrays, start
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.models import LoadedModel
 from rope_deploy.report.records import ContestantRecord, LatencyRecord
 from rope_deploy.runs.baseline import Key
 from rope_deploy.runs.frame import Progress
 from rope_deploy.runs.opened import Opened
-from rope_deploy.runtimes import Runtime, empty_past, open_ort, open_torch, open_trt
+from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
 from rope_deploy.runtimes.compiled import open_compiled
 
 TIMED = ("torch", "torch-compile", "ort", "trt")
@@ -118,12 +120,12 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
 def _enter(
     stack: ExitStack, entrant: Entrant, loaded: LoadedModel | None, load: Load, progress: Progress
 ) -> Contestant:
-    """Open it; torch.compile also runs once, since that is when it compiles or fails to."""
+    """Open it; torch.compile also runs once each way, since that is when it compiles or fails to."""
     progress(f"{'Compiling' if entrant.runtime == 'torch-compile' else 'Opening'} {entrant.label}")
     manifest = entrant.opened.manifest
     opened = stack.enter_context(_open(entrant, loaded, load))
     if entrant.runtime == "torch-compile":
-        _first_run(opened, entrant)
+        _first_run(opened, manifest, load)
     return Contestant(opened, manifest, entrant.style)
 
 
@@ -140,11 +142,9 @@ def _open(entrant: Entrant, loaded: LoadedModel | None, load: Load) -> Runtime:
     return open_ort(entrant.opened.folder, threads=load.threads, verify=False)
 
 
-def _first_run(runtime: Runtime, entrant: Entrant) -> None:
-    from rope_deploy.bench.latency import arrays
-
-    manifest = entrant.opened.manifest
-    runtime.run(arrays(manifest, min(8, manifest.max_position), 0) | empty_past(manifest, 1))
+def _first_run(runtime: Runtime, manifest: Manifest, load: Load) -> None:
+    for workload in workloads(load.prompts[:1], load.new if manifest.cache else 0):
+        runtime.run(arrays(manifest, workload.tokens, workload.past) | start(runtime, manifest, workload))
 
 
 def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: Progress) -> Timed:

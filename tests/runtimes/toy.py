@@ -218,7 +218,7 @@ def _graph(style: str, faults: Faults) -> onnx.GraphProto:
 
     def add(op: str, ins: list[str], out: str | list[str], domain: str = "", **attributes) -> None:
         outs = [out] if isinstance(out, str) else out
-        nodes.append(helper.make_node(op, ins, outs, domain=domain, **attributes))
+        nodes.append(helper.make_node(op, ins, outs, name=outs[0], domain=domain, **attributes))
 
     add("Add", ["position_ids", "shift"], "positions")
     add("Gather", ["embed", "input_ids"], "x.0")
