@@ -150,6 +150,7 @@ def check(
     quick: bool = False,
     seed: int = 0,
     ignore_hashes: bool = False,
+    reference: bool = True,
     trust_remote_code: bool = False,
     progress: Progress = _silent,
 ) -> Report:
@@ -157,7 +158,8 @@ def check(
 
     The report's verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch
     model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id, `quick`
-    the few that still meet every mistake that has a name.
+    the few that still meet every mistake that has a name. `reference` False judges the rotations by the manifest's
+    rules alone and loads no PyTorch, for a model that is gone or too big.
 
     Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
     """
@@ -172,6 +174,7 @@ def check(
         which="quick" if quick else "full",
         seed=seed,
         verify=not ignore_hashes,
+        reference=reference,
         trust_remote_code=trust_remote_code,
         progress=progress,
     )

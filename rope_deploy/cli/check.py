@@ -40,6 +40,11 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
     help="A few cases that still meet every mistake that has a name, or all of them (the default).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
+@click.option(
+    "--no-reference",
+    is_flag=True,
+    help="Judge the rotations by the manifest's rules alone; loads no PyTorch.",
+)
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @audit_options
@@ -56,6 +61,7 @@ def check(
     cases: tuple[str, ...],
     quick: bool,
     seed: int,
+    no_reference: bool,
     ignore_hashes: bool,
     trust_remote_code: bool,
     audit: AuditOptions | None,
@@ -91,6 +97,7 @@ def check(
                 quick=quick,
                 seed=seed,
                 ignore_hashes=ignore_hashes,
+                reference=not no_reference,
                 trust_remote_code=trust_remote_code,
                 progress=progress,
             )

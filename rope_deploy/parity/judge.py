@@ -13,6 +13,7 @@ from rope_deploy.parity.calls import Call
 from rope_deploy.parity.compare import Difference, magnitude, missing, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.sites import Seen, Tensors, see
+from rope_deploy.parity.walk import Step
 from rope_deploy.runtimes import compact, compacting_layers
 
 
@@ -48,16 +49,18 @@ class Judged:
     tokens: int
 
 
-def judge(
-    manifest: Manifest, oracle: Oracle, case: str, call: Call, columns: np.ndarray, got: Tensors, want: Tensors
-) -> Judged:
-    """Compare what a runtime gave with what PyTorch gave; columns [B, T] holds the position of every cache row."""
+def judge(manifest: Manifest, oracle: Oracle, case: str, step: Step) -> Judged:
+    """Compare what a runtime gave with what PyTorch gave, if it was asked, and with the oracle."""
+    call, got, want = step.call, step.got, step.want
     sites = (see(manifest, oracle, case, call, site, got, want) for site in manifest.sites)
     seen = tuple(one for one in sites if one is not None)
-    caches = tuple(_caches(manifest, oracle, call, columns, got, want))
-    differences = (_results(manifest, call, got, want), *(d for one in seen for d in one.differences), *caches)
+    about_sites = tuple(difference for one in seen for difference in one.differences)
+    if not want:
+        return Judged((_finite(manifest, call, got), *about_sites, *_kept(manifest, step)), seen, (), (), 0)
+    caches = tuple(_caches(manifest, oracle, step))
     turned = tuple(_turned(manifest, oracle, call, caches, got, want))
     flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real, manifest.tolerances.logits)
+    differences = (_results(manifest, call, got, want), *about_sites, *caches)
     return Judged(differences, seen, turned, tuple(flips), int(call.real.sum()))
 
 
@@ -69,19 +72,42 @@ def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Dif
     return worst("logits", name, errors, manifest.tolerances.logits, real=call.real, positions=call.position_ids)
 
 
-def _caches(
-    manifest: Manifest, oracle: Oracle, call: Call, columns: np.ndarray, got: Tensors, want: Tensors
-) -> Iterator[Difference]:
+def _finite(manifest: Manifest, call: Call, got: Tensors) -> Difference:
+    """All that can be said of results alone."""
+    name = manifest.result_name
+    value = got.get(name)
+    if value is None or value.shape[:2] != call.input_ids.shape:
+        return missing("logits", name, _shape_fault(value, (*call.input_ids.shape, "…")))
+    errors = np.where(np.isfinite(value).all(axis=-1), 0.0, np.inf)
+    return worst("logits", name, errors, manifest.tolerances.logits, real=call.real, positions=call.position_ids)
+
+
+def _kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
+    """A cache that grows keeps the rows it had; a fused attention may move them."""
+    past, fused = step.columns.shape[1] - step.call.tokens, compacting_layers(manifest)
+    for name in manifest.present_names:
+        layer, part = int(name.split(".")[1]), name.split(".")[2]
+        before, after = step.feeds[name.replace("present.", "past_key_values.", 1)], step.got.get(name)
+        if fault := _shape_fault(after, (*before.shape[:2], step.columns.shape[1], before.shape[3])):
+            yield missing("cache", name, fault, layer, part)
+        elif past and layer not in fused:
+            errors = token_errors(after[:, :, :past], before, 2)
+            real, positions = step.call.attention_mask[:, :past] == 1, step.columns[:, :past]
+            about = {"real": real, "positions": positions, "layer": layer, "role": part}
+            yield worst("cache", name, errors, manifest.tolerances.rotated, **about)
+
+
+def _caches(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Difference]:
     """The real rows of every present key and value, where each layer keeps them."""
     keys, compacting = {site.layer: site for site in manifest.sites if site.role == "k"}, compacting_layers(manifest)
-    mask = call.attention_mask
+    mask, got, want = step.call.attention_mask, step.got, step.want
     for name in manifest.present_names:
         layer, part = int(name.split(".")[1]), name.split(".")[2]
         if fault := _shape_fault(got.get(name), want[name].shape):
             yield missing("cache", name, fault, layer, part)
             continue
         arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
-        theirs, positions = arrange(want[name]), arrange(columns)
+        theirs, positions = arrange(want[name]), arrange(step.columns)
         site = keys.get(layer) if part == "key" else None
         scale = magnitude(theirs)
         allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) / scale if site else 0.0)
@@ -121,7 +147,7 @@ def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray, tolerance
         yield Flip(margin, margin <= 2 * tolerance)
 
 
-def _shape_fault(value: np.ndarray | None, shape: tuple[int, ...]) -> str:
+def _shape_fault(value: np.ndarray | None, shape: tuple[int | str, ...]) -> str:
     if value is None:
         return "the runtime did not return it"
     return "" if value.shape == shape else f"shape {value.shape} instead of {shape}"

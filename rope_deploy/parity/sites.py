@@ -172,7 +172,9 @@ def _view(site: Site, call: Call, got: Tensors, want: Tensors) -> View | None:
     name, cache = f"products.{site.layer}", f"present.{site.layer}.key"
     if site.role != "q" or name not in got:
         return None
-    keys = {"ours": got[cache], "theirs": compact(want[cache], call.attention_mask)}
+    keys = {"ours": got[cache]}
+    if cache in want:
+        keys["theirs"] = compact(want[cache], call.attention_mask)
     sees = _sees(call)
     blur = 2 * float(np.sqrt(site.head_dim))  # along a key, of q and of k
     return View("products", name, lambda query, side: product_errors(got[name], query, keys[side], sees), blur)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.errors import UsageError
-from rope_deploy.parity.calls import Call, calls_for
 from rope_deploy.parity.cases import Case, Set, cases_for
 from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.findings import CaseResult, findings, first_of
 from rope_deploy.parity.judge import Judged, judge
 from rope_deploy.parity.maps import curves, maps
 from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.walk import Pair, walk
 from rope_deploy.parity.words import listed
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord, ErrorCurve, ErrorMap, Worst
-from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
+from rope_deploy.runtimes import Arrays, Runtime
 
 PROSE = (
     "The history of the lighthouse begins with fires on hilltops, which guided sailors towards a harbour. Later, "
@@ -42,21 +40,9 @@ class Outcome:
         return any(record.verdict == "failed" for record in self.records)
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Who is compared with whom, on which graph, and where the tokens come from."""
-
-    manifest: Manifest
-    reference: Runtime
-    candidate: Runtime
-    oracle: Oracle
-    seed: int
-    text: Sequence[int]
-
-
 def check(
     manifest: Manifest,
-    reference: Runtime,
+    reference: Runtime | None,
     candidate: Runtime,
     *,
     only: Collection[str] = (),
@@ -70,12 +56,15 @@ def check(
     Both runtimes see the same tokens, positions and pasts: the past of a step is always the reference's. A case that
     crashes has failed, and the others still run. `progress` is called with each record as it is made.
 
+    Without a reference the rotations alone are judged, by the oracle and by what holds of every rotation, and that
+    results are numbers; the past of a step is then the candidate's own.
+
     `text` are token ids to feed, e.g. `PROSE` through the model's tokenizer. Random tokens, taken without it, prove as
     much on a random model; a trained one is far more sensitive to them, and its rounding noise may exceed tolerances.
 
     Raises UsageError when `only` names a case there is not.
     """
-    pair, results = _Pair(manifest, reference, candidate, Oracle(manifest), seed, text), []
+    pair, results = Pair(manifest, reference, candidate, Oracle(manifest), seed, text), []
     for case in _chosen(manifest, only, which):
         results.append(_guarded(case, pair))
         progress(results[-1].record)
@@ -95,7 +84,7 @@ def check(
 def run_case(
     case_id: str,
     manifest: Manifest,
-    reference: Runtime,
+    reference: Runtime | None,
     candidate: Runtime,
     *,
     seed: int = 0,
@@ -103,7 +92,7 @@ def run_case(
 ) -> CaseResult:
     """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
     (case,) = _chosen(manifest, (case_id,))
-    return _guarded(case, _Pair(manifest, reference, candidate, Oracle(manifest), seed, text))
+    return _guarded(case, Pair(manifest, reference, candidate, Oracle(manifest), seed, text))
 
 
 def _chosen(manifest: Manifest, only: Collection[str], which: Set = "full") -> tuple[Case, ...]:
@@ -115,7 +104,7 @@ def _chosen(manifest: Manifest, only: Collection[str], which: Set = "full") -> t
     return tuple(case for case in cases if case.id in only) if only else cases
 
 
-def _guarded(case: Case, pair: _Pair) -> CaseResult:
+def _guarded(case: Case, pair: Pair) -> CaseResult:
     """The case's result, also when it crashes; timed."""
     began = time.perf_counter()
     about = pair.manifest.style, pair.candidate.name, case.id, case.detail
@@ -131,11 +120,11 @@ def _guarded(case: Case, pair: _Pair) -> CaseResult:
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
 
 
-def _parity(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
+def _parity(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
     judged: list[Judged] = []
-    for step in _walk(case, pair):
-        got = _answer(pair.candidate, step.feeds)
-        judged.append(judge(pair.manifest, pair.oracle, case.id, step.call, step.columns, got, step.want))
+    for step in walk(case, pair):
+        step.got = _answer(pair.candidate, step.feeds, pair.candidate.taps)
+        judged.append(judge(pair.manifest, pair.oracle, case.id, step))
     differences = [difference for one in judged for difference in one.differences]
     failed = [difference for difference in differences if difference.failed]
     exactness = [seen.exactness for one in judged for seen in one.seen]
@@ -161,54 +150,25 @@ class _Crash(Exception):
     """The candidate did not answer, and not because it refuses such a call."""
 
 
-def _answer(candidate: Runtime, feeds: Arrays) -> Arrays:
+def _answer(candidate: Runtime, feeds: Arrays, taps: bool = False) -> Arrays:
     try:
-        return candidate.run(feeds, taps=candidate.taps)
+        return candidate.run(feeds, taps=taps)
     except UsageError:
         raise
     except Exception as error:
         raise _Crash(f"{type(error).__name__}: {error}") from error
 
 
-def _refusal(case: Case, pair: _Pair, blank: CheckRecord) -> CaseResult:
+def _refusal(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
     """Every call runs but the last, which must raise exactly the promised error."""
-    for step in _walk(case, pair):
+    for step in walk(case, pair):
         try:
-            pair.candidate.run(step.feeds)
+            step.got = _answer(pair.candidate, step.feeds)
         except UsageError as error:
             if step.refused and type(error) is case.refusal:
                 return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
             raise
     return CaseResult(replace(blank, verdict="failed", message=f"It ran; {case.refusal.__name__} was promised."))
-
-
-@dataclass(frozen=True)
-class _Step:
-    """A call, the position of every cache row [B, T], the candidate's feeds and what the reference answers.
-
-    The call that a runtime must refuse is not put to the reference: `want` is then empty.
-    """
-
-    call: Call
-    columns: np.ndarray
-    feeds: Arrays
-    want: Arrays
-    refused: bool
-
-
-def _walk(case: Case, pair: _Pair) -> Iterator[_Step]:
-    """The calls of a case; each goes on from the reference's cache, as the candidate's attention keeps it."""
-    manifest, rows = pair.manifest, len(case.lengths)
-    past, columns = empty_past(manifest, rows), np.zeros((rows, 0), np.int64)
-    for number, call in enumerate(calls_for(case, manifest, pair.seed, pair.text)):
-        columns = np.concatenate([columns, call.position_ids], axis=1)
-        before = call.attention_mask[:, : -call.tokens]
-        feeds = call.feeds(manifest, as_kept(manifest, past, before))
-        refused = case.refusal is not None and number == len(case.later)
-        want = {} if refused else pair.reference.run(call.feeds(manifest, past), taps=True)
-        yield _Step(call, columns, feeds, want, refused)
-        if manifest.cache and want:
-            past = as_past(manifest, want)
 
 
 def _largest(differences: Iterable[Difference], kind: str) -> float | None:
@@ -244,10 +204,10 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
     return " ".join(parts)
 
 
-def _coverage(pair: _Pair, results: list[CaseResult]) -> CheckRecord:
+def _coverage(pair: Pair, results: list[CaseResult]) -> CheckRecord:
     """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
     manifest, candidate = pair.manifest, pair.candidate
-    seen = {(one.site.layer, one.site.role): one.how for result in results for one in result.seen}
+    seen = {(s.site.layer, s.site.role): s.how for result in results for s in result.seen if s.differences}
     hidden = [site for site in manifest.sites if (site.layer, site.role) not in seen]
     through = [key for key, how in seen.items() if how == "products"]
     if hidden:
@@ -259,6 +219,9 @@ def _coverage(pair: _Pair, results: list[CaseResult]) -> CheckRecord:
     if through:
         message += f" Through the products q·k: {listed(through)}."
     if blind := pair.oracle.without_rule:
-        message += f" No rule is known for {', '.join(blind)}: compared with PyTorch, not with the oracle."
+        by = "PyTorch and by its invariants" if pair.reference is not None else "its invariants"
+        message += f" No rule is known for {', '.join(blind)}: judged by {by}, not by the oracle."
+    if pair.reference is None:
+        message += " Without PyTorch: results and values of the cache were not compared."
     detail = "every site of the manifest is compared"
     return CheckRecord(manifest.style, candidate.name, "coverage", detail, verdict, None, message, 0.0)

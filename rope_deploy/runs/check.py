@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Tolerances
+from rope_deploy.errors import UsageError
 from rope_deploy.parity import PROSE, Outcome, Set, check
 from rope_deploy.report.records import Report
 from rope_deploy.runs.frame import Frame, Progress
@@ -46,26 +48,33 @@ def check_artifacts(
     seed: int = 0,
     tolerances: Tolerances | None = None,
     verify: bool = True,
+    reference: bool = True,
     trust_remote_code: bool = False,
     progress: Progress = lambda step: None,
 ) -> Report:
     """Run the parity cases of the artifact in `folder` (or of each one inside it); see `rope_deploy.parity`.
 
-    "torch" among `runtimes` adds nothing: PyTorch is always the reference. `engine` is needed for "trt".
+    "torch" among `runtimes` adds nothing: PyTorch is always the reference, unless `reference` is False; then neither
+    it nor transformers is loaded. `engine` is needed for "trt".
     """
     require_runtimes(runtimes, engine)
+    if model is not None and not reference:
+        raise UsageError("A check without reference needs no model.", todo="Leave out --model or --no-reference.")
     artifacts = open_artifacts(folder)
     frame = Frame(f"Check of {folder}", artifacts[0].manifest.source)
-    progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
-    loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
-    questions = Questions(which, only, seed, tolerances, prose(loaded))
-    outcomes = []
-    with Remembering(open_torch(loaded)) as reference:
+    questions, outcomes = Questions(which, only, seed, tolerances), []
+    with ExitStack() as opened_models:
+        pytorch = None
+        if reference:
+            progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
+            loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
+            questions = replace(questions, text=prose(loaded))
+            pytorch = opened_models.enter_context(Remembering(open_torch(loaded)))
         for opened in artifacts:
             for name in runtimes:
                 if name != "torch":
                     outcomes.append(
-                        check_one(opened, reference, name, questions, engine, verify=verify, progress=progress)
+                        check_one(opened, pytorch, name, questions, engine, verify=verify, progress=progress)
                     )
     return frame.report(notes=(questions.words(),), **results(outcomes))
 
@@ -82,7 +91,7 @@ def results(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
 
 def check_one(
     opened: Opened,
-    reference: Runtime,
+    reference: Runtime | None,
     runtime: str,
     questions: Questions,
     engine: Path | None = None,

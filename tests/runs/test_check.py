@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -72,3 +74,27 @@ def test_a_model_that_moved_is_asked_for_by_name(artifacts, tmp_path):
 def test_an_empty_folder_is_no_artifact(tmp_path):
     with pytest.raises(UsageError, match="not an artifact"):
         api.check(tmp_path)
+
+
+def test_without_a_reference_the_model_may_be_gone_and_pytorch_is_not_loaded(artifacts, tmp_path):
+    moved = shutil.copytree(artifacts / "tables", tmp_path / "moved")
+    manifest = json.loads((moved / "rope_deploy.json").read_text())
+    (moved / "rope_deploy.json").write_text(json.dumps({**manifest, "source": "/nowhere/model"}))
+    program = (
+        "import sys; from rope_deploy.cli.main import main; "
+        f"code = main(['check', {str(moved)!r}, '--no-reference', '--quick']); "
+        "print([name for name in ('torch', 'transformers') if name in sys.modules], code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[] 0", done.stdout + done.stderr
+
+
+def test_without_a_reference_a_wrong_sine_still_fails(artifacts, tmp_path):
+    broken = with_other_table(artifacts / "onnx", tmp_path / "broken", lambda sine: -sine)
+    report = api.check(broken, ignore_hashes=True, reference=False)
+    assert report.verdict == "failed" and report.diagnoses
+
+
+def test_a_model_and_no_reference_contradict_each_other(artifacts):
+    with pytest.raises(UsageError, match="no model"):
+        api.check(artifacts / "tables", model="somewhere", reference=False)
