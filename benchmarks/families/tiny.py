@@ -1,0 +1,47 @@
+"""A family's model, tiny and random, with weights that make its logits tell right from wrong.
+
+With transformers' own initialisation (0.02) every logit is nearly zero and a wrong rotation passes any tolerance.
+Here a signal passes through every layer, and the logits have a spread of about one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.families.census import Family
+from benchmarks.families.exceptions import settings_of
+from benchmarks.families.shrink import tiny_settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+
+def tiny_config(family: Family) -> PreTrainedConfig:
+    """The family's configuration, tiny; what the rules cannot know comes from `exceptions`."""
+    config_class = family.config_class()
+    return config_class(**tiny_settings(config_class, settings_of(family.name)))
+
+
+def tiny_model(family: Family, *, seed: int = 0) -> PreTrainedModel:
+    """The family's model in evaluation mode, the same weights every time."""
+    import torch
+
+    torch.manual_seed(seed)
+    model = family.model_class()(tiny_config(family)).eval()
+    lively(model)
+    return model.requires_grad_(False)
+
+
+def lively(model: PreTrainedModel) -> None:
+    """Weights that carry a signal: matrices keep the size of what they multiply, vectors are shaken a little."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if not parameter.is_floating_point():
+                continue
+            if parameter.ndim >= 2:
+                parameter.normal_(0, 1.2 / parameter.shape[-1] ** 0.5)
+            elif parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    model.tie_weights()
