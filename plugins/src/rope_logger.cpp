@@ -65,7 +65,7 @@ std::int32_t version_of(void const* address) noexcept {
 bool is_v10(std::int32_t version) noexcept { return version >= 100000 && version < 110000; }
 
 // TensorRT-RTX counts for itself: 10701 is its 1.7.1, the oldest one that was looked into.
-bool is_v11(std::int32_t version) noexcept { return version >= 110000 || (version >= 10701 && version < 100000); }
+bool is_v11(std::int32_t version) noexcept { return version >= 110000 || (version >= 10701 && version < 20000); }
 
 template <class Finder>
 bool pass_on(Finder* finder, char const* text) noexcept {

@@ -147,7 +147,8 @@ void driver_log_as(std::int32_t as_version, std::int32_t find_answers) {
     static Finder10 finder10;
     static Finder11 finder11;
     version = as_version, answer = find_answers;
-    auto* const finder = as_version < 110000 ? static_cast<void*>(&finder10) : static_cast<void*>(&finder11);
+    bool const is_v10 = as_version >= 100000 && as_version < 110000;
+    auto* const finder = is_v10 ? static_cast<void*>(&finder10) : static_cast<void*>(&finder11);
     auto const set = reinterpret_cast<void (*)(void*)>(dlsym(library, "setLoggerFinder"));
     set(as_version == 0 ? nullptr : finder);
     heard.clear();
