@@ -20,7 +20,7 @@ from rope_deploy.graph.raising import unmatched_products
 from rope_deploy.graph.reading.calls import Calls
 from rope_deploy.graph.reading.operators import Applied, applied, form_of, hides_rotation
 from rope_deploy.graph.reading.records import FoundSite, FoundTable, Reading, Unread, Unreadable
-from rope_deploy.graph.reading.sources import Source, read_table
+from rope_deploy.graph.reading.sources import Source, is_row_table, read_table
 from rope_deploy.graph.reading.ways import Way, ways
 from rope_deploy.graph.rotation import NotARotation, dummy_inputs, find_sums, recognise
 
@@ -53,7 +53,7 @@ def _read(way: Way) -> Reading:
     known = {node for one in sums for node in ancestors([one.source.match.root], {one.source.match.source})}
     known |= {one.node for one in found}
     unread += [Unread(name, f"{op}: {why}") for name, op, why in unmatched_products(graph, reasons, known)]
-    sites, read, wrong = _with_tables(found, calls, marks, tables)
+    sites, read, wrong = _with_tables(found, calls, marks)
     positions = calls.positions
     return Reading(
         branch=way.branch,
@@ -93,7 +93,7 @@ def _moved_constants(value: ir.Value) -> Iterator[ir.Value]:
     while stack:
         value = stack.pop()
         if value.const_value is not None:
-            if value.dtype.is_floating_point() and len(value.shape) > 1 and max(value.shape[:-1]) > 1:
+            if is_row_table(value):
                 yield value
         elif (node := value.producer()) is not None and node.op_type in (*MOVES, "Cast"):
             stack += [source for source in node.inputs if source is not None]
@@ -131,7 +131,7 @@ def _in_sums(graph: ir.Graph, marks: Marks) -> tuple[list[Applied], Mapping[str,
     return found, reasons
 
 
-def _with_tables(found: list[Applied], calls: Calls, marks: Marks, constants: set[ir.Value]):
+def _with_tables(found: list[Applied], calls: Calls, marks: Marks):
     """Sites with the tables they use, each table once; and those whose table could not be read."""
     sites: list[FoundSite] = []
     tables: list[FoundTable] = []
@@ -142,7 +142,7 @@ def _with_tables(found: list[Applied], calls: Calls, marks: Marks, constants: se
         key = one.source.key
         if key not in known:
             try:
-                tables.append(read_table(one.source, calls, marks, constants))
+                tables.append(read_table(one.source, calls, marks))
                 known[key] = len(tables) - 1
             except Unreadable as reason:
                 known[key] = str(reason)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.dependence import Dependence
 from rope_deploy.graph.evaluate import NotEvaluable, ancestors, evaluate
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.reading.calls import Calls
@@ -71,23 +70,18 @@ class Source:
         return tuple(np.broadcast_to(a, (*shape, a.shape[-1])).reshape(-1, a.shape[-1]) for a in (cos, sin))
 
 
-def read_table(source: Source, calls: Calls, marks: Marks, tables: Collection[ir.Value]) -> FoundTable:
+def read_table(source: Source, calls: Calls, marks: Marks) -> FoundTable:
     """The table of `source`. Raises Unreadable if it cannot be evaluated at all."""
     above = list(ancestors(source.values))
     at = _evaluation(source, calls, _positions(source, above, calls))
-    stored = _stored(source, above, marks, tables)
-    rows = None
-    if stored:
-        most = min(_rows(value, axis) for value, axis in stored)
-        rows = _usable(at, most)
-    cos, _ = at(np.arange(min(2, rows or 2)), min(2, rows or 2))
     turning = [node for node in above if node.op_type in TRIGONOMETRIC and marks.get(node.outputs[0])]
+    stored = [] if turning else _stored(source, above)
+    rows = _usable(at, min(map(_rows, stored))) if stored else None
+    cos, _ = at(np.arange(min(2, rows or 2)), min(2, rows or 2))
     angles = [node.inputs[0] for node in above if node.op_type in TRIGONOMETRIC]
     product = next((node for node in ancestors(angles) if node.op_type in PRODUCTS), None) if angles else None
     return FoundTable(
-        name=", ".join(sorted(value.name for value, _ in stored))
-        or ", ".join(sorted(map(_name, turning)))
-        or "constants",
+        name=", ".join(sorted(value.name for value in stored)) or ", ".join(sorted(map(_name, turning))) or "constants",
         rows=rows,
         width=cos.shape[1],
         positions=_positions(source, above, calls),
@@ -131,29 +125,22 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
     return at
 
 
-def _stored(source: Source, above: list[ir.Node], marks: Marks, tables: Collection[ir.Value]):
-    """The constants with a row a position that cos and sin are read from, each with the axis of its rows."""
-    found = {value: 0 for value in (source.cos, source.sin) if value is not None and value.const_value is not None}
-    for node in above:
-        if node.op_type == "Gather" and node.inputs[0].const_value is not None and _by_position(node, marks):
-            axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-            found[node.inputs[0]] = axis % len(node.inputs[0].shape)
-        for value in node.inputs:
-            if value in tables and value not in found:
-                found[value] = len(value.shape) - 2
-    found |= {value: len(value.shape) - 2 for value in source.values if value in tables and value not in found}
-    return list(found.items())
+def _stored(source: Source, above: list[ir.Node]) -> list[ir.Value]:
+    """The constants with a row a position that cos and sin are read from, however they are gathered or cut."""
+    values = [*source.values, *(value for node in above for value in node.inputs if value is not None)]
+    return [value for value in dict.fromkeys(values) if is_row_table(value)]
 
 
-def _by_position(gather: ir.Node, marks: Marks) -> bool:
-    index, data = gather.inputs[1], gather.inputs[0]
-    return marks.get(index) == Dependence.POSITION and data.dtype.is_floating_point() and len(data.shape) > 1
+def is_row_table(value: ir.Value) -> bool:
+    """Whether `value` is a constant with several rows of numbers."""
+    if value.const_value is None or value.shape is None or not value.dtype.is_floating_point():
+        return False
+    return len(value.shape) > 1 and _rows(value) > 1
 
 
-def _rows(table: ir.Value, axis: int) -> int:
-    # In [1, 1, M, D] and [1, M, 1, D] the rows are the longer of the two axes in the middle.
-    dims = [int(dim) for dim in table.shape]
-    return max(dims[1:-1]) if len(dims) == 4 and axis == 2 else dims[axis]
+def _rows(table: ir.Value) -> int:
+    # The last axis has the columns; [1, 1, M, D] and [1, M, 1, D] have their rows in the longest of the others.
+    return max(int(dim) for dim in table.shape[:-1])
 
 
 def _usable(at, most: int) -> int:

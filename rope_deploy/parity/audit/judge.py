@@ -8,7 +8,7 @@ from rope_deploy.graph.reading import Reading
 from rope_deploy.parity.audit.expected import Expected
 from rope_deploy.parity.audit.hazards import judge_positions, judge_precision, unseen_notes
 from rope_deploy.parity.audit.results import Audit, Findings
-from rope_deploy.parity.audit.sites import judge_sites
+from rope_deploy.parity.audit.sites import judge_sites, words
 from rope_deploy.parity.audit.tables import judge_tables
 
 
@@ -21,6 +21,7 @@ def audit(
     """
     findings = Findings(style, fail_on)
     for reading in readings:
+        findings.notes.append(f"{style}{f' ({reading.branch})' if reading.branch else ''}: {words(reading)}")
         judge_sites(reading, expected, findings)
         judge_positions(reading, expected, findings)
         judge_precision(reading, findings)
