@@ -137,10 +137,10 @@ def _family(
         settings = config_class(module, config)
     except (AttributeError, ImportError):
         return None
-    parts = getattr(settings, "sub_configs_defaults", None) or {}
+    parts = getattr(settings, "sub_configs", None) or {}
     fed = next((FED[name] for name in chosen.inputs if name in FED), None)
     stated = next((TABLES[table] for table in TABLES if table in tables[chosen.name] and TABLES[table]), None)
-    writes = stated in ("decoder", "multimodal")
+    writes = stated in ("decoder", "multimodal", "encoder-decoder")
     if writes and (fed or stated == "multimodal") and parts:
         category: Category = "multimodal"
     else:

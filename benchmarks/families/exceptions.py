@@ -15,7 +15,75 @@ class Exceptional:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
+FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention"
+ALL_ALIKE = "by default all its layers are of one kind, and not the kind that rotates"
+UNROUTED = "its default configuration leaves the number of experts open"
+QUIET = "its default scale for the logits is made for a hidden size of thousands"
+GLOBAL = {"num_key_value_heads": 2, "head_dim": 32}
+WINDOWED = {"num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16}
+SHARED = [SLIDING, FULL, SLIDING, FULL]
+
 EXCEPTIONS: Mapping[str, Exceptional] = {
+    "bamba": Exceptional(ALL_ALIKE, {"attn_layer_indices": [1]}),
+    "granitemoehybrid": Exceptional(
+        ALL_ALIKE, {"num_hidden_layers": 2, "layer_types": [LINEAR, FULL], "position_embedding_type": "rope"}
+    ),
+    "recurrent_gemma": Exceptional(ALL_ALIKE, {"block_types": ["recurrent", "attention"]}),
+    "jamba": Exceptional("the place of attention in its period must stay inside it", {"attn_layer_offset": 1}),
+    "lfm2_moe": Exceptional(
+        "its default configuration leaves the kinds of layers open",
+        {"num_hidden_layers": 2, "layer_types": ["conv", FULL]},
+    ),
+    "cohere": Exceptional(QUIET, {"logit_scale": 1.0}),
+    "cohere2": Exceptional(QUIET, {"logit_scale": 1.0}),
+    "cohere2_moe": Exceptional(QUIET, {"logit_scale": 1.0}),
+    "cohere_compass_text": Exceptional(
+        "its default configuration has no rule for its layers",
+        {
+            "num_hidden_layers": 2,
+            "layer_types": [SLIDING, FULL],
+            "logit_scale": 1.0,
+            "rope_parameters": {
+                SLIDING: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]},
+                FULL: None,
+            },
+        },
+    ),
+    "minicpm3": Exceptional("it scales embeddings for a hidden size of thousands", {"scale_emb": 1}),
+    "deepseek_v2": Exceptional(UNROUTED, {"num_experts_per_tok": 2}),
+    "dots1": Exceptional(UNROUTED, {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}),
+    "dots3_note_text": Exceptional(
+        "the sizes of its windowed layers are arguments of their own",
+        {
+            **{f"swa_{name}": value for name, value in WINDOWED.items()},
+            "swa_head_dim": 16,
+            "swa_qk_nope_head_dim": 8,
+            "swa_v_head_dim": 16,
+        },
+    ),
+    "esm": Exceptional(
+        "its default has no vocabulary, and positions that are added",
+        {"vocab_size": 96, "pad_token_id": 0, "mask_token_id": 3, "position_embedding_type": "rotary"},
+    ),
+    "gemma3n_text": Exceptional(
+        "every kind of layer must come before those that share its cache",
+        {"num_hidden_layers": 4, "layer_types": SHARED, "num_kv_shared_layers": 2},
+    ),
+    "gemma4_text": Exceptional("the heads of its full layers are an argument of their own", {"global_head_dim": 32}),
+    "gemma4_unified_text": Exceptional(
+        "the heads of its full layers are an argument of their own", {"global_head_dim": 32}
+    ),
+    "qwen4_exp_text": Exceptional(
+        "its default configuration leaves the indexer open",
+        {
+            "indexer_n_heads": 2,
+            "indexer_kv_heads": 1,
+            "indexer_head_dim": 16,
+            "indexer_budget": 16,
+            "indexer_compress_ratio": 4,
+            "hc_lowrank": 16,
+        },
+    ),
 }
 
 

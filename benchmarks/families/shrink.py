@@ -66,22 +66,20 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"(intermediate|ffn|ff|mlp|inner|feed_forward).*(size|dim)?$", at_most(HIDDEN + HIDDEN // 2)),
     (r"(size|dim|width|channels|rank)$", at_most(HIDDEN)),
 )
-EXACTLY = ("bool",)
 
 
 def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Keyword arguments that make `config_class` tiny; `overrides` win, before lists are cut to the layers."""
     overrides = dict(overrides or {})
     defaults = config_class()
-    given = {field.name: getattr(defaults, field.name, None) for field in _fields(config_class)}
     stated = {field.name: _default(field) for field in _fields(config_class)}
+    given = {name: _given(defaults, name, default) for name, default in stated.items()}
     settings: dict[str, Any] = {}
-    parts = getattr(config_class, "sub_configs_defaults", None) or {}
+    parts = getattr(config_class, "sub_configs", None) or {}
     for name in parts:
         part = given.get(name)
-        if part is not None and not isinstance(part, dict):
-            inner = tiny_settings(type(part), overrides.pop(name, None))
-            settings[name] = {**inner, "model_type": part.model_type}
+        if hasattr(part, "to_dict"):
+            settings[name] = type(part)(**tiny_settings(type(part), overrides.pop(name, None)))
     heads = next((v for k, v in given.items() if _is_heads(k) and isinstance(v, int)), 0)
     others = iter(range(OTHER_TOKENS, VOCAB))
     for name, default in stated.items():
@@ -89,6 +87,10 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
             continue
         if "token" in name and name.endswith(("_id", "_ids", "_index")):
             value = _token(name, default, others)
+        elif name == "head_dim" and default in (None, stated.get("qk_rope_head_dim", None)):
+            value = ROTARY if "qk_rope_head_dim" in stated else HEAD_DIM
+        elif name == "num_key_value_heads" and given[name] is None:
+            value = HEADS
         elif isinstance(default, bool) or not isinstance(default, int):
             continue
         elif LAYERS.search(name):
@@ -125,6 +127,14 @@ def shrink_rope(rope: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 def _fields(config_class: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(config_class) if field.init]
+
+
+def _given(config: Any, name: str, default: Any) -> Any:
+    """What `config` makes of a setting; its default where layers differ in it, which transformers refuses to read."""
+    try:
+        return getattr(config, name, None)
+    except Exception:  # transformers' own kinds of error, which older releases lack
+        return default
 
 
 def _default(field: dataclasses.Field) -> Any:
