@@ -71,3 +71,14 @@ def test_codes_and_issues_become_links_outside_of_code():
 def test_every_code_that_is_mentioned_exists():
     for code in {*re.findall(r"\bRD\d{3}\b", PAGE)}:
         assert code in CODES
+
+
+@pytest.mark.parametrize(("code", "first"), [("RD101", 1), ("RD106", 1), ("RD202", 8), ("RD401", 0), ("RD503", 1)])
+def test_a_diagnosis_says_from_which_position_on_it_is_wrong(code, first):
+    (record,) = diagnosed(PLANTS[code])
+    assert record.where.endswith(f", from position {first} on")
+
+
+def test_a_table_that_ends_is_wrong_from_behind_its_end():
+    (record,) = diagnosed(PLANTS["RD207"])
+    assert int(record.where.split()[-2]) >= 512

@@ -57,15 +57,20 @@ def _records(
     for (code, sentence), keys in sorted(groups.items()):
         angles, rows = manifest.angles, manifest.max_position
         cases: dict[str, None] = {}
+        first = rows  # the first position that is wrong
         for key in keys:
             right = sound(specs[evidence[key][0].site.spec], rows, angles)
-            cases |= dict.fromkeys(seen.case for seen in evidence[key] if right.ratio(seen, exactly=True) > 1)
+            for seen in evidence[key]:
+                wrong = right.ratios(seen, exactly=True) > 1
+                if wrong.any():
+                    cases[seen.case] = None
+                    first = min(first, int(seen.positions[wrong].min()))
         yield DiagnosisRecord(
             style=manifest.style,
             runtime=runtime,
             code=code,
             title=CODES[code],
-            where=where(keys, evidence),
+            where=f"{where(keys, evidence)}, from position {first} on",
             explanation=sentence,
             layers=tuple(sorted({layer for layer, _ in keys})),
             roles=tuple(sorted({role for _, role in keys}, reverse=True)),

@@ -36,7 +36,11 @@ class Rotation:
     rows: int
 
     def ratio(self, seen: Observation, *, exactly: bool = False) -> float:
-        """The largest error left in `seen` if this is what happened, in units of what rounding explains.
+        """The largest error left in `seen` if this is what happened, in units of what rounding explains."""
+        return float(self.ratios(seen, exactly=exactly).max(initial=0.0))
+
+    def ratios(self, seen: Observation, *, exactly: bool = False) -> np.ndarray:
+        """The same of each token, [B, S]; zero for those that do not count.
 
         `exactly` allows the rounding of a sound rotation alone; otherwise also that of frequencies made elsewhere.
         A token placed outside the table is no number, as our graphs have it, or what a longer table would give.
@@ -54,7 +58,7 @@ class Rotation:
             budget = budget + largest * np.abs(places) * (FREQUENCY_ROUNDINGS * SINGLE)
         ratio = seen.errors(expected) / np.maximum(budget, np.finfo(np.float64).tiny)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
-        return float(np.where(seen.real & self._telling(seen, expected, ratio, exactly), ratio, 0.0).max(initial=0.0))
+        return np.where(seen.real & self._telling(seen, expected, ratio, exactly), ratio, 0.0)
 
     @staticmethod
     def _telling(seen: Observation, expected: np.ndarray, ratio: np.ndarray, exactly: bool) -> np.ndarray:
@@ -62,8 +66,8 @@ class Rotation:
         void = np.isnan(seen.unrotated).any(axis=(1, 3))
         if seen.rotated is not None:
             void |= np.isnan(expected).any(axis=(1, 3)) & np.isnan(seen.rotated).any(axis=(1, 3))
-        elif not exactly:  # of products, one key without a number spoils all
-            void |= np.isinf(ratio)
+        elif not exactly:  # of products, one key without a number spoils all, whatever the query was
+            void |= np.isinf(seen.errors(np.zeros_like(seen.unrotated)))
         return ~void
 
     def residual(self, evidence: Iterable[Observation], limit: float = np.inf) -> float:
