@@ -1,0 +1,150 @@
+"""SARIF 2.1.0 (OASIS): what code scanning pages of GitHub and others read. One result a mistake, a rule for each code.
+
+A mistake lies in a file, a layer, and a node or table of its graph: those are its logical locations, since a graph
+has no lines. Hazards that do not fail are results of level "note". What failed without a diagnosis (a check, an
+engine, a gate, a text) is a result too, under a rule named by its kind, so that no red run comes out empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+from rope_deploy import __version__
+from rope_deploy.report import words
+from rope_deploy.report.codes import CODES
+from rope_deploy.report.explain import page_of
+from rope_deploy.report.records import DiagnosisRecord, Report
+from rope_deploy.report.summary import problems
+
+SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
+DOCUMENT = "docs/diagnostics.md"
+KINDS = {
+    "check": "A check failed",
+    "engine": "An engine was not built",
+    "gate": "A gate was missed",
+    "text": "A generated text differs",
+}
+_NOTE = re.compile(r"^(RD\d{3}): (.+)$", re.DOTALL)
+
+
+def to_sarif(report: Report) -> str:
+    results = [*_diagnosed(report), *_undiagnosed(report), *_notes(report)]
+    codes = sorted({result["ruleId"] for result in results})
+    for result in results:
+        result["ruleIndex"] = codes.index(result["ruleId"])
+    run = {
+        "tool": {
+            "driver": {
+                "name": "rope-deploy",
+                "semanticVersion": __version__,
+                "rules": [_rule(code) for code in codes],
+            }
+        },
+        "automationDetails": {"id": f"rope-deploy/{words.line(report.title)}"},
+        "invocations": [{"executionSuccessful": True, "startTimeUtc": _moment(report.created)}],
+        "results": results,
+        "columnKind": "unicodeCodePoints",
+        "properties": {"verdict": report.verdict, "source": words.line(report.source)},
+    }
+    if not run["invocations"][0]["startTimeUtc"]:
+        del run["invocations"][0]["startTimeUtc"]
+    document = {"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _diagnosed(report: Report) -> Iterator[dict[str, Any]]:
+    for one in report.diagnoses:
+        message = f"{words.clean(one.explanation)} Where: {words.line(one.where)}."
+        yield _result(report, one.code, "error", message, one.style, _places(one))
+
+
+def _undiagnosed(report: Report) -> Iterator[dict[str, Any]]:
+    """What failed, unless a diagnosis of the same style and runtime says why."""
+    explained = {words.target(one.style, one.runtime) for one in report.diagnoses}
+    for problem in problems(report):
+        if problem.kind in KINDS and problem.where.split(" · ")[0] not in {e.split(" · ")[0] for e in explained}:
+            message = f"{problem.where}: {problem.message}"
+            yield _result(report, problem.kind, "error", message, problem.where, [(problem.where, "resource")])
+
+
+def _notes(report: Report) -> Iterator[dict[str, Any]]:
+    for note in report.notes:
+        if (found := _NOTE.match(note)) and found[1] in CODES:
+            yield _result(report, found[1], "note", words.clean(found[2]), "", [])
+
+
+def _places(one: DiagnosisRecord) -> list[tuple[str, str]]:
+    """(name, kind) of the table or node, and of each layer."""
+    places = [(words.line(one.where), "resource")] if one.where else []
+    return places + [(f"layer {layer}", "module") for layer in one.layers]
+
+
+def _result(
+    report: Report, code: str, level: str, message: str, style: str, places: list[tuple[str, str]]
+) -> dict[str, Any]:
+    file = _file(report, style)
+    logical = [
+        {"name": name, "kind": kind, "fullyQualifiedName": f"{words.line(style) or file}/{name}"}
+        for name, kind in places
+    ]
+    location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": file}}}
+    if logical:
+        location["logicalLocations"] = logical
+    identity = hashlib.sha256("|".join([code, file, *(name for name, _ in places)]).encode("utf-8", "replace"))
+    return {
+        "ruleId": code,
+        "level": level,
+        "message": {"text": message},
+        "locations": [location],
+        "partialFingerprints": {"ropeDeploy/v1": identity.hexdigest()[:32]},
+    }
+
+
+def _file(report: Report, style: str) -> str:
+    """The file or folder that was looked at, as a relative reference where it can be one."""
+    from urllib.parse import quote
+
+    path = PurePath(words.line(report.source) or "report").as_posix()
+    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
+    return quote("/".join(parts) or "report")
+
+
+def _rule(code: str) -> dict[str, Any]:
+    if code not in CODES:
+        return {"id": code, "name": code.capitalize(), "shortDescription": {"text": KINDS[code]}}
+    told = page_of(code)
+    anchor = f"{DOCUMENT}#{code.lower()}"
+    return {
+        "id": code,
+        "name": code,
+        "shortDescription": {"text": told.title},
+        "fullDescription": {"text": _plain(told.what)},
+        "help": {
+            "text": f"{_plain(told.what)}\n\n{_plain(told.fix)}\n\nSee {anchor}.",
+            "markdown": f"{told.what}\n\n**Why it happens.** {told.why}\n\n**Fix.** {told.fix}\n\n"
+            f"[{anchor}]({anchor}), `rope-deploy check --explain {code}`",
+        },
+        "defaultConfiguration": {"level": "error"},
+        "properties": {"tags": ["rope", "onnx"], "documentation": anchor},
+    }
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("`", "").replace("**", "").strip()
+
+
+def _moment(created: str) -> str:
+    """UTC as SARIF has it, "" for what is no time."""
+    import datetime
+
+    try:
+        moment = datetime.datetime.fromisoformat(created)
+    except ValueError:
+        return ""
+    return moment.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
