@@ -375,7 +375,7 @@ def run_ci(
 
 
 def write_report(report: Report, path: str | Path) -> None:
-    """Write `report` to `path`, whose ending chooses the format: .json, .xml (JUnit), .md or .html.
+    """Write `report` to `path`, whose ending chooses the format: .json, .xml (JUnit), .sarif, .md or .html.
 
     Raises UsageError for another ending, EnvironmentMissing for a full disk.
     """

@@ -26,7 +26,7 @@ report_option = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write the result to FILE; its suffix chooses the format: .json, .xml (JUnit), .md or .html. Repeatable.",
+    help="Write the result to FILE; its suffix chooses the format: .json, .xml (JUnit), .sarif, .md or .html.",
 )
 
 

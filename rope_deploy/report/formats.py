@@ -8,7 +8,7 @@ from typing import Literal, get_args
 from rope_deploy.errors import UsageError
 from rope_deploy.report.records import Report
 
-Format = Literal["terminal", "json", "junit", "markdown", "html"]
+Format = Literal["terminal", "json", "junit", "markdown", "html", "sarif"]
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 FILE_NAMES: dict[Format, str] = {
@@ -16,6 +16,7 @@ FILE_NAMES: dict[Format, str] = {
     "junit": "report.xml",
     "markdown": "report.md",
     "html": "report.html",
+    "sarif": "report.sarif",
 }
 
 
@@ -42,6 +43,10 @@ def render(report: Report, format: Format) -> str:
             from rope_deploy.report.html import to_html
 
             return to_html(report)
+        case "sarif":
+            from rope_deploy.report.sarif import to_sarif
+
+            return to_sarif(report)
     raise UsageError(f"There is no report format {format}.", exists=f"The formats are: {', '.join(FORMATS)}.")
 
 
