@@ -1,6 +1,7 @@
 """The report as one JSON document, and back. Keys are those of the records; `schema_version` guards them.
 
-JSON has no nan or infinity, and a failed check may well have measured one: they are written as strings.
+docs/schema/ publishes the form (see `rope_deploy.report.schema`). JSON has no nan or infinity, and a failed check may
+well have measured one: they are written as strings.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from rope_deploy.report.records import Report
 
 SCHEMA_VERSION = 2
 
+# What records compute from their fields is written too, for readers that are no Python program.
+DERIVED = {"LatencyRecord": ("tokens_per_second",)}
+
 _REPORT = TypeAdapter(Report)
 
 
 def to_json(report: Report) -> str:
     """UTF-8 safe, ends in a newline. The verdict is written for readers; reading computes it anew."""
     document = {"schema_version": SCHEMA_VERSION, "verdict": report.verdict, **asdict(report)}
+    for written, record in zip(document["latencies"], report.latencies, strict=True):
+        written |= {name: getattr(record, name) for name in DERIVED[type(record).__name__]}
     return json.dumps(_plain(document), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

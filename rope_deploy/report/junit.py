@@ -1,87 +1,136 @@
 """JUnit XML, as GitHub, GitLab and Jenkins read it: one suite per style and runtime, one case per check.
 
-Engines, generated texts and gates are suites of their own, so that every verdict of a run is a test case.
+A page of results shows the first line of a failure, so that line is the diagnosis where there is one; the figures
+follow. Each diagnosis is a case of its own as well, before the checks that showed it. Engines, generated texts,
+gates and contestants that were left out of a benchmark are suites of their own, so that every verdict is a case.
 """
 
 from __future__ import annotations
 
 import datetime
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from rope_deploy.report import words
-from rope_deploy.report.records import Report, Verdict
+from rope_deploy.report.records import CheckRecord, DiagnosisRecord, Report, Verdict
 from rope_deploy.report.summary import check_message, difference, text_verdict
 
 
 @dataclass(frozen=True)
 class Case:
+    """`message` says why a case failed or was skipped, the most telling thing in its first line."""
+
     name: str
     verdict: Verdict
     message: str
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    cases: list[Case]
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
 def to_junit(report: Report) -> str:
     root = ET.Element("testsuites")
     timestamp = _timestamp(report.created)
+    common = {"source": report.source, "machine": report.machine, **report.versions}
     total: list[Case] = []
-    for name, cases in _suites(report):
-        root.append(_suite(name, cases, report, timestamp))
-        total += cases
+    for suite in _suites(report):
+        root.append(_suite(suite, common, timestamp))
+        total += suite.cases
     for key, value in {"name": words.line(report.title), **_counts(total), "time": _time(report.seconds)}.items():
         root.set(key, value)
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _suites(report: Report) -> Iterable[tuple[str, list[Case]]]:
-    keys = dict.fromkeys((c.style, c.runtime) for c in report.checks)
-    for style, runtime in keys:
-        yield (
-            f"{words.line(style)}.{words.line(runtime)}",
-            [
-                Case(_titled(c.case, c.detail), c.verdict, check_message(c), c.seconds)
-                for c in report.checks
-                if (c.style, c.runtime) == (style, runtime)
-            ],
-        )
-    engines = [
-        Case(f"{e.flavor} {e.style} {' '.join(e.capabilities)}", e.verdict, e.message, e.seconds)
-        for e in report.engines
-    ]
-    texts = [
-        Case(f"{words.target(g.style, g.runtime)}: {g.prompt}", text_verdict(g), difference(report, g))
-        for g in report.generations
-        if g.agrees is not None
-    ]
-    gates = [Case(g.name, g.verdict, f"measured {g.measured}, limit {g.limit}") for g in report.gates]
-    yield from ((name, cases) for name, cases in (("engines", engines), ("texts", texts), ("gates", gates)) if cases)
+def _suites(report: Report) -> Iterator[Suite]:
+    for style, runtime in dict.fromkeys((r.style, r.runtime) for r in (*report.diagnoses, *report.checks)):
+        found = [d for d in report.diagnoses if (d.style, d.runtime) == (style, runtime)]
+        checks = [c for c in report.checks if (c.style, c.runtime) == (style, runtime)]
+        cases = [Case(_sentence(d), "failed", _diagnosed(d)) for d in found]
+        cases += [Case(_titled(c), c.verdict, _explained(c, found), c.seconds) for c in checks]
+        name = ".".join(filter(None, (words.line(style), words.line(runtime)))) or "report"
+        yield Suite(name, cases, _facts(report, style, runtime))
+    others = {
+        "engines": [
+            Case(f"{e.flavor} {e.style} {' '.join(e.capabilities)}", e.verdict, e.message, e.seconds)
+            for e in report.engines
+        ],
+        "texts": [
+            Case(f"{words.target(g.style, g.runtime)}: {g.prompt}", text_verdict(g), difference(report, g))
+            for g in report.generations
+            if g.agrees is not None
+        ],
+        "gates": [Case(g.name, g.verdict, f"measured {g.measured}, limit {g.limit}") for g in report.gates],
+        "benchmark": [
+            Case(words.target(c.style, c.runtime), c.verdict, c.message)
+            for c in report.contestants
+            if c.verdict != "passed"
+        ],
+    }
+    yield from (Suite(name, cases) for name, cases in others.items() if cases)
 
 
-def _suite(name: str, cases: list[Case], report: Report, timestamp: str) -> ET.Element:
-    time = _time(sum(case.seconds for case in cases))
-    suite = ET.Element("testsuite", name=name, **_counts(cases), time=time)
+def _sentence(diagnosis: DiagnosisRecord) -> str:
+    return f"{diagnosis.code} {diagnosis.title}" + (f": {diagnosis.where}" if diagnosis.where else "")
+
+
+def _diagnosed(diagnosis: DiagnosisRecord) -> str:
+    seen = f"It shows in: {', '.join(diagnosis.cases)}." if diagnosis.cases else ""
+    lines = (_first(diagnosis), seen, f"More: rope-deploy check --explain {diagnosis.code}")
+    return "\n".join(filter(None, lines))
+
+
+def _first(diagnosis: DiagnosisRecord) -> str:
+    """The diagnosis on one line, with what was estimated."""
+    return words.line(f"{_sentence(diagnosis)}. {diagnosis.explanation}".strip())
+
+
+def _explained(check: CheckRecord, found: Iterable[DiagnosisRecord]) -> str:
+    """The diagnoses that show in this case, then what the check measured."""
+    if check.verdict != "failed":
+        return check_message(check)
+    return "\n".join([*(_first(d) for d in found if check.case in d.cases), check_message(check)])
+
+
+def _facts(report: Report, style: str, runtime: str) -> dict[str, str]:
+    """What is known of this style besides its checks, for whoever opens the suite."""
+    facts = {"style": style, "runtime": runtime}
+    for export in (e for e in report.exports if e.style == style):
+        facts |= {"opset": str(export.opset), "nodes": str(export.nodes), "bytes": str(export.bytes)}
+    for record in (r for r in report.latencies if (r.style, r.runtime) == (style, runtime)):
+        ratio = f", {words.ratio(record.ratio)}" if record.ratio is not None else ""
+        facts[record.workload] = f"{words.milliseconds(record.median_ms)}{ratio}"
+    return {name: value for name, value in facts.items() if value}
+
+
+def _suite(made: Suite, common: Mapping[str, str], timestamp: str) -> ET.Element:
+    time = _time(sum(case.seconds for case in made.cases))
+    suite = ET.Element("testsuite", name=made.name, **_counts(made.cases), time=time)
     if timestamp:
         suite.set("timestamp", timestamp)
     properties = ET.SubElement(suite, "properties")
-    for key, value in {"source": report.source, "machine": report.machine, **report.versions}.items():
+    for key, value in {**common, **made.properties}.items():
         ET.SubElement(properties, "property", name=words.line(key), value=words.line(value))
-    for case in cases:
+    for case in made.cases:
         node = ET.SubElement(
             suite,
             "testcase",
-            classname=f"rope_deploy.{name}",
+            classname=f"rope_deploy.{made.name}",
             name=words.line(case.name),
             time=_time(case.seconds),
         )
         message = words.clean(case.message).strip() or "no reason was recorded"
+        first = words.line(message.splitlines()[0])
         if case.verdict == "failed":
-            failure = ET.SubElement(node, "failure", message=words.line(message), type="failed")
-            failure.text = message
+            ET.SubElement(node, "failure", message=first, type="failed").text = message
         elif case.verdict == "skipped":
-            ET.SubElement(node, "skipped", message=words.line(message))
+            ET.SubElement(node, "skipped", message=first).text = message
     return suite
 
 
@@ -95,8 +144,8 @@ def _counts(cases: list[Case]) -> dict[str, str]:
     }
 
 
-def _titled(case: str, detail: str) -> str:
-    return f"{case} ({detail})" if detail else case
+def _titled(check: CheckRecord) -> str:
+    return f"{check.case} ({check.detail})" if check.detail else check.case
 
 
 def _time(seconds: float) -> str:

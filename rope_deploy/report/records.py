@@ -6,6 +6,7 @@ and the cache are relative to the largest element of their tensor where that is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -177,7 +178,7 @@ class LatencyRecord:
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens / (self.median_ms / 1e3)
+        return self.tokens / (self.median_ms / 1e3) if self.median_ms else math.inf
 
 
 @dataclass(frozen=True)
