@@ -32,10 +32,11 @@ class Mistake:
 
 
 def mistakes(report: Report) -> tuple[Mistake, ...]:
-    """In the order of the diagnoses; what several styles share is said once, with the fit of the worst."""
-    shared: dict[tuple[str, str, str], list[DiagnosisRecord]] = {}
+    """In the order of the diagnoses; what several styles share is said once, as the worst of them says it."""
+    shared: dict[tuple[object, ...], list[DiagnosisRecord]] = {}
     for record in report.diagnoses:
-        shared.setdefault((record.code, record.where, record.explanation), []).append(record)
+        place = (record.layers, record.roles) if record.layers else record.where
+        shared.setdefault((record.code, record.explanation, place), []).append(record)
     return tuple(_mistake(records) for records in shared.values())
 
 
@@ -50,14 +51,14 @@ def worst_site(report: Report) -> CheckRecord | None:
 
 
 def _mistake(records: list[DiagnosisRecord]) -> Mistake:
-    first = records[0]
+    worst = max(records, key=lambda record: record.error)
     cases = list(dict.fromkeys(words.line(case) for record in records for case in record.cases))
     return Mistake(
-        code=words.line(first.code),
-        title=words.line(first.title),
-        where=words.line(first.where),
-        explanation=words.line(first.explanation),
-        fit=_fit(max(records, key=lambda record: record.error)),
+        code=words.line(worst.code),
+        title=words.line(worst.title),
+        where=words.line(worst.where),
+        explanation=words.line(worst.explanation),
+        fit=_fit(worst),
         target=", ".join(dict.fromkeys(words.target(record.style, record.runtime) for record in records)),
         cases=", ".join(cases[:3]) + (f" and {len(cases) - 3} more" if len(cases) > 3 else ""),
     )

@@ -52,7 +52,7 @@ def test_what_several_styles_share_is_said_once(diagnosed):
     (only,) = mistakes(replace(diagnosed, diagnoses=(record, other)))
     assert only.target == "onnx · ONNX Runtime, tables · ONNX Runtime"
     assert only.fit.startswith("9e8 times") and only.cases == "prefill, decode, last-positions and 2 more"
-    assert len(mistakes(replace(diagnosed, diagnoses=(record, replace(other, where="elsewhere"))))) == 2
+    assert len(mistakes(replace(diagnosed, diagnoses=(record, replace(other, layers=(3,)))))) == 2
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_failed_checks_beside_a_diagnosis_are_symptoms_and_cut_short(diagnosed):
 
 def test_many_mistakes_are_counted_on_a_terminal_and_folded_on_a_page(diagnosed):
     (record,) = diagnosed.diagnoses
-    many = replace(diagnosed, diagnoses=tuple(replace(record, where=f"layer {n}") for n in range(25)))
+    many = replace(diagnosed, diagnoses=tuple(replace(record, layers=(n,)) for n in range(25)))
     assert "and 15 more in the report files" in render(many, "terminal")
     assert "and 5 more" in render(many, "markdown")
     page = render(many, "html")
