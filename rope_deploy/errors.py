@@ -9,6 +9,7 @@
     │   └── PositionOutOfRange     2  a position lies outside the exported table
     ├── EnvironmentMissing         3  a package, a GPU, disk space or a tool is absent
     └── VendorError                4  a vendor's compiler, builder or runtime failed
+        └── RuntimeCrashed         4  it took its process with it
 
 A message has three parts, and every raise fills in what it knows: what was asked, what exists, what to do.
 """
@@ -69,3 +70,7 @@ class EnvironmentMissing(RopeDeployError):
 
 class VendorError(RopeDeployError):
     exit_code = 4
+
+
+class RuntimeCrashed(VendorError):
+    pass

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.errors import UsageError
+from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.parity.cases import Case, Set, cases_for
 from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.findings import CaseResult, findings, first_of
@@ -114,7 +114,8 @@ def _guarded(case: Case, pair: Pair) -> CaseResult:
     try:
         result = _refusal(case, pair, blank) if case.refusal else _parity(case, pair, blank)
     except _Crash as crash:
-        result = CaseResult(replace(blank, verdict="failed", message=str(crash)), crash=str(crash))
+        message = " ".join(str(crash.__cause__).split()) if crash.ours else str(crash)
+        result = CaseResult(replace(blank, verdict="failed", message=message), crash=str(crash))
     except Exception as error:  # whatever it was, this case has not shown parity
         result = CaseResult(replace(blank, verdict="failed", message=f"{type(error).__name__}: {error}"))
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
@@ -147,7 +148,11 @@ def _parity(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
 
 
 class _Crash(Exception):
-    """The candidate did not answer, and not because it refuses such a call."""
+    """The candidate did not answer, and not because it refuses such a call. What it said last is left to the case."""
+
+    def __init__(self, error: Exception):
+        self.ours = isinstance(error, RopeDeployError)
+        super().__init__(error.asked if self.ours else f"{type(error).__name__}: {error}")
 
 
 def _answer(candidate: Runtime, feeds: Arrays, taps: bool = False) -> Arrays:
@@ -156,7 +161,7 @@ def _answer(candidate: Runtime, feeds: Arrays, taps: bool = False) -> Arrays:
     except UsageError:
         raise
     except Exception as error:
-        raise _Crash(f"{type(error).__name__}: {error}") from error
+        raise _Crash(error) from error
 
 
 def _refusal(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:

@@ -5,12 +5,14 @@ from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_lay
 from rope_deploy.runtimes.engine import TrtRuntime, open_trt
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.generate import greedy
+from rope_deploy.runtimes.isolated import Isolated, open_isolated
 from rope_deploy.runtimes.ort import OrtRuntime, open_ort
 from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
 from rope_deploy.runtimes.remembering import Remembering
 
 __all__ = [
     "Arrays",
+    "Isolated",
     "OrtRuntime",
     "Remembering",
     "Runtime",
@@ -23,6 +25,7 @@ __all__ = [
     "compacting_layers",
     "empty_past",
     "greedy",
+    "open_isolated",
     "open_ort",
     "open_torch",
     "open_trt",

@@ -120,15 +120,19 @@ def _translated(error: WorkerError, job: Job) -> Exception:
     return VendorError(error.text)
 
 
+def how_ended(code: int) -> str:
+    """A process's return code in words: "with exit code 3", "by SIGSEGV"."""
+    if code >= 0:
+        return f"with exit code {code}"
+    return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
+
+
 def _died(code: int, job: Job, said: list[str]) -> VendorError:
     """The process is gone without a verdict: say how, and what was said last."""
-    how = f"with exit code {code}"
-    if code < 0:
-        how = f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
     last = "\n".join(f"  {line.rstrip()}" for line in said) or "  (nothing)"
     todo = "The system ends processes this way when memory runs out." if -code == signal.SIGKILL else ""
     return VendorError(
-        f"{FLAVORS[job.flavor].module} ended {how} while building {job.model}.",
+        f"{FLAVORS[job.flavor].module} ended {how_ended(code)} while building {job.model}.",
         exists=f"Its last words:\n{last}",
         todo=todo,
     )

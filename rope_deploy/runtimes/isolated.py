@@ -1,0 +1,142 @@
+"""A runtime in a process of its own, so that its crash is an error of one call and not the end of the run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+import rope_deploy
+from rope_deploy import errors
+from rope_deploy.errors import ConfigError, RopeDeployError, RuntimeCrashed, VendorError
+from rope_deploy.runtimes.base import Arrays
+from rope_deploy.runtimes.wire import receive, send
+from rope_deploy.trt import how_ended
+
+CHILD = "rope_deploy.runtimes.child"
+LAST_LINES = 8
+
+
+class Isolated:
+    """An open runtime behind a pipe. Made by `open_isolated`; a dead process is replaced at the next call."""
+
+    def __init__(self, opener: str, arguments: Mapping[str, Any], again: Mapping[str, Any] | None = None):
+        self._opener, self._arguments = opener, dict(arguments)
+        self._said: deque[str] = deque(maxlen=LAST_LINES)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.name = self.name_of(opener)
+        opened = self._start()
+        self.name, self.taps = opened["name"], opened["taps"]
+        self._arguments |= again or {}
+
+    @staticmethod
+    def name_of(opener: str) -> str:
+        """What to call a runtime that never came to say its name."""
+        return opener.rpartition(":")[2]
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        """Run once; see `runtimes.base`. Raises what the runtime raises, RuntimeCrashed if it died of the call."""
+        if self._process is None:
+            self._start()
+        _, arrays = self._exchange({"taps": taps}, feeds)
+        return arrays
+
+    def _start(self) -> dict[str, Any]:
+        self._said.clear()
+        root = str(Path(rope_deploy.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-W", "ignore", "-m", CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        self._listener = threading.Thread(target=_listen, args=(self._process.stderr, self._said), daemon=True)
+        self._listener.start()
+        try:
+            fields, _ = self._exchange({"opener": self._opener, "arguments": self._arguments}, {})
+        except BaseException:
+            self._end()
+            raise
+        return fields
+
+    def _exchange(self, fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], Arrays]:
+        try:
+            with suppress(BrokenPipeError):  # it may have said why before it died
+                send(self._process.stdin, fields, arrays)
+            answer, found = receive(self._process.stdout)
+        except EOFError:
+            raise self._crash() from None
+        except BaseException:  # an interrupt in the middle of a message: the rest of it can only confuse
+            self._end()
+            raise
+        if answer["event"] == "error":
+            raise _raised(answer)
+        return answer, found
+
+    def _crash(self) -> RuntimeCrashed:
+        code = self._process.wait()
+        self._end()
+        last = "\n".join(f"  {line.rstrip()}" for line in self._said)
+        return RuntimeCrashed(
+            f"The runtime {self.name} ended {how_ended(code)}.",
+            exists=f"Its last words:\n{last}" if last else "",
+            todo="The system ends processes this way when memory runs out." if code == -9 else "",
+        )
+
+    def _end(self) -> None:
+        """The process has ended when this returns, however it was."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.stdout.close()
+        process.kill()
+        process.wait()
+        self._listener.join()
+        process.stderr.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+
+def open_isolated(opener: str, arguments: Mapping[str, Any], again: Mapping[str, Any] | None = None) -> Isolated:
+    """Call `opener`, "module:function", with JSON-safe `arguments` in a new process and keep what it opens there.
+
+    `again` replaces arguments when a crash makes it necessary to open it once more. Raises what the opener raises,
+    RuntimeCrashed if it dies.
+    """
+    return Isolated(opener, arguments, again)
+
+
+def _listen(stream: Any, said: deque[str]) -> None:
+    for line in stream:
+        if line.strip():
+            said.append(line.decode(errors="replace"))
+
+
+def _raised(answer: Mapping[str, Any]) -> Exception:
+    """The error of the other process as it would have been in this one."""
+    kind = getattr(errors, answer["kind"], None)
+    if kind is None or not issubclass(kind, RopeDeployError):
+        return VendorError(f"{answer['kind']}: {answer['asked']}")
+    parts = {"exists": answer["exists"], "todo": answer["todo"]}
+    if issubclass(kind, ConfigError):
+        return kind(answer["asked"], answer["faults"], **parts)
+    return kind(answer["asked"], **parts)
