@@ -7,12 +7,14 @@ engine, a gate, a text) is a result too, under a rule named by its kind, so that
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from rope_deploy import __version__
 from rope_deploy.report import words
@@ -35,6 +37,7 @@ _NOTE = re.compile(r"^(RD\d{3}): (.+)$", re.DOTALL)
 def to_sarif(report: Report) -> str:
     results = [*_diagnosed(report), *_undiagnosed(report), *_notes(report)]
     codes = sorted({result["ruleId"] for result in results})
+    titles = {words.line(one.code): words.line(one.title) for one in report.diagnoses}
     for result in results:
         result["ruleIndex"] = codes.index(result["ruleId"])
     run = {
@@ -42,7 +45,7 @@ def to_sarif(report: Report) -> str:
             "driver": {
                 "name": "rope-deploy",
                 "semanticVersion": __version__,
-                "rules": [_rule(code) for code in codes],
+                "rules": [_rule(code, titles.get(code, "")) for code in codes],
             }
         },
         "automationDetails": {"id": f"rope-deploy/{words.line(report.title)}"},
@@ -88,7 +91,7 @@ def _places(one: DiagnosisRecord) -> list[tuple[str, str]]:
 def _result(
     report: Report, code: str, level: str, message: str, style: str, places: list[tuple[str, str]]
 ) -> dict[str, Any]:
-    file = _file(report, style)
+    file, code, message = _file(report), words.line(code), message.strip() or code
     logical = [
         {"name": name, "kind": kind, "fullyQualifiedName": f"{words.line(style) or file}/{name}"}
         for name, kind in places
@@ -106,18 +109,16 @@ def _result(
     }
 
 
-def _file(report: Report, style: str) -> str:
+def _file(report: Report) -> str:
     """The file or folder that was looked at, as a relative reference where it can be one."""
-    from urllib.parse import quote
-
     path = PurePath(words.line(report.source) or "report").as_posix()
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return quote("/".join(parts) or "report")
 
 
-def _rule(code: str) -> dict[str, Any]:
+def _rule(code: str, title: str) -> dict[str, Any]:
     if code not in CODES:
-        return {"id": code, "name": code.capitalize(), "shortDescription": {"text": KINDS[code]}}
+        return {"id": code, "name": code.capitalize(), "shortDescription": {"text": KINDS.get(code) or title or code}}
     told = page_of(code)
     anchor = f"{DOCUMENT}#{code.lower()}"
     return {
@@ -141,8 +142,6 @@ def _plain(markdown: str) -> str:
 
 def _moment(created: str) -> str:
     """UTC as SARIF has it, "" for what is no time."""
-    import datetime
-
     try:
         moment = datetime.datetime.fromisoformat(created)
     except ValueError:

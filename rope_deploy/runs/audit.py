@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, load_manifest
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.parity.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations
+from rope_deploy.parity.audit.results import Findings
 from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import Report
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
 from rope_deploy.runs.frame import Frame, Progress
+from rope_deploy.runs.opened import Opened
 
 
 def audit_path(
@@ -45,9 +48,22 @@ def audit_path(
     return report_of(frame, found, notes)
 
 
+def audit_first(opened: Opened) -> Audit:
+    """The audit of an artifact as the first part of a check: what stops it is a failed record, and the cases go on.
+
+    Hashes are the check's to compare. Every row of every table is looked at, those that no case visits among them.
+    """
+    try:
+        return audit_artifact(opened.folder, opened.manifest, verify=False)
+    except UsageError as error:
+        findings = Findings(opened.manifest.style)
+        findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
+        return findings.audit()
+
+
 def report_of(frame: Frame, found: list[Audit], notes: list[str]) -> Report:
     return frame.report(
-        checks=tuple(record for one in found for record in one.records),
+        checks=tuple(record for one in found for record in one.checks),
         diagnoses=tuple(record for one in found for record in one.diagnoses),
         notes=(*notes, *dict.fromkeys(note for one in found for note in one.notes)),
     )

@@ -92,7 +92,7 @@ def _files(folder: Path, manifest: Manifest) -> Audit:
 
 
 def _prefixed(found: Audit, name: str) -> Audit:
-    return replace(found, records=tuple(replace(r, case=f"{name}: {r.case}") for r in found.records))
+    return replace(found, checks=tuple(replace(r, case=f"{name}: {r.case}") for r in found.checks))
 
 
 def _joined(parts: Sequence[Audit]) -> Audit:
@@ -101,7 +101,7 @@ def _joined(parts: Sequence[Audit]) -> Audit:
     for one in (one for part in parts for one in part.diagnoses):
         diagnoses.setdefault((one.code, one.explanation, one.layers), one)
     return Audit(
-        tuple(record for part in parts for record in part.records),
+        tuple(record for part in parts for record in part.checks),
         tuple(diagnoses.values()),
         tuple(dict.fromkeys(note for part in parts for note in part.notes)),
     )

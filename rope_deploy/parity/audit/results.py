@@ -17,13 +17,13 @@ RUNTIME = "file"
 class Audit:
     """The outcome; `notes` begin with the code of the hazard, where it has one."""
 
-    records: tuple[CheckRecord, ...]
+    checks: tuple[CheckRecord, ...]
     diagnoses: tuple[DiagnosisRecord, ...]
     notes: tuple[str, ...]
 
     @property
     def failed(self) -> bool:
-        return bool(self.diagnoses) or any(record.verdict == "failed" for record in self.records)
+        return bool(self.diagnoses) or any(record.verdict == "failed" for record in self.checks)
 
 
 @dataclass
