@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from rope_deploy.artifact import Tolerances
 from rope_deploy.errors import UsageError
 from rope_deploy.parity import PROSE, Outcome, Set, check
+from rope_deploy.parity.audit import Audit
 from rope_deploy.report.records import Report
+from rope_deploy.runs.audit import audit_first
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.opened import Opened, model_of, open_artifacts, require_runtimes
 from rope_deploy.runtimes import Remembering, Runtime, open_ort, open_torch, open_trt
@@ -62,7 +64,7 @@ def check_artifacts(
         raise UsageError("A check without reference needs no model.", todo="Leave out --model or --no-reference.")
     artifacts = open_artifacts(folder)
     frame = Frame(f"Check of {folder}", artifacts[0].manifest.source)
-    questions, outcomes = Questions(which, only, seed, tolerances), []
+    questions, outcomes, audits = Questions(which, only, seed, tolerances), [], []
     with ExitStack() as opened_models:
         pytorch = None
         if reference:
@@ -71,12 +73,21 @@ def check_artifacts(
             questions = replace(questions, text=prose(loaded))
             pytorch = opened_models.enter_context(Remembering(open_torch(loaded)))
         for opened in artifacts:
+            if not only:
+                progress(f"Auditing {opened.manifest.style}")
+                audits.append(audit_first(opened))
             for name in runtimes:
                 if name != "torch":
                     outcomes.append(
                         check_one(opened, pytorch, name, questions, engine, verify=verify, progress=progress)
                     )
-    return frame.report(notes=(questions.words(),), **results(outcomes))
+    found = {name: (*records(audits, name), *seen) for name, seen in results(outcomes).items()}
+    return frame.report(notes=(questions.words(), *dict.fromkeys(records(audits, "notes"))), **found)
+
+
+def records(audits: Sequence[Audit], name: str) -> tuple:
+    """What static audits say, under the name that a report has for it; they draw no curves."""
+    return tuple(record for audit in audits for record in getattr(audit, name, ()))
 
 
 def results(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
