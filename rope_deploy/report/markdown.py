@@ -17,6 +17,7 @@ from rope_deploy.report.summary import Row, check_message, headline, problems, r
 ICONS: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "skipped": "⚪"}
 # More failures than this hide one another; the JSON report has them all.
 MOST_PROBLEMS = 20
+MOST_SYMPTOMS = 5  # the same beside a diagnosis, which says more
 _SPECIAL = re.compile(
     r"[\\`*_\[\]<>#|~@&$]"  # anywhere
     r"|^[-+=]|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)"  # what makes a list or a rule at the start of a line
@@ -102,12 +103,13 @@ def _problems(report: Report) -> str:
     found = problems(report)
     if not found:
         return ""
+    most = MOST_SYMPTOMS if report.diagnoses and len(found) > MOST_SYMPTOMS + 1 else MOST_PROBLEMS
     listed = [
         f"- **{p.kind}** {code(p.where)}  \n  " + "  \n  ".join(text(part) for part in p.message.splitlines() if part)
-        for p in found[:MOST_PROBLEMS]
+        for p in found[:most]
     ]
-    if len(found) > MOST_PROBLEMS:
-        listed.append(f"- and {len(found) - MOST_PROBLEMS} more")
+    if len(found) > most:
+        listed.append(f"- and {len(found) - most} more")
     return "## What failed\n\n" + "\n".join(listed)
 
 

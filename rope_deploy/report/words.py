@@ -14,6 +14,7 @@ RUNTIME_NAMES = {
     "ort": "ONNX Runtime",
     "trt": "TensorRT",
     "genai": "onnxruntime-genai",
+    "file": "the file itself",
 }
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}

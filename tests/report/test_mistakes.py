@@ -74,6 +74,7 @@ def test_failed_checks_beside_a_diagnosis_are_symptoms_and_cut_short(diagnosed):
     many = replace(diagnosed, checks=diagnosed.checks * 9)
     assert "and 6 more in the report files" in render(many, "terminal")
     assert "and 6 more</summary>" in render(many, "html")
+    assert "- and 4 more" in render(many, "markdown")
 
 
 def test_many_mistakes_are_counted_on_a_terminal_and_folded_on_a_page(diagnosed):
