@@ -28,4 +28,19 @@ const char* rope_launch_empty(const rope::Parameters* parameters, cudaStream_t s
     return rope::enqueue(rope::empty_kernel, plan, stream);
 }
 
+// To the byte, so that compute-sanitizer sees an access beyond.
+void* rope_allocate(std::int64_t bytes) {
+    void* block = nullptr;
+    return cudaMalloc(&block, bytes > 0 ? bytes : 1) == cudaSuccess ? block : nullptr;
+}
+
+void rope_free(void* block) { cudaFree(block); }
+
+// Either way between host and device, after all launches; so it also tells how those ended.
+const char* rope_copy(void* to, const void* from, std::int64_t bytes) {
+    cudaError_t code = cudaDeviceSynchronize();
+    if (code == cudaSuccess) code = cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
+    return code == cudaSuccess ? nullptr : cudaGetErrorString(code);
+}
+
 }  // extern "C"
