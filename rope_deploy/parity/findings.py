@@ -118,10 +118,13 @@ def _against_the_rule(
 ) -> Iterator[DiagnosisRecord]:
     """Sites that obey the manifest's rule and are given what PyTorch's are given, and still differ from PyTorch."""
     by_rotation: dict[str, list[tuple[str, Seen, float]]] = defaultdict(list)
+    keys = {one.site.layer for result in failed for one in result.seen if one.wrong and one.site.role == "k"}
     for result in failed:
         for one in result.seen:
             apart = one.of_kind("rotated")
             if one.observation is None or one.wrong or apart is None or not apart.failed:
+                continue
+            if one.how == "products" and one.site.layer in keys:  # they are wrong by the keys' mistake already
                 continue
             if one.inputs is not None and not one.inputs.failed:
                 by_rotation[one.site.spec].append((result.record.case, one, apart.ratio))

@@ -137,7 +137,8 @@ def _against_oracle(
     tensor = f"oracle.{site.layer}.{site.role}"
     if (errors := view.errors(exact, "ours")) is None:
         return _ill_shaped("oracle", tensor, call, site, got[view.tensor], exact)
-    tolerance = oracle.budget(site, exact, call.position_ids, own) * view.blur
+    given = np.isfinite(exact).all(axis=(1, 3))  # of what came in as no number, nothing can be asked
+    tolerance, errors = oracle.budget(site, exact, call.position_ids, own) * view.blur, np.where(given, errors, 0.0)
     return _judged("oracle", tensor, call, site, errors, tolerance)
 
 

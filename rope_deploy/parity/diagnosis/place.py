@@ -103,11 +103,11 @@ def _modulo(size: int) -> Place:
 
 
 def _divisors(number: int, above: int) -> list[int]:
-    """Divisors of `number` larger than `above`, the smallest few."""
+    """Divisors of `number` larger than `above`, the few largest: they wrap no more often than they must."""
     if number <= 0:
         return []
     small = [n for n in range(1, int(number**0.5) + 1) if number % n == 0]
-    return sorted({n for d in small for n in (d, number // d) if n > above})[:8]
+    return sorted({n for d in small for n in (d, number // d) if n > above}, reverse=True)[:8]
 
 
 def _columns(seen: Observation) -> np.ndarray:
