@@ -49,10 +49,10 @@ NVCC = Tool(
     r"release [\d.]+, V([\d.]+)",
 )
 CMAKE = Tool("cmake", "CMake, 3.20 or newer", "pip install cmake", r"version ([\d.]+)")
-MAKE = Tool("make", "what CMake drives: make or ninja", "pip install ninja", r"([\d.]+)")
-COMPILER = Tool("c++", "a C++17 compiler", "apt install g++", r"([\d]+\.[\d.]+)")
+MAKE = Tool("make", "what CMake drives: make or ninja", "pip install ninja", r"(\d+(?:\.\d+)+)")
+COMPILER = Tool("c++", "a C++17 compiler", "apt install g++", r"(\d+(?:\.\d+)+)")
 HEADERS = Tool(
-    "tensorrt-headers", "TensorRT's headers, 10.0 or newer", "pip install --no-deps kernel-lens", r"([\d.]+)"
+    "tensorrt-headers", "TensorRT's headers, 10.0 or newer", "pip install --no-deps kernel-lens", r"(\d+(?:\.\d+)+)"
 )
 NEEDED = (NVCC, CMAKE, MAKE, COMPILER, HEADERS)
 

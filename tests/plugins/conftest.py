@@ -1,0 +1,59 @@
+"""The libraries under test: given by a script that built them, or built here, once, for one architecture."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+
+import pytest
+
+from tests.plugins.driving import Built, Driver
+
+ROOT = Path(__file__).parent.parent.parent
+# Kept between runs, and compiled again only where sources changed.
+FOLDER = ROOT / "build" / "plugin-tests"
+
+
+@pytest.fixture(scope="session")
+def built() -> Built:
+    given = os.environ.get("ROPE_PLUGIN_LIBRARY"), os.environ.get("ROPE_PLUGIN_DRIVER")
+    if all(given):
+        return Built(Path(given[0]), Path(given[1]))
+    from rope_deploy.errors import EnvironmentMissing
+    from rope_deploy.trt import gpus
+    from rope_deploy.trt.plugin import find_tools
+
+    try:
+        tools = find_tools()
+    except EnvironmentMissing as missing:
+        pytest.skip(missing.asked.replace("\n", " "))
+    capability = gpus()[0].capability if gpus() else "8.0"
+    configure = [
+        *(tools.cmake.path, "-S", str(ROOT / "plugins"), "-B", str(FOLDER)),
+        f"-DCMAKE_CUDA_COMPILER={tools.nvcc.path}",
+        f"-DTensorRT_INCLUDE_DIR={tools.headers.path}",
+        f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
+        "-DROPE_BUILD_DRIVER=ON",
+        "-DCMAKE_CXX_FLAGS=-Werror",
+    ]
+    for command in (configure, [tools.cmake.path, "--build", str(FOLDER), "--parallel", "2"]):
+        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert ran.returncode == 0, ran.stdout[-4000:]
+    return Built(FOLDER / "librope_plugin.so", FOLDER / "librope_driver.so")
+
+
+class _Manager(BaseManager):
+    pass
+
+
+_Manager.register("Driver", Driver)
+
+
+@pytest.fixture(scope="session")
+def driver(built: Built) -> Iterator[Driver]:
+    """The driver in a process of its own: a plugin that crashes fails a test and no more."""
+    with _Manager() as manager:
+        yield manager.Driver(str(built.driver), str(built.library))
