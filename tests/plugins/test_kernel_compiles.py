@@ -29,7 +29,7 @@ def test_it_compiles_for_every_architecture() -> None:
     """A part of the variants: bf16, two heads a thread, pairs within vectors."""
     text = binding.sources()
     plan = text["src/rope_plan.h"]
-    one = "return run(Variant<T, V, 2, true, plain, norm>{});\n}"
+    one = "(void)plan;\nreturn run(Variant<T, V, 2, true, plain, norm>{});\n}"
     plan, shapes = re.subn(r"const bool within = .*?\n}$", one, plan, flags=re.DOTALL | re.MULTILINE)
     plan, types = re.subn(r".*dispatch_norm<(float|Float16)>\(plan, run\);\n", "", plan)
     assert (shapes, types) == (1, 2)
