@@ -109,4 +109,4 @@ def _expected(config: RunConfig) -> list[tuple[str, str]]:
     runtimes = config.bench.runtimes
     found = [(name, "") for name in ("torch", "torch-compile") if name in runtimes]
     found += [("ort", style) for style in config.export.styles if "ort" in runtimes]
-    return found + [("trt", config.build.style)] * ("trt" in runtimes)
+    return found + ([("trt", config.build.style)] if "trt" in runtimes else [])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.report.gates import with_gates
+from rope_deploy.report.records import GraphRecord
 
 
 @pytest.fixture
@@ -58,9 +59,68 @@ def test_what_was_not_measured_has_failed(empty):
         max_latency_ratio=1,
         max_artifact_bytes=1,
         max_runtime_cos_sin=0,
+        max_nodes=1,
+        all_rotations_converted=True,
+        one_table_per_rotation=True,
+        provider="CPUExecutionProvider",
     )
-    assert [(g.verdict, g.measured) for g in judged.gates] == [("failed", "nothing measured")] * 5
+    assert [(g.verdict, g.measured) for g in judged.gates] == [("failed", "nothing measured")] * 9
 
 
 def test_what_was_not_asked_for_is_not_judged(bare):
     assert with_gates(bare).gates == ()
+    assert with_gates(bare, all_rotations_converted=False, one_table_per_rotation=False, provider=None).gates == ()
+
+
+def graph(style="onnx", **changes):
+    made = GraphRecord(style, 854, 60, 60, {"RotaryEmbedding (ONNX)": 60}, 2, 2, 0)
+    return replace(made, **changes)
+
+
+def judged(bare, *graphs, **limits):
+    (gate,) = with_gates(replace(bare, graphs=graphs), **limits).gates
+    return gate
+
+
+def test_the_number_of_nodes_has_a_limit(bare):
+    holds = judged(bare, graph(), graph("tables", nodes=900), max_nodes=900)
+    breaks = judged(bare, graph(), graph("tables", nodes=901), max_nodes=900)
+    assert (holds.verdict, holds.measured) == ("passed", "900 (tables)")
+    assert (breaks.verdict, breaks.measured) == ("failed", "901 (tables)")
+
+
+def test_cosines_are_counted_in_the_file_whatever_the_export_said(bare):
+    assert judged(bare, graph(), max_runtime_cos_sin=0).verdict == "passed"
+    assert judged(bare, graph(runtime_cos_sin=2), max_runtime_cos_sin=0).verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rotations": 59, "forms": {"RotaryEmbedding (ONNX)": 59}}, "59 of 60"),
+        ({"rotations": 61, "forms": {"RotaryEmbedding (ONNX)": 61}}, "61 of 60"),
+        ({"forms": {"RotaryEmbedding (ONNX)": 60, "multiply-add": 1}}, "1 × multiply-add"),
+        ({"rotations": 0, "expected": 0, "forms": {}}, "no rotation at all"),
+        ({"unmatched": ("layers.3: a strange product",)}, "1 place left as it was (layers.3: a strange product)"),
+    ],
+)
+def test_one_rotation_that_was_not_converted_breaks_its_gate(bare, changes, says):
+    assert judged(bare, graph(), all_rotations_converted=True).verdict == "passed"
+    broken = judged(bare, graph(), graph("plugin", **changes), all_rotations_converted=True)
+    assert broken.verdict == "failed" and says in broken.measured and broken.measured.startswith("plugin: ")
+
+
+@pytest.mark.parametrize("tables", [1, 4, 120])
+def test_a_table_for_each_layer_or_one_too_few_breaks_its_gate(bare, tables):
+    assert judged(bare, graph(), one_table_per_rotation=True).verdict == "passed"
+    broken = judged(bare, graph(tables=tables), one_table_per_rotation=True)
+    assert broken.verdict == "failed" and "where 2 are needed" in broken.measured
+
+
+def test_one_node_on_another_provider_breaks_its_gate(bare):
+    wanted = {"provider": "CUDAExecutionProvider"}
+    here, there = {"CUDAExecutionProvider": 700}, {"CUDAExecutionProvider": 699, "CPUExecutionProvider": 1}
+    assert judged(bare, graph(**wanted, providers=here), **wanted).verdict == "passed"
+    broken = judged(bare, graph(**wanted, providers=there), **wanted)
+    assert (broken.verdict, broken.measured) == ("failed", "onnx: of 700 nodes, 1 on CPUExecutionProvider")
+    assert judged(bare, graph(**wanted), **wanted).verdict == "failed"

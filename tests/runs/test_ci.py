@@ -1,11 +1,14 @@
 """One configuration file, one verdict, through the command line."""
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from rope_deploy.cli.main import main
+from rope_deploy.report.schema import schema
 
 CONFIG = """
 title = "tiny"
@@ -18,6 +21,7 @@ flavor = "rtx"
 style = "tables"
 compute_capabilities = ["8.9"]
 [check]
+set = "quick"
 runtimes = ["ort", "trt"]
 [bench]
 prompt = 8
@@ -31,6 +35,36 @@ new_tokens = 4
 [output]
 folder = "{folder}"
 """
+TIMED = """
+[model]
+source = "{source}"
+[export]
+styles = ["tables", "onnx"]
+[check]
+set = "quick"
+[bench]
+prompt = [4, 8]
+new = 2
+rounds = 5
+baseline = "{folder}/baseline.json"
+[gates]
+max_slowdown = {slowdown}
+{gates}
+[output]
+folder = "{folder}/out"
+formats = ["json"]
+"""
+EVERY_GATE = """
+max_runtime_cos_sin = 0
+max_logits_error = 1e-3
+max_rotated_error = 1e-4
+max_artifact_bytes = 1_000_000_000
+max_nodes = 5000
+max_latency_ratio = 1000
+all_rotations_converted = true
+one_table_per_rotation = true
+provider = "CPUExecutionProvider"
+"""
 
 
 def write_config(folder: Path, source: Path, gates: str) -> Path:
@@ -40,7 +74,7 @@ def write_config(folder: Path, source: Path, gates: str) -> Path:
 
 
 def test_a_run_that_holds_exits_with_0_and_leaves_every_report(source, tmp_path, capfd):
-    config = write_config(tmp_path, source, "max_runtime_cos_sin = 0\nmax_logits_error = 1e-3")
+    config = write_config(tmp_path, source, EVERY_GATE)
     assert main(["ci", str(config), "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
     assert document["verdict"] == "passed"
@@ -56,13 +90,118 @@ def test_a_run_that_holds_exits_with_0_and_leaves_every_report(source, tmp_path,
     # No GPU: what was not run on the engine is said to be skipped, never passed.
     engines = [check for check in document["checks"] if check["runtime"] == "trt"]
     assert all(check["verdict"] == "skipped" or "Not run" not in check["message"] for check in engines)
+    assert [gate["verdict"] for gate in document["gates"]] == ["passed"] * 9
+    assert [graph["providers"].keys() for graph in document["graphs"]] == [{"CPUExecutionProvider"}] * 2
+    # What a real run prints and writes keeps to the published schema.
+    written = json.loads(Path(document["files"]["json"]).read_text())
+    for found in (document, written):
+        Draft202012Validator(schema()).validate(found)
+    junit = ET.parse(document["files"]["junit"]).getroot()
+    assert junit.get("failures") == "0" and "gates" in {suite.get("name") for suite in junit}
 
 
-def test_a_gate_that_does_not_hold_exits_with_1_and_still_reports(source, tmp_path, capfd):
-    config = write_config(tmp_path, source, "max_artifact_bytes = 10")
-    assert main(["ci", str(config)]) == 1
-    assert "max_artifact_bytes" in capfd.readouterr().out
-    assert (tmp_path / "out" / "report.xml").read_text().count("<failure") >= 1
+FAILING = """
+[model]
+source = "{source}"
+[export]
+styles = ["onnx"]
+[check]
+set = "quick"
+[gates]
+max_artifact_bytes = 10
+max_nodes = 3
+provider = "AzureExecutionProvider"
+all_rotations_converted = true
+[output]
+folder = "{folder}"
+"""
+
+
+def test_gates_that_do_not_hold_exit_with_1_and_are_reported_one_by_one(source, tmp_path, capfd):
+    (tmp_path / "run.toml").write_text(FAILING.format(source=source, folder=tmp_path / "out"))
+    assert main(["ci", str(tmp_path / "run.toml")]) == 1
+    printed = " ".join(capfd.readouterr().out.split())
+    assert "3 of 4 gates failed" in printed and "on CPUExecutionProvider" in printed
+    junit = ET.parse(tmp_path / "out" / "report.xml").getroot()
+    failed = {case.get("name") for case in junit.iter("testcase") if case.find("failure") is not None}
+    assert failed == {"max_artifact_bytes", "max_nodes", "provider"}
+
+
+def timed(folder, source, *, slowdown=50.0, gates=""):
+    path = folder / "timed.toml"
+    path.write_text(TIMED.format(source=source, folder=folder, slowdown=slowdown, gates=gates))
+    return str(path)
+
+
+def gates_of(folder):
+    return {g["name"]: g for g in json.loads((folder / "out" / "report.json").read_text())["gates"]}
+
+
+def test_a_baseline_is_written_then_held_against_and_a_slowdown_fails(source, tmp_path, capfd):
+    config, baseline = timed(tmp_path, source), tmp_path / "baseline.json"
+    assert main(["ci", config, "--update-baseline"]) == 0
+    assert f"The baseline {baseline} was written." in " ".join(capfd.readouterr().out.split()).replace("- ", "-")
+    written = json.loads(baseline.read_text())
+    Draft202012Validator(schema()).validate(written)
+    assert {one["workload"] for one in written["latencies"]} == {"prefill 4", "prefill 8", "decode @4", "decode @8"}
+    assert all(one["ratio_low"] <= one["ratio"] <= one["ratio_high"] for one in written["latencies"])
+
+    assert main(["ci", config, "--force"]) == 0
+    names = [f"max_slowdown: ort {style} {work}" for work in ("prefill 4", "decode @8") for style in ("tables", "onnx")]
+    assert set(names) <= gates_of(tmp_path).keys() and len(gates_of(tmp_path)) == 8
+    kept = baseline.read_bytes()
+
+    assert main(["ci", timed(tmp_path, source, slowdown=1e-3), "--force"]) == 1
+    assert {gate["verdict"] for gate in gates_of(tmp_path).values()} == {"failed"}
+    assert baseline.read_bytes() == kept
+
+
+def test_a_run_that_fails_does_not_become_a_baseline(source, tmp_path, capfd):
+    assert main(["ci", timed(tmp_path, source, gates="max_nodes = 1"), "--update-baseline"]) == 1
+    assert not (tmp_path / "baseline.json").exists()
+    assert "left as it is" in " ".join(capfd.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "There is no baseline"),
+        ("{}", "not a report"),
+        ('{"schema_version": 1}', "schema version 1"),
+        ("machine", "another machine"),
+        ("workload", "has no ort"),
+    ],
+)
+def test_a_baseline_that_cannot_serve_exits_with_2_before_the_model_is_loaded(
+    artifacts, source, tmp_path, capfd, content, says
+):
+    from dataclasses import replace
+
+    from rope_deploy import api
+    from rope_deploy.report.json_format import to_json
+
+    if content in ("machine", "workload"):
+        report = api.bench(artifacts, runtimes=("torch", "ort"), prompt=(4, 8), new=2, rounds=5)
+        changes = {"machine": "Another"} if content == "machine" else {"latencies": report.latencies[:1]}
+        content = to_json(replace(report, **changes))
+    if content is not None:
+        (tmp_path / "baseline.json").write_text(content)
+    capfd.readouterr()
+    assert main(["ci", timed(tmp_path, source)]) == 2
+    printed = capfd.readouterr().err
+    assert says in " ".join(printed.split()) and "--update-baseline" in printed
+    assert "Loading" not in printed and "Traceback" not in printed and not (tmp_path / "out").exists()
+
+
+def test_an_update_without_a_baseline_to_update_exits_with_2(source, tmp_path, capfd):
+    assert main(["ci", str(write_config(tmp_path, source, "")), "--update-baseline"]) == 2
+    assert "names none" in capfd.readouterr().err
+
+
+def test_a_provider_that_is_not_installed_exits_with_3_before_the_model_is_loaded(source, tmp_path, capfd):
+    config = write_config(tmp_path, source, 'provider = "CUDAExecutionProvider"')
+    assert main(["ci", str(config)]) == 3
+    assert "CUDAExecutionProvider" in capfd.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_an_existing_output_is_refused_before_the_model_is_loaded(source, tmp_path, capfd):
