@@ -82,3 +82,24 @@ def test_a_diagnosis_says_from_which_position_on_it_is_wrong(code, first):
 def test_a_table_that_ends_is_wrong_from_behind_its_end():
     (record,) = diagnosed(PLANTS["RD207"])
     assert int(record.where.split()[-2]) >= 512
+
+
+STATIC = {
+    "RD601": "its table differs between heads",
+    "RD602": "places are rotated,",
+    "RD603": "turns them otherwise.",
+    "RD604": "and tokens after a cache do not go on counting from it.",
+    "RD605": "Cos and Sin run for every call; a table would replace them.",
+    "RD606": "changed since the export; what follows is about the files as they are.",
+    "RD901": "Every rotation that could be seen is right for its input. The first tensor that differs:",
+    "RD902": "of the cases",
+}
+
+
+@pytest.mark.parametrize(("code", "words"), STATIC.items())
+def test_examples_that_are_not_computed_use_the_words_of_the_package(code, words):
+    """They need a file or a runtime that dies; what is quoted of them must still be what is said."""
+    said = "".join(path.read_text() for path in (ROOT / "rope_deploy" / "parity").rglob("*.py"))
+    said += (ROOT / "rope_deploy" / "graph" / "tabulate.py").read_text()
+    assert words in " ".join(page_text(code).split())
+    assert words in said
