@@ -34,6 +34,8 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
         "its default configuration leaves the kinds of layers open",
         {"num_hidden_layers": 2, "layer_types": ["conv", FULL]},
     ),
+    "lfm2": Exceptional(ALL_ALIKE, {"num_hidden_layers": 2, "layer_types": ["conv", FULL]}),
+    "zamba2": Exceptional("its default configuration does not rotate", {"use_mem_rope": True}),
     "cohere": Exceptional(QUIET, {"logit_scale": 1.0}),
     "cohere2": Exceptional(QUIET, {"logit_scale": 1.0}),
     "cohere2_moe": Exceptional(QUIET, {"logit_scale": 1.0}),
@@ -50,6 +52,12 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
         },
     ),
     "minicpm3": Exceptional("it scales embeddings for a hidden size of thousands", {"scale_emb": 1}),
+    "dbrx": Exceptional(
+        "its attention reads a base and a bound that its default configuration lacks",
+        {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},
+    ),
+    "blt": Exceptional("its cache asks for a number of layers that its configuration lacks", {"num_hidden_layers": 2}),
+    "roformer": Exceptional("it only decodes where it is told to", {"is_decoder": True}),
     "deepseek_v2": Exceptional(UNROUTED, {"num_experts_per_tok": 2}),
     "dots1": Exceptional(UNROUTED, {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}),
     "dots3_note_text": Exceptional(

@@ -62,7 +62,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"num_channels|in_channels|temporal_patch_size|merge_size", lambda default: default),
     (r"mel_bins|feature_size", at_most(32)),
     (r"max_position|n_positions|max_seq|max_sequence|model_max_length|n_ctx|context_length|position_embeddings$", POSITIONS),
-    (r"^(hidden_size|d_model|n_embd|embed_dim|dim|width|hidden_dim)$|model_dim", HIDDEN),
+    (r"^(d_model|n_embd|embed_dim|dim|width|hidden_dim)$|model_dim|hidden_size(_global)?$", HIDDEN),
     (r"(intermediate|ffn|ff|mlp|inner|feed_forward).*(size|dim)?$", at_most(HIDDEN + HIDDEN // 2)),
     (r"(size|dim|width|channels|rank)$", at_most(HIDDEN)),
 )
@@ -171,6 +171,7 @@ def _cut_layers(
         return
     layers = given[counted]
     lists = {k: v for k, v in given.items() if isinstance(v, (list, tuple)) and len(v) == layers and k not in overrides}
+    lists = {k: v for k, v in lists.items() if not _are_indices(v)}
     if not lists or layers < 2:
         return
     kept = kinds(list(zip(*lists.values(), strict=True)))
@@ -178,6 +179,12 @@ def _cut_layers(
     for name, values in lists.items():
         cut = [values[index] for index in kept]
         settings[name] = [_shrunk(name, v) or v if _is_size(v) else v for v in cut] if name != "layer_types" else cut
+
+
+def _are_indices(values: Sequence[Any]) -> bool:
+    """A list of which layers are of a kind, rather than of the kind of each."""
+    whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+    return whole and len(values) > 2 and list(values) == sorted(set(values))
 
 
 def _is_size(value: Any) -> bool:

@@ -38,7 +38,7 @@ def lively(model: PreTrainedModel) -> None:
 
     with torch.no_grad():
         for parameter in model.parameters():
-            if not parameter.is_floating_point():
+            if not parameter.is_floating_point() or not parameter.requires_grad:  # a table of sines
                 continue
             if parameter.ndim >= 2:
                 parameter.normal_(0, 1.2 / parameter.shape[-1] ** 0.5)
