@@ -151,6 +151,7 @@ def check(
     seed: int = 0,
     ignore_hashes: bool = False,
     reference: bool = True,
+    isolated: bool = True,
     trust_remote_code: bool = False,
     progress: Progress = _silent,
 ) -> Report:
@@ -159,7 +160,8 @@ def check(
     The report's verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch
     model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id, `quick`
     the few that still meet every mistake that has a name. `reference` False judges the rotations by the manifest's
-    rules alone and loads no PyTorch, for a model that is gone or too big.
+    rules alone and loads no PyTorch, for a model that is gone or too big. Each runtime but PyTorch has a process of
+    its own, so that its crash is a failed case; `isolated` False keeps it in this one.
 
     Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
     """
@@ -175,6 +177,7 @@ def check(
         seed=seed,
         verify=not ignore_hashes,
         reference=reference,
+        isolated=isolated,
         trust_remote_code=trust_remote_code,
         progress=progress,
     )

@@ -205,7 +205,32 @@ def load_manifest(folder: Path) -> Manifest:
             exists=f"This rope-deploy reads version {SCHEMA_VERSION}.",
             todo="Export the model again.",
         )
+    if faults := list(_contradictions(manifest)):
+        raise ConfigError(f"{path} contradicts itself:", faults, todo="Export the model again.")
     return manifest
+
+
+def _contradictions(manifest: Manifest) -> Iterator[str]:
+    """What no export writes, each in a sentence: somebody edited the file."""
+    rotations = [rotation.name for rotation in manifest.rotations]
+    for index, site in enumerate(manifest.sites):
+        if site.spec not in rotations:
+            yield f"sites.{index}.spec: there is no rotation {site.spec!r}, only {', '.join(rotations) or 'none'}."
+        if not 0 <= site.layer < manifest.layers:
+            yield f"sites.{index}.layer: {site.layer} is none of the {manifest.layers} layers."
+        if min(site.num_heads, site.head_dim) < 1:
+            yield f"sites.{index}: {site.num_heads} heads of {site.head_dim} elements are none."
+    if len({(site.layer, site.role) for site in manifest.sites}) != len(manifest.sites):
+        yield "sites: a layer's q or k is listed twice."
+    if manifest.dtype not in TOLERANCES:
+        yield f"dtype: {manifest.dtype!r} is none of {', '.join(TOLERANCES)}."
+    if manifest.max_position < 1:
+        yield f"max_position: {manifest.max_position} leaves no position."
+    for name, value in (("logits", manifest.tolerances.logits), ("rotated", manifest.tolerances.rotated)):
+        if not 0 < value < float("inf"):
+            yield f"tolerances.{name}: {value} is no tolerance."
+    if not manifest.outputs or all(info.name != "input_ids" for info in manifest.inputs):
+        yield "inputs and outputs: a graph takes input_ids and gives at least one result."
 
 
 def hash_file(path: Path) -> FileInfo:

@@ -24,13 +24,15 @@ EVIDENCE = 768 << 20  # bytes of tensors kept of sound sites; wrong ones are alw
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A case's record and what it rests on. `crash`: how the runtime died or what it raised, "" if it answered."""
+    """A case's record and what it rests on. `crash`: how the runtime died or what it raised, "" if it answered;
+    `unjudged`: it answered, and could not be judged."""
 
     record: CheckRecord
     seen: tuple[Seen, ...] = ()
     differences: tuple[Difference, ...] = ()
     turned: tuple[Turned, ...] = ()
     crash: str = ""
+    unjudged: bool = False
 
     @property
     def failed(self) -> bool:
@@ -49,7 +51,7 @@ def findings(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) ->
     found += _turned(about, failed)
     found += _against_the_rule(manifest, about, failed)
     found += _without_rule(about, failed)
-    answered = [result for result in failed if not result.crash]
+    answered = [result for result in failed if not result.crash and not result.unjudged]
     return tuple(found) if found or not answered else (_elsewhere(about, answered),)
 
 

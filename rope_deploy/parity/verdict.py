@@ -117,7 +117,8 @@ def _guarded(case: Case, pair: Pair) -> CaseResult:
         message = " ".join(str(crash.__cause__).split()) if crash.ours else str(crash)
         result = CaseResult(replace(blank, verdict="failed", message=message), crash=str(crash))
     except Exception as error:  # whatever it was, this case has not shown parity
-        result = CaseResult(replace(blank, verdict="failed", message=f"{type(error).__name__}: {error}"))
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        result = CaseResult(replace(blank, verdict="failed", message=message), unjudged=True)
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
 
 

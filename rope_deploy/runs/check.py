@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rope_deploy.artifact import Tolerances
-from rope_deploy.errors import UsageError
-from rope_deploy.parity import PROSE, Outcome, Set, check
+from rope_deploy.artifact import Tolerances, changed_files, load_manifest
+from rope_deploy.errors import RuntimeCrashed, UsageError, VendorError
+from rope_deploy.parity import PROSE, Outcome, Set, cases_for
 from rope_deploy.parity.audit import Audit
 from rope_deploy.report.records import Report
 from rope_deploy.runs.audit import audit_first
+from rope_deploy.runs.candidate import Questions, check_one, unopened
 from rope_deploy.runs.frame import Frame, Progress
-from rope_deploy.runs.opened import Opened, model_of, open_artifacts, require_runtimes
-from rope_deploy.runtimes import Remembering, Runtime, open_ort, open_torch, open_trt
+from rope_deploy.runs.opened import Opened, artifact_folders, model_of, require_runtimes
+from rope_deploy.runtimes import Remembering, open_torch
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
-
-
-@dataclass(frozen=True)
-class Questions:
-    """What every runtime is asked: a set of cases, or `only` those named; the seed; tolerances other than the
-    manifest's; `text` is what is fed, as token ids."""
-
-    which: Set = "full"
-    only: Collection[str] = ()
-    seed: int = 0
-    tolerances: Tolerances | None = None
-    text: Sequence[int] = ()
-
-    def words(self) -> str:
-        """For the report: which cases these are, and how to see one of them again."""
-        chosen = "the cases asked for" if self.only else f"the {self.which} set of cases"
-        return f"Checked: {chosen}, seed {self.seed}. One alone: `check DIR --case ID --seed {self.seed}`."
 
 
 def check_artifacts(
@@ -51,43 +35,87 @@ def check_artifacts(
     tolerances: Tolerances | None = None,
     verify: bool = True,
     reference: bool = True,
+    isolated: bool = True,
     trust_remote_code: bool = False,
     progress: Progress = lambda step: None,
 ) -> Report:
     """Run the parity cases of the artifact in `folder` (or of each one inside it); see `rope_deploy.parity`.
 
     "torch" among `runtimes` adds nothing: PyTorch is always the reference, unless `reference` is False; then neither
-    it nor transformers is loaded. `engine` is needed for "trt".
+    it nor transformers is loaded. `engine` is needed for "trt". Every other runtime has a process of its own, unless
+    `isolated` is False. One artifact of several that cannot be opened has failed, and the others are checked; if it
+    is the only one, what keeps it from opening is raised, before the model is loaded.
     """
     require_runtimes(runtimes, engine)
     if model is not None and not reference:
         raise UsageError("A check without reference needs no model.", todo="Leave out --model or --no-reference.")
-    artifacts = open_artifacts(folder)
+    contestants = [name for name in runtimes if name != "torch"]
+    artifacts, outcomes, notes = _sifted(folder, contestants, verify, progress)
+    _require_known(only, artifacts)
     frame = Frame(f"Check of {folder}", artifacts[0].manifest.source)
-    questions, outcomes, audits = Questions(which, only, seed, tolerances), [], []
-    with ExitStack() as opened_models:
+    questions, audits = Questions(which, only, seed, tolerances), []
+    with ExitStack() as stack:
         pytorch = None
         if reference:
             progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
             loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
             questions = replace(questions, text=prose(loaded))
-            pytorch = opened_models.enter_context(Remembering(open_torch(loaded)))
-        for opened in artifacts:
-            if not only:
-                progress(f"Auditing {opened.manifest.style}")
-                audits.append(audit_first(opened))
-            for name in runtimes:
-                if name != "torch":
-                    outcomes.append(
-                        check_one(opened, pytorch, name, questions, engine, verify=verify, progress=progress)
-                    )
+            pytorch = stack.enter_context(Remembering(open_torch(loaded)))
+        for opened in artifacts if not only else ():
+            progress(f"Auditing {opened.manifest.style}")
+            audits.append(audit_first(opened))
+        pairs = [(opened, name) for opened in artifacts for name in contestants]
+        for opened, name in pairs:
+            try:
+                outcome = check_one(opened, pytorch, name, questions, engine, isolated=isolated, progress=progress)
+            except (UsageError, VendorError) as error:
+                if len(pairs) + len(outcomes) == 1 and not isinstance(error, RuntimeCrashed):
+                    raise
+                outcome = unopened(opened.manifest.style, name, error)
+            outcomes.append(outcome)
     found = {name: (*records(audits, name), *seen) for name, seen in results(outcomes).items()}
-    return frame.report(notes=(questions.words(), *dict.fromkeys(records(audits, "notes"))), **found)
+    notes += [questions.words(), *dict.fromkeys(records(audits, "notes"))]
+    return frame.report(notes=tuple(notes), **found)
 
 
 def records(audits: Sequence[Audit], name: str) -> tuple:
     """What static audits say, under the name that a report has for it; they draw no curves."""
     return tuple(record for audit in audits for record in getattr(audit, name, ()))
+
+
+def _sifted(
+    folder: Path, runtimes: Sequence[str], verify: bool, progress: Progress
+) -> tuple[list[Opened], list[Outcome], list[str]]:
+    """The artifacts that can be checked, what became of the others, and notes on changed files that are checked.
+
+    Raises what is wrong with the first, if none can be checked.
+    """
+    sound, failed, notes, errors = [], [], [], []
+    for path in artifact_folders(folder):
+        code = ""
+        try:
+            opened = Opened(path, load_manifest(path))
+            if changed := changed_files(path, opened.manifest):
+                code, said = "RD606", f"{path} is not what was exported: {', '.join(changed)} missing or changed."
+                if verify:
+                    todo = "Export the model again, restore the files, or check them as they are: --ignore-hashes."
+                    raise UsageError(said, todo=todo)
+                progress(said)
+                notes.append(f"{said} It was checked as it is.")
+            sound.append(opened)
+        except UsageError as error:
+            errors.append(error)
+            failed += [unopened(path.name, name, error, code) for name in runtimes]
+    if not sound:
+        raise errors[0]
+    return sound, failed, notes
+
+
+def _require_known(only: Collection[str], artifacts: Sequence[Opened]) -> None:
+    """Raise UsageError for a case that none of the artifacts has."""
+    known = dict.fromkeys(case.id for opened in artifacts for case in cases_for(opened.manifest))
+    if strange := sorted(set(only) - set(known)):
+        raise UsageError(f"There is no case {', '.join(strange)}.", exists=f"Cases: {', '.join(known)}.")
 
 
 def results(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
@@ -100,37 +128,6 @@ def results(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
     }
 
 
-def check_one(
-    opened: Opened,
-    reference: Runtime | None,
-    runtime: str,
-    questions: Questions,
-    engine: Path | None = None,
-    *,
-    verify: bool = True,
-    progress: Progress = lambda step: None,
-) -> Outcome:
-    """The parity cases of one artifact on one runtime; the runtime is open only meanwhile."""
-    manifest = replace(opened.manifest, tolerances=questions.tolerances or opened.manifest.tolerances)
-    with _open(opened, runtime, engine, verify) as candidate:
-        return check(
-            manifest,
-            reference,
-            candidate,
-            only=questions.only,
-            which=questions.which,
-            seed=questions.seed,
-            text=questions.text,
-            progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
-        )
-
-
 def prose(loaded: LoadedModel) -> Sequence[int]:
     """Token ids of a natural text; none for a model without a tokenizer, which is then fed random ones."""
     return loaded.tokenizer(PROSE)["input_ids"] if loaded.tokenizer is not None else ()
-
-
-def _open(opened: Opened, runtime: str, engine: Path | None, verify: bool) -> Runtime:
-    if runtime == "trt":
-        return open_trt(engine, opened.manifest)
-    return open_ort(opened.folder, taps=True, verify=verify)

@@ -13,7 +13,8 @@ from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import Outcome
 from rope_deploy.report.gates import with_gates
 from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
-from rope_deploy.runs.check import Questions, check_one, prose, results
+from rope_deploy.runs.candidate import Questions, attempt, check_one
+from rope_deploy.runs.check import prose, results
 from rope_deploy.runs.contest import Timed
 from rope_deploy.runs.frame import Frame, Progress
 from rope_deploy.runs.generate import generate_all
@@ -146,7 +147,7 @@ def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) ->
                 if runtime == "trt":
                     outcomes.extend(_check_engine(config, opened, reference, engines, questions, progress))
                 else:
-                    outcomes.append(check_one(opened, reference, runtime, questions, verify=False, progress=progress))
+                    outcomes.append(attempt(opened, reference, runtime, questions, progress=progress))
     return outcomes
 
 

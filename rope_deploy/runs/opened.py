@@ -25,12 +25,15 @@ class Opened:
 
 
 def open_artifacts(folder: Path) -> tuple[Opened, ...]:
-    """The artifact in `folder`, or every artifact in the folders directly inside it (as `export` writes several)."""
+    """The artifacts of `artifact_folders`. Raises what `load_manifest` raises, of the first that is faulty."""
+    return tuple(Opened(path, load_manifest(path)) for path in artifact_folders(folder))
+
+
+def artifact_folders(folder: Path) -> tuple[Path, ...]:
+    """`folder`, or every artifact in the folders directly inside it (as `export` writes several)."""
     folder = Path(folder)
     inside = sorted(path.parent for path in folder.glob("*/rope_deploy.json")) if folder.is_dir() else []
-    if (folder / "rope_deploy.json").is_file() or not inside:
-        return (Opened(folder, load_manifest(folder)),)
-    return tuple(Opened(path, load_manifest(path)) for path in inside)
+    return (folder,) if (folder / "rope_deploy.json").is_file() or not inside else tuple(inside)
 
 
 def model_of(artifacts: Sequence[Opened], model: str | LoadedModel | None, *, trust_remote_code: bool) -> LoadedModel:

@@ -2,7 +2,7 @@
 
 A vendor's library that crashes or runs out of memory takes this process with it, and not the run that asked.
 Messages are those of `wire`. Down: first {"opener", "arguments"}, then {"taps"} with the arrays of each call. Up:
-{"event": "opened", "name", "taps"}, {"event": "answer"} with arrays, or {"event": "error", "kind", "asked", "exists",
+{"event": "opened", "taps"}, {"event": "answer"} with arrays, or {"event": "error", "kind", "asked", "exists",
 "todo", "faults"}, `kind` being a class of `rope_deploy.errors` or the name of another exception.
 """
 
@@ -32,7 +32,7 @@ def main() -> int:
         job, _ = receive(asked)
         module, function = job["opener"].split(":")
         with getattr(importlib.import_module(module), function)(**job["arguments"]) as runtime:
-            send(answers, {"event": "opened", "name": runtime.name, "taps": runtime.taps})
+            send(answers, {"event": "opened", "taps": runtime.taps})
             while True:
                 _answer(runtime, asked, answers)
     except EOFError:

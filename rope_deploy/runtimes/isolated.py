@@ -29,19 +29,12 @@ LAST_LINES = 8
 class Isolated:
     """An open runtime behind a pipe. Made by `open_isolated`; a dead process is replaced at the next call."""
 
-    def __init__(self, opener: str, arguments: Mapping[str, Any], again: Mapping[str, Any] | None = None):
+    def __init__(self, name: str, opener: str, arguments: Mapping[str, Any]):
         self._opener, self._arguments = opener, dict(arguments)
         self._said: deque[str] = deque(maxlen=LAST_LINES)
         self._process: subprocess.Popen[bytes] | None = None
-        self.name = self.name_of(opener)
-        opened = self._start()
-        self.name, self.taps = opened["name"], opened["taps"]
-        self._arguments |= again or {}
-
-    @staticmethod
-    def name_of(opener: str) -> str:
-        """What to call a runtime that never came to say its name."""
-        return opener.rpartition(":")[2]
+        self.name = name
+        self.taps = self._start()["taps"]
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         """Run once; see `runtimes.base`. Raises what the runtime raises, RuntimeCrashed if it died of the call."""
@@ -116,13 +109,12 @@ class Isolated:
         self._end()
 
 
-def open_isolated(opener: str, arguments: Mapping[str, Any], again: Mapping[str, Any] | None = None) -> Isolated:
+def open_isolated(name: str, opener: str, arguments: Mapping[str, Any]) -> Isolated:
     """Call `opener`, "module:function", with JSON-safe `arguments` in a new process and keep what it opens there.
 
-    `again` replaces arguments when a crash makes it necessary to open it once more. Raises what the opener raises,
-    RuntimeCrashed if it dies.
+    Raises what the opener raises, RuntimeCrashed if it dies.
     """
-    return Isolated(opener, arguments, again)
+    return Isolated(name, opener, arguments)
 
 
 def _listen(stream: Any, said: deque[str]) -> None:

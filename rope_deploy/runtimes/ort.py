@@ -101,7 +101,7 @@ def open_ort(
     products: tuple[Products, ...] = ()
     model: str | bytes = str(folder / MODEL_NAME)
     if taps:
-        proto = onnx.load(model, load_external_data=False)
+        proto = _read(folder)
         products = add_outputs(proto, manifest)
         model = proto.SerializeToString()
         options.add_session_config_entry(WEIGHTS_FOLDER, str(folder.resolve()))
@@ -112,6 +112,39 @@ def open_ort(
     except Exception as error:  # as above
         raise VendorError(f"ONNX Runtime cannot load {folder / MODEL_NAME}: {_words(error)}") from error
     return OrtRuntime(manifest, session, products, taps)
+
+
+def _read(folder: Path) -> onnx.ModelProto:
+    """The graph without its weights, which must be there."""
+    path = folder / MODEL_NAME
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise UsageError(f"{path} is missing.", todo="Restore the file, or export the model again.") from None
+    except Exception:  # protobuf's DecodeError: its package is none of ours
+        proto = onnx.ModelProto()
+    if not proto.graph.node:
+        raise UsageError(f"{path} is not an ONNX file.", todo="Restore the file, or export the model again.")
+    for name, size in _weights(proto).items():
+        there = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if there is None or there < size:
+            raise UsageError(
+                f"The weights in {folder / name} are {'missing' if there is None else 'cut short'}.",
+                exists="" if there is None else f"It holds {there} bytes of at least {size}.",
+                todo="Restore the file, or export the model again.",
+            )
+    return proto
+
+
+def _weights(proto: onnx.ModelProto) -> dict[str, int]:
+    """Files beside the graph that hold its weights, and how many bytes they must have."""
+    found: dict[str, int] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            where = {entry.key: entry.value for entry in tensor.external_data}
+            end = int(where.get("offset", 0)) + int(where.get("length", 0))
+            found[where["location"]] = max(end, found.get(where["location"], 0))
+    return found
 
 
 def _require(providers: Sequence[str]) -> None:

@@ -95,8 +95,15 @@ def read_taps(
 
 def to_heads(value: np.ndarray, site: Site) -> np.ndarray:
     """[B, N, S, H], whatever the layout of the site."""
-    if site.layout == "BNSH":
-        return value
+    if value.shape[-1] != site.head_dim * (site.num_heads if site.layout == "BS(NH)" else 1):
+        raise ConfigError(
+            "The manifest does not fit its graph:",
+            [
+                f"{site.role} of layer {site.layer} has shape {list(value.shape)}, laid out as {site.layout}; "
+                f"the manifest says {site.num_heads} heads of {site.head_dim}."
+            ],
+            todo="Export the model again.",
+        )
     if site.layout == "BS(NH)":
         value = value.reshape(*value.shape[:2], site.num_heads, site.head_dim)
-    return value.transpose(0, 2, 1, 3)
+    return value if site.layout == "BNSH" else value.transpose(0, 2, 1, 3)

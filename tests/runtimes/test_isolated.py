@@ -40,13 +40,13 @@ def manifest(folder):
 
 
 def deadly(folder, how):
-    return open_isolated(DEADLY, {"folder": str(folder), "how": how})
+    return open_isolated("deadly", DEADLY, {"folder": str(folder), "how": how})
 
 
 def test_it_answers_as_in_this_process(folder):
     with (
         open_ort(folder, taps=True) as near,
-        open_isolated(ARTIFACT, {"folder": str(folder), "verify": True}) as far,
+        open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": True}) as far,
     ):
         assert (far.name, far.taps) == ("ort", True)
         for taps in (False, True):
@@ -84,9 +84,9 @@ def test_errors_of_the_other_process_are_errors_of_this_one(folder):
 
 def test_what_keeps_it_from_opening_is_raised_here(tmp_path):
     with pytest.raises(UsageError, match="not an artifact"):
-        open_isolated(ARTIFACT, {"folder": str(tmp_path), "verify": True})
-    with pytest.raises(RuntimeCrashed, match="SIGSEGV"):
-        open_isolated("tests.runtimes.deadly:open_dead", {"how": "SIGSEGV"})
+        open_isolated("ort", ARTIFACT, {"folder": str(tmp_path), "verify": True})
+    with pytest.raises(RuntimeCrashed, match="deadly ended by SIGSEGV"):
+        open_isolated("deadly", "tests.runtimes.deadly:open_dead", {"how": "SIGSEGV"})
 
 
 def test_no_process_is_left_behind(folder):
@@ -115,7 +115,7 @@ def test_a_crash_fails_its_cases_by_name_and_the_others_pass(folder, manifest):
 
 
 def test_a_refusal_stays_a_refusal_through_the_pipe(folder, manifest):
-    with open_isolated(ARTIFACT, {"folder": str(folder), "verify": False}) as runtime:
+    with open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": False}) as runtime:
         outcome = check(manifest, Twin(), runtime, only=["refuses-beyond-table", "refuses-negative"])
     assert not outcome.failed
 
@@ -145,7 +145,7 @@ def test_a_message_cut_short_is_the_end():
 def test_a_call_costs_little_more_than_in_this_process(folder):
     with (
         open_ort(folder, threads=1, taps=True) as near,
-        open_isolated(ARTIFACT, {"folder": str(folder), "verify": False}) as far,
+        open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": False}) as far,
     ):
         cost = {}
         for name, runtime in (("near", near), ("far", far)):
