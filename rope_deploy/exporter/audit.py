@@ -65,7 +65,7 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
             f"{rotation.name}: the model rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
             f"its configuration says {stated.rotary_dim} of {stated.head_dim}.",
         )
-    if stated.interleaved != rotation.interleaved:
+    if stated.interleaved != rotation.interleaved and not rotation.rearranged:
         layout = {True: "interleaved", False: "half-split"}
         yield Finding(
             "layout-differs",

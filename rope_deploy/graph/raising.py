@@ -34,7 +34,10 @@ MARKER = "Rope"
 
 @dataclass(frozen=True)
 class RaisedRotation:
-    """One distinct rotation of a graph, shared by all its sites."""
+    """One distinct rotation of a graph, shared by all its sites.
+
+    `rearranged`: the model reads its pairs from another layout, which its input was brought from.
+    """
 
     name: str
     table: Table
@@ -42,6 +45,7 @@ class RaisedRotation:
     rotary_dim: int
     interleaved: bool
     max_position: int
+    rearranged: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,13 @@ class _Rotations:
     def index(self, match: Match, table: Table) -> int:
         content = _digest(table.cos), _digest(table.sin), table.original
         runtime = (match.cos, match.sin) if table.kind == "runtime" else None
-        key = (match.head_dim, match.rotary_dim, match.interleaved, content, runtime)
+        key = (match.head_dim, match.rotary_dim, match.interleaved, match.order, content, runtime)
         if key not in self._known:
             name = f"rope_{len(self._known)}"
-            rotation = RaisedRotation(name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max)
+            rearranged = match.order is not None
+            rotation = RaisedRotation(
+                name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max, rearranged
+            )
             self._known[key] = len(self._known), rotation
         return self._known[key][0]
 
@@ -141,7 +148,11 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
         build = Builder(producer, f"{stem}/table")
         inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
         producer = inputs[-1].producer()
-    output = Builder(producer, stem).op(
+    build = Builder(producer, stem)
+    if match.order is not None:
+        source = match.source
+        inputs[0] = build.op("Gather", source, build.ints(match.order), axis=-1, dtype=source.dtype, shape=source.shape)
+    output = build.op(
         MARKER,
         *inputs,
         domain=DOMAIN,

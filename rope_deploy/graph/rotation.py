@@ -10,8 +10,9 @@ the table. If a is the identity and b swaps the elements of pairs, it is a rotat
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -61,7 +62,8 @@ class Column:
 class Match:
     """A recognised rotation of `source` that ends in `root`; both [.., .., .., H] with the axes named by number.
 
-    `cos` and `sin` name where each column of the half-width tables comes from.
+    `cos` and `sin` name where each column of the half-width tables comes from. `order`, where elements do not stay
+    in their places, is how the last axis of `source` has to be rearranged first.
     """
 
     source: ir.Value
@@ -74,6 +76,7 @@ class Match:
     interleaved: bool
     cos: tuple[Column, ...]
     sin: tuple[Column, ...]
+    order: tuple[int, ...] | None
 
 
 def find_sums(graph: ir.Graph, marks: Marks) -> list[Sum]:
@@ -204,7 +207,7 @@ def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Matc
         heads_axis=heads_axis,
         num_heads=shape[heads_axis],
         head_dim=shape[-1],
-        **_layout(elements),
+        **_layout(elements, partial(_is_cosine, inputs=inputs)),
     )
 
 
@@ -273,23 +276,28 @@ def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray
     return elements
 
 
-def _layout(elements: list[tuple[Term, Term] | None]) -> dict[str, object]:
+def _layout(elements: list[tuple[Term, Term] | None], is_cosine: Callable[[Column], bool]) -> dict[str, object]:
     """Which elements form pairs, and the table columns of cos and sin: first those of each pair's first element,
-    then, to be checked for equality, those of its second."""
+    then, to be checked for equality, those of its second.
+
+    Some families read their pairs from one layout and write them in another (DeepSeek-V3: interleaved to
+    half-split). `order` says which element of the source ends, up to its turn, at each place; None if each stays.
+    """
     width = sum(terms is not None for terms in elements)
     if width % 2 or any(terms is None for terms in elements[:width]):
         raise NotARotation("the rotated elements are not an even prefix of the head")
-    cos: dict[int, Column] = {}
-    sin: dict[int, Column] = {}
-    partner: dict[int, int] = {}
-    for h, terms in enumerate(elements[:width]):
-        for index, column in terms:
-            if index == h:
-                cos[h] = column
-            else:
-                sin[h], partner[h] = column, index
-    if len(cos) != width or len(sin) != width:
+    rotated = elements[:width]
+    if not all(sum(index == h for index, _ in terms) == 1 for h, terms in enumerate(rotated)):
+        rotated = [terms if is_cosine(terms[0][1]) else terms[::-1] for terms in rotated]
+    else:
+        rotated = [terms if terms[0][0] == h else terms[::-1] for h, terms in enumerate(rotated)]
+    order = [terms[0][0] for terms in rotated]
+    place = {source: h for h, source in enumerate(order)}
+    if sorted(place) != list(range(width)) or any(b not in place or a == b for (a, _), (b, _) in rotated):
         raise NotARotation("an element is not a sum of itself and one partner")
+    cos = [terms[0][1] for terms in rotated]
+    sin = [terms[1][1] for terms in rotated]
+    partner = [place[terms[1][0]] for terms in rotated]
     interleaved = all(partner[h] == h ^ 1 for h in range(width))
     if not interleaved and any(partner[h] != (h + width // 2) % width for h in range(width)):
         raise NotARotation("its pairs are neither half-split nor interleaved")
@@ -298,12 +306,23 @@ def _layout(elements: list[tuple[Term, Term] | None]) -> dict[str, object]:
     firsts = range(0, width, 2) if interleaved else range(width // 2)
     # first · cos − second · sin, second · cos + first · sin
     negated = [Column(sin[h].factor, sin[h].index, -sin[h].sign) for h in firsts]
+    stays = order == list(range(width))
     return {
         "rotary_dim": width,
         "interleaved": interleaved,
         "cos": tuple(cos[h] for h in firsts) + tuple(cos[partner[h]] for h in firsts),
         "sin": tuple(negated) + tuple(sin[partner[h]] for h in firsts),
+        "order": None if stays else (*order, *range(width, len(elements))),
     }
+
+
+def _is_cosine(column: Column, inputs: Mapping[ir.Value, np.ndarray]) -> bool:
+    """Whether a column is a cosine: at position 0, where the first token of an example stands, a sine is nothing."""
+    try:
+        (values,) = evaluate([column.factor], inputs)
+    except NotEvaluable as error:
+        raise NotARotation(f"its factors could not be evaluated: {error}") from error
+    return bool(values.reshape(-1, values.shape[-1])[0, column.index] != 0)
 
 
 def _axes(shape: ir.Shape, factors: Sequence[ir.Value]) -> tuple[int, int]:

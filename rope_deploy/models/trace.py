@@ -17,6 +17,7 @@ import onnx_ir as ir
 import torch
 
 from rope_deploy.errors import ModelError
+from rope_deploy.models.experts import dense_experts
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
 from rope_deploy.models.stateless import unchanged
@@ -67,7 +68,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
     flat = _Flat(loaded, names).eval()
     try:
-        with _quiet(), unchanged(loaded.model), torch.no_grad():
+        with _quiet(), unchanged(loaded.model), dense_experts(loaded.model), torch.no_grad():
             program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
             model = translate(program)
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace

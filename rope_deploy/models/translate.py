@@ -11,6 +11,8 @@ from __future__ import annotations
 import onnx_ir as ir
 import torch
 
+from rope_deploy.models.complexes import spell_with_reals
+
 OPSET = 23
 aten = torch.ops.aten
 
@@ -24,6 +26,7 @@ RENAMED = {
 
 def translate(program: torch.export.ExportedProgram) -> ir.Model:
     """`program`, which is changed, at opset 23. Raises what torch.onnx raises."""
+    spell_with_reals(program)
     _respell(program)
     if not any(_writes(node) for node in program.graph.nodes):
         program.run_decompositions = lambda *_, **__: program

@@ -96,7 +96,9 @@ def site_end(want: np.ndarray, site: Site, got: np.ndarray) -> slice | None:
     ends = (slice(0, site.head_dim), slice(width - site.head_dim, width))
     if width == site.head_dim:
         return ends[0]
-    return min(ends, key=lambda end: np.nan_to_num(np.abs(want[..., end] - got), nan=np.inf).max())
+    # Closer on the whole: what padding holds may be anything, on either side.
+    gaps = [np.nan_to_num(want[..., end] - got, nan=0.0, posinf=0.0, neginf=0.0) for end in ends]
+    return ends[int(np.argmin([np.abs(gap).mean() for gap in gaps]))]
 
 
 def magnitude(reference: np.ndarray) -> float:

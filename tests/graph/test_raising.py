@@ -9,12 +9,14 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph import lower, raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
+    EVENS_AND_ODDS,
     HALF_WIDTH,
     HALVES,
     MULTIPLY_ADD,
     POSITIONS,
     ROWS,
     SPELLINGS,
+    STACKED_PAIR,
     TWO_SUMS,
     activation,
     graph,
@@ -210,3 +212,25 @@ def test_half_width_and_doubled_tables_are_equal():
     (doubled,) = raise_rotations(spelled("rotate_half"), ROWS).rotations
     np.testing.assert_array_equal(half.table.cos, doubled.table.cos)
     np.testing.assert_array_equal(half.table.sin, doubled.table.sin)
+
+
+@pytest.mark.parametrize("halves", [False, True], ids=["pairs to halves", "halves to pairs"])
+def test_pairs_read_from_one_layout_and_written_in_another(halves):
+    """DeepSeek-V3 reads neighbours and writes halves; the input is rearranged and the rest is an ordinary rotation."""
+    read, write = (HALVES, STACKED_PAIR.format(first="y1", second="y2", out="rotated")) if halves else (
+        EVENS_AND_ODDS,
+        "rotated = Concat <axis = -1> (y1, y2)",
+    )  # fmt: skip
+    model = graph(WHOLE + HALF_WIDTH + read + TWO_SUMS + write + END)
+    feeds = activation(model, POSITIONS)
+    before = run(model, feeds)["y"]
+    raised = raise_rotations(model, ROWS)
+    (rotation,) = raised.rotations
+    assert rotation.rearranged and rotation.interleaved is halves
+    after = run(lower(raised, "tables").model, feeds)["y"]
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    order = np.arange(8).reshape(2, 4).T.reshape(-1) if halves else np.arange(8).reshape(4, 2).T.reshape(-1)
+    expected = oracle(feeds["x"][..., order], POSITIONS, interleaved=halves, rotary_dim=8)
+    np.testing.assert_allclose(after, expected, atol=1e-6)
+    plain = oracle(feeds["x"], POSITIONS, interleaved=halves, rotary_dim=8)
+    assert np.abs(after - plain).max() > 0.1, "without the rearrangement it is another rotation"
