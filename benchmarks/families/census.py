@@ -130,9 +130,7 @@ def _rank(one: ModelClass, tables: Mapping[str, Mapping[str, int]]) -> tuple:
     return (*best, -one.parts, one.name)
 
 
-def _family(
-    chosen: ModelClass, module: str, config: str, tables: Mapping[str, Mapping[str, int]]
-) -> Family | None:
+def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, Mapping[str, int]]) -> Family | None:
     try:
         settings = config_class(module, config)
     except (AttributeError, ImportError):

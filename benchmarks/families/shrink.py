@@ -61,7 +61,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"patch_size", at_most(8)),
     (r"num_channels|in_channels|temporal_patch_size|merge_size", lambda default: default),
     (r"mel_bins|feature_size", at_most(32)),
-    (r"max_position|n_positions|max_seq|max_sequence|model_max_length|n_ctx|context_length|position_embeddings$", POSITIONS),
+    (
+        r"max_position|n_positions|max_seq|max_sequence|model_max_length|n_ctx|context_length|position_embeddings$",
+        POSITIONS,
+    ),
     (r"^(d_model|n_embd|embed_dim|dim|width|hidden_dim)$|model_dim|hidden_size(_global)?$", HIDDEN),
     (r"(intermediate|ffn|ff|mlp|inner|feed_forward).*(size|dim)?$", at_most(HIDDEN + HIDDEN // 2)),
     (r"(size|dim|width|channels|rank)$", at_most(HIDDEN)),

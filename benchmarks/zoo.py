@@ -1,0 +1,137 @@
+"""Every family of transformers that rotates: built tiny, run in PyTorch, exported in every style, and checked.
+
+    python -m benchmarks.zoo                          # all families, all styles; goes on where it was left
+    python -m benchmarks.zoo --styles tables llama    # some of it
+    python -m benchmarks.zoo --list                   # which families there are
+
+One process a family, with a time and a memory limit; one JSON file a family, in out/zoo. A family is done again when
+a package has changed, or with --changed when our own code has.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from benchmarks.common import STYLES, offline
+from benchmarks.families import census, record, workers
+
+OUT = Path("out/zoo")
+SECONDS, MEGABYTES = 120.0, 6000.0
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("names", nargs=-1)
+@click.option("--category", "categories", multiple=True, help="Only this kind; may be given several times.")
+@click.option("--text", is_flag=True, help="Only text families: decoders, masked-lm, encoder-decoder, text.")
+@click.option("--styles", default=",".join(STYLES), show_default=True, help="Separated by commas.")
+@click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
+@click.option("--seconds", default=SECONDS, show_default=True, help="Limit for one family.")
+@click.option("--megabytes", default=MEGABYTES, show_default=True, help="Limit of memory for one family.")
+@click.option("--again", is_flag=True, help="Do families again that are done.")
+@click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
+@click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
+@click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
+def main(
+    names: Sequence[str],
+    categories: Sequence[str],
+    text: bool,
+    styles: str,
+    out: Path,
+    seconds: float,
+    megabytes: float,
+    again: bool,
+    not_green: bool,
+    changed: bool,
+    only_list: bool,
+) -> None:
+    """Sweep the families NAMES (all without any) and print a line for each."""
+    offline()
+    try:
+        families = census.select(names, categories or (census.TEXT if text else ()))
+    except KeyError as error:
+        raise click.UsageError(error.args[0]) from error
+    if only_list:
+        for family in families:
+            click.echo(f"{family.category:16} {family.name:32} {family.model}")
+        return
+    asked = tuple(styles.split(","))
+    out.mkdir(parents=True, exist_ok=True)
+    todo = []
+    for family in families:
+        found = record.read(out, family.name)
+        done = record.is_current(found, asked, same_code=changed)
+        if again or not done or (not_green and found.verdict != "green"):
+            todo.append(family)
+    click.echo(f"{len(families)} families, {len(families) - len(todo)} of them done already.")
+    if todo:
+        _import_all()
+    for number, family in enumerate(todo, 1):
+        found = one(family, asked, out, seconds, megabytes)
+        click.echo(f"{number:3}/{len(todo)} {line(found)}")
+    everything = [found for family in families if (found := record.read(out, family.name))]
+    click.echo(
+        ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in everything).most_common())
+    )
+
+
+def one(family: census.Family, styles: Sequence[str], out: Path, seconds: float, megabytes: float) -> record.Record:
+    """The record of one family, made in a process of its own; written even if that process comes to a bad end."""
+    from benchmarks.families.judge import judge
+
+    logs = out / "logs"
+    logs.mkdir(exist_ok=True)
+    record.path_of(out, family.name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as work:
+        end, words = workers.in_child(
+            lambda: judge(family, styles, Path(work), out) and None,
+            log=record.path_of(logs, family.name).with_suffix(".log"),
+            seconds=seconds,
+            megabytes=megabytes,
+        )
+        shutil.rmtree(work, ignore_errors=True)
+        Path(work).mkdir(exist_ok=True)
+    found = record.read(out, family.name) or record.Record(family.name, family.category, family.model)
+    if end != "done":
+        found.verdict, found.reason = end, f"{words} It was at: {found.stage}."
+        found.versions, found.code = record.versions(), record.code_digest()
+        found.write(out)
+    return found
+
+
+def line(found: record.Record) -> str:
+    sites = next((str(one.sites) for one in found.styles.values()), "-")
+    expected = "-" if found.expected is None else found.expected
+    cached = "" if found.cached in ("", "yes") else " (no cache)"
+    words = "" if found.verdict == "green" else f" {found.stage}: {found.reason[:160]}"
+    return f"{found.family:28} {found.verdict:12} {sites:>3}/{expected:<3} {found.seconds:5.1f} s{cached}{words}"
+
+
+def _import_all() -> None:
+    """What every child needs, imported before the first fork and never used here: threads do not survive a fork."""
+    import warnings
+
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    import onnxruntime  # noqa: F401
+    import torch.onnx  # noqa: F401
+    import transformers
+
+    import benchmarks.families.judge
+    import rope_deploy.exporter
+    import rope_deploy.graph
+    import rope_deploy.parity  # noqa: F401
+
+    transformers.logging.set_verbosity_error()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
