@@ -10,6 +10,7 @@ a package has changed, or with --changed when our own code has.
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,16 @@ from benchmarks.common import STYLES, offline
 from benchmarks.families import census, record, workers
 
 OUT = Path("out/zoo")
+# What every child needs.
+IMPORTED = (
+    "onnxruntime",
+    "torch.onnx",
+    "benchmarks.families.judge",
+    "rope_deploy.exporter",
+    "rope_deploy.graph",
+    "rope_deploy.parity",
+    "rope_deploy.runs.check",
+)
 SECONDS, MEGABYTES = 120.0, 6000.0
 
 
@@ -114,22 +125,17 @@ def line(found: record.Record) -> str:
 
 
 def _import_all() -> None:
-    """What every child needs, imported before the first fork and never used here: threads do not survive a fork."""
+    """Imported before the first fork, and never used here: threads do not survive a fork."""
     import warnings
 
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    import onnxruntime  # noqa: F401
-    import torch.onnx  # noqa: F401
     import transformers
 
-    import benchmarks.families.judge
-    import rope_deploy.exporter
-    import rope_deploy.graph
-    import rope_deploy.parity  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     transformers.logging.set_verbosity_error()
 
 

@@ -5,7 +5,8 @@ are made (cos, sin, polar, exp of an imaginary number), through whatever only mo
 products with an activation; a sum of a product with a cosine and one with a sine is a rotation, and so is a complex
 product. What halves, pairs or axes of one vector are turned apart and then joined counts once.
 
-Nothing here knows the exporter or the graph: the number is what the graph's is held against. A model is watched from when it is made: many compute their tables then.
+Nothing here knows the exporter or the graph: the number is what the graph's is held against. A model is watched from
+when it is made: many compute their tables then.
 """
 
 from __future__ import annotations
@@ -30,18 +31,16 @@ FUSED = (aten.addcmul, aten.addcmul_)
 JOINS = (aten.cat, aten.stack, aten.view_as_real, aten.complex)
 INTO = (aten.copy_, aten.index_put_, aten.slice_scatter, aten.select_scatter, aten.copy)
 # Operators that only move, copy, choose, negate or convert.
-MOVES = frozenset(
-    getattr(aten, name)
-    for name in (
-        "view _unsafe_view reshape _reshape_alias transpose t permute slice select narrow unsqueeze squeeze expand "
-        "clone detach alias contiguous _to_copy to neg neg_ cat stack split split_with_sizes chunk unbind index "
-        "index_select gather flatten unflatten repeat repeat_interleave roll flip copy copy_ as_strided "
-        "view_as_real view_as_complex real imag conj _conj complex embedding lift_fresh movedim swapaxes "
-        "slice_scatter select_scatter index_put index_put_ tile broadcast_to masked_fill where unfold "
-        "new_zeros zeros_like empty_like constant_pad_nd squeeze_ unsqueeze_ einsum"
-    ).split()
-    if hasattr(aten, name)
+MOVING = (
+    *("view", "_unsafe_view", "reshape", "_reshape_alias", "transpose", "t", "permute", "movedim", "swapaxes"),
+    *("slice", "select", "narrow", "unbind", "index", "index_select", "gather", "embedding", "unfold", "as_strided"),
+    *("unsqueeze", "unsqueeze_", "squeeze", "squeeze_", "flatten", "unflatten", "expand", "broadcast_to"),
+    *("clone", "detach", "alias", "contiguous", "copy", "copy_", "_to_copy", "to", "lift_fresh"),
+    *("neg", "neg_", "conj", "_conj", "real", "imag", "view_as_real", "view_as_complex", "complex"),
+    *("cat", "stack", "split", "split_with_sizes", "chunk", "roll", "flip", "repeat", "repeat_interleave", "tile"),
+    *("slice_scatter", "select_scatter", "index_put", "index_put_", "masked_fill", "where", "constant_pad_nd"),
 )
+MOVES = frozenset(getattr(aten, name) for name in MOVING if hasattr(aten, name))
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class Watch(TorchDispatchMode):
         return tag
 
     def recognise(self, model: torch.nn.Module) -> None:
-        """Take frozen tensors for tables of cosines and sines if they look it: others than PyTorch may have made them."""
+        """Take frozen tensors for tables of cosines and sines if they look it: numpy may have made them."""
         frozen = [*model.buffers(), *(one for one in model.parameters() if not one.requires_grad)]
         for tensor in frozen:
             if not self.of(tensor).table and looks_like_a_table(tensor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,7 +234,8 @@ def _at_once(loaded, styles: Sequence[str], folder: Path, *, cache: bool) -> dic
     found: dict[str, ExportRecord | _Stop] = {}
     for style, place in places.items():
         try:
-            (found[style],) = _guarded(lambda: api.export(loaded, place, styles=(style,), cache=cache, force=True))
+            made = _guarded(partial(api.export, loaded, place, styles=(style,), cache=cache, force=True))
+            found[style] = made[0]
         except _Stop as stop:
             found[style] = stop
     if all(isinstance(one, _Stop) for one in found.values()):

@@ -90,7 +90,7 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
             continue
         if "token" in name and name.endswith(("_id", "_ids", "_index")):
             value = _token(name, default, others)
-        elif name == "head_dim" and default in (None, stated.get("qk_rope_head_dim", None)):
+        elif name == "head_dim" and default in (None, stated.get("qk_rope_head_dim")):
             value = ROTARY if "qk_rope_head_dim" in stated else HEAD_DIM
         elif name == "num_key_value_heads" and given[name] is None:
             value = HEADS

@@ -44,13 +44,13 @@ def model_classes(path: Path, module: str) -> list[ModelClass]:
     names = {name: _names(node) for name, node in defined.items()}
     classes = {name: node for name, node in defined.items() if isinstance(node, ast.ClassDef)}
     found = []
-    for name, node in classes.items():
+    for name in classes:
         line = list(_line(name, classes))
-        if not any(ABSTRACT in base for base in line[1:]) or name.endswith(ABSTRACT) and not _forward(line, classes):
+        inputs = _forward(line, classes)
+        if not any(ABSTRACT in base for base in line[1:]) or (name.endswith(ABSTRACT) and not inputs):
             continue
         reached = _reach(name, names)
         rotates = any(words(word) & WORDS for one in reached for word in (one, *names[one]))
-        inputs = _forward(line, classes)
         found.append(ModelClass(name, module, _config(line, classes), rotates, len(reached) - 1, inputs))
     return found
 
