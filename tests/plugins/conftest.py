@@ -1,4 +1,7 @@
-"""The libraries under test: given by a script that built them, or built here, once, for one architecture."""
+"""The libraries under test: in the folder ROPE_PLUGIN_BUILD, or built here, once, for one architecture.
+
+cmake -S plugins -B FOLDER -DROPE_BUILD_TESTS=ON && cmake --build FOLDER
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,8 @@ FOLDER = ROOT / "build" / "plugin-tests"
 
 @pytest.fixture(scope="session")
 def built() -> Built:
-    given = os.environ.get("ROPE_PLUGIN_LIBRARY"), os.environ.get("ROPE_PLUGIN_DRIVER")
-    if all(given):
-        return Built(Path(given[0]), Path(given[1]))
+    if given := os.environ.get("ROPE_PLUGIN_BUILD"):
+        return Built(Path(given))
     from rope_deploy.errors import EnvironmentMissing
     from rope_deploy.trt import gpus
     from rope_deploy.trt.plugin import find_tools
@@ -36,13 +38,13 @@ def built() -> Built:
         f"-DCMAKE_CUDA_COMPILER={tools.nvcc.path}",
         f"-DTensorRT_INCLUDE_DIR={tools.headers.path}",
         f"-DCMAKE_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
-        "-DROPE_BUILD_DRIVER=ON",
+        "-DROPE_BUILD_TESTS=ON",
         "-DCMAKE_CXX_FLAGS=-Werror",
     ]
     for command in (configure, [tools.cmake.path, "--build", str(FOLDER), "--parallel", "2"]):
         ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert ran.returncode == 0, ran.stdout[-4000:]
-    return Built(FOLDER / "librope_plugin.so", FOLDER / "librope_driver.so")
+    return Built(FOLDER)
 
 
 class _Manager(BaseManager):

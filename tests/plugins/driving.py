@@ -185,7 +185,19 @@ def tensors_of(
 
 @dataclass(frozen=True)
 class Built:
-    """The plugin's library and the driver's, and the folder of CMake's own files if they were built here."""
+    """A folder that CMake built in with ROPE_BUILD_TESTS."""
 
-    library: Path
-    driver: Path
+    folder: Path
+
+    @property
+    def library(self) -> Path:
+        return self.folder / "librope_plugin.so"
+
+    @property
+    def host_library(self) -> Path:
+        """The plugin with the kernel compiled for the CPU."""
+        return self.folder / "librope_plugin_host.so"
+
+    @property
+    def driver(self) -> Path:
+        return self.folder / "librope_driver.so"
