@@ -27,10 +27,10 @@ Lengths = Annotated[
 
 Style = Literal["tables", "onnx", "contrib", "plugin"]
 Dtype = Literal["float32", "float16", "bfloat16"]
-Format = Literal["json", "junit", "markdown", "html"]
+Format = Literal["json", "junit", "markdown", "html", "sarif"]
 
 STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
-FORMATS: tuple[Format, ...] = ("json", "junit", "markdown", "html")
+FORMATS: tuple[Format, ...] = ("json", "junit", "markdown", "html", "sarif")
 
 _closed = with_config(ConfigDict(extra="forbid"))
 

@@ -1,7 +1,7 @@
 """One file in, one RunConfig or one error with every fault out."""
 
 import tomllib
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,7 +34,7 @@ def test_smallest_file_has_the_documented_defaults():
     assert config.build is None and config.bench is None and config.generate is None
     assert config.check.runtimes == ("ort",)
     assert config.output.folder == "out/tiny"
-    assert config.output.formats == ("json", "junit", "markdown", "html")
+    assert config.output.formats == ("json", "junit", "markdown", "html", "sarif")
 
 
 def test_values_arrive_as_written():
@@ -60,6 +60,16 @@ def test_values_arrive_as_written():
     assert config.check.logits_tolerance == 1.0 and isinstance(config.check.logits_tolerance, float)
     assert config.generate.prompts == ("Grüße, 世界",)
     assert config.gates.max_runtime_cos_sin == 0
+
+
+def test_one_length_and_several_are_both_lengths():
+    assert decode_config(SMALLEST + "[bench]\nprompt = 64").bench.prompts == (64,)
+    assert decode_config(SMALLEST + "[bench]\nprompt = [64, 512]").bench.prompts == (64, 512)
+
+
+def test_gates_are_off_unless_asked_for():
+    gates = decode_config(SMALLEST).gates
+    assert not any(getattr(gates, field.name) for field in fields(gates))
 
 
 def test_a_config_cannot_be_changed():
@@ -140,6 +150,18 @@ def test_a_key_outside_its_table_is_sent_home():
         ("[check]\nlogits_tolerance = nan", "[check] logits_tolerance", "a finite number"),
         ("[check]\nlogits_tolerance = 0", "[check] logits_tolerance", "greater than 0"),
         ("[check]\nseed = -1", "[check] seed", "at least 0"),
+        ("[check]\nset = 'fast'", "[check] set", "Known here: quick, full"),
+        ("[bench]\nprompt = 0", "[bench] prompt", "at least 1, not 0"),
+        ("[bench]\nprompt = [8, 0]", "[bench] prompt[1]", "at least 1, not 0"),
+        ("[bench]\nprompt = []", "[bench] prompt", "not be an empty list"),
+        ("[bench]\nprompt = '8'", "[bench] prompt", 'a whole number, not "8"'),
+        ("[bench]\nprompt = { a = 1 }", "[bench] prompt", "a whole number, not a table"),
+        ("[bench]\nother_machine = 'ignore'", "[bench] other_machine", '"ignore" is not one of the choices'),
+        ("[bench]\nprofile = 1", "[bench] profile", "true or false, not 1"),
+        ("[gates]\nmax_slowdown = 0", "[gates] max_slowdown", "greater than 0"),
+        ("[gates]\nmax_nodes = 0", "[gates] max_nodes", "at least 1"),
+        ("[gates]\nall_rotations_converted = 'yes'", "[gates] all_rotations_converted", 'true or false, not "yes"'),
+        ("[gates]\nprovider = ''", "[gates] provider", "blank"),
         ("[gates]\nmax_latency_ratio = '1'\n[bench]", "[gates] max_latency_ratio", 'not "1"'),
         ("[gates]\nmax_logits_error = 2024-01-01", "[gates] max_logits_error", "the date or time 2024-01-01"),
         ("[generate]", "[generate] prompts", "is needed"),

@@ -34,4 +34,4 @@ def test_the_demonstration_shows_every_style_and_builds_for_two_gpus():
     assert set(config.export.styles) == {"tables", "onnx", "contrib", "plugin"}
     assert config.build.flavor == "rtx" and config.build.compute_capabilities == ("8.0", "8.9")
     assert config.bench and config.generate and config.gates.max_runtime_cos_sin == 0
-    assert len(config.output.formats) == 4
+    assert len(config.output.formats) == 5

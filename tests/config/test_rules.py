@@ -59,6 +59,37 @@ def faults(text):
             "nothing is timed",
         ),
         (
+            MODEL + "[export]\nmax_position = 143\n[bench]\nprompt = [8, 128]",
+            MODEL + "[export]\nmax_position = 144\n[bench]\nprompt = [8, 128]",
+            "make 144 positions",
+        ),
+        (
+            MODEL + "[bench]\nruntimes = ['trt']",
+            MODEL + "[bench]\nruntimes = ['trt']\n[build]",
+            "[bench] runtimes: trt needs",
+        ),
+        (MODEL + "[bench]\nprompt = [8, 8]", MODEL + "[bench]\nprompt = [8, 9]", "8 is there 2 times"),
+        (
+            MODEL + "[gates]\nmax_slowdown = 2\n[bench]",
+            MODEL + "[gates]\nmax_slowdown = 2\n[bench]\nbaseline = 'b.json'",
+            "nothing to hold it against",
+        ),
+        (
+            MODEL + "[bench]\nbaseline = 'b.json'\nrounds = 4",
+            MODEL + "[bench]\nbaseline = 'b.json'\nrounds = 5",
+            "4 are too few",
+        ),
+        (
+            MODEL + "[bench]\nbaseline = 'b.json'\nruntimes = ['torch']",
+            MODEL + "[bench]\nbaseline = 'b.json'\nruntimes = ['torch', 'ort']",
+            "ratios relate two contestants",
+        ),
+        (
+            MODEL + "[bench]\nbaseline = 'b.json'\nruntimes = ['ort']\n[export]\nstyles = ['onnx']",
+            MODEL + "[bench]\nbaseline = 'b.json'\nruntimes = ['ort']\n[export]\nstyles = ['onnx', 'tables']",
+            "ratios relate two contestants",
+        ),
+        (
             MODEL + "[export]\ncache = false\n[bench]",
             MODEL + "[export]\ncache = false\n[bench]\nnew = 0",
             "decoding is timed with the cache",
@@ -74,6 +105,13 @@ def test_a_rule_fires_on_its_breach_and_only_then(breach, kept, says):
     (fault,) = faults(breach)
     assert says in fault
     decode_config(kept)
+
+
+def test_a_baseline_needs_as_many_rounds_here_as_where_it_is_judged():
+    from rope_deploy.bench import FEWEST_ROUNDS
+    from rope_deploy.config.rules import ROUNDS_OF_A_BASELINE
+
+    assert ROUNDS_OF_A_BASELINE == FEWEST_ROUNDS
 
 
 def test_a_rule_waits_while_its_table_has_faults_of_its_own():

@@ -83,6 +83,7 @@ def test_a_run_that_holds_exits_with_0_and_leaves_every_report(source, tmp_path,
         "report.xml",
         "report.md",
         "report.html",
+        "report.sarif",
     }
     assert all(Path(path).stat().st_size > 500 for path in document["files"].values())
     assert [engine["verdict"] for engine in document["engines"]] == ["passed"]
