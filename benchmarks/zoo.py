@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from benchmarks.common import STYLES, offline
-from benchmarks.families import census, record, workers
+from benchmarks.families import causes, census, record, workers
 
 OUT = Path("out/zoo")
 # What every child needs.
@@ -48,6 +48,7 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.option("--again", is_flag=True, help="Do families again that are done.")
 @click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
+@click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
 @click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
 def main(
     names: Sequence[str],
@@ -60,6 +61,7 @@ def main(
     again: bool,
     not_green: bool,
     changed: bool,
+    only_causes: bool,
     only_list: bool,
 ) -> None:
     """Sweep the families NAMES (all without any) and print a line for each."""
@@ -71,6 +73,9 @@ def main(
     if only_list:
         for family in families:
             click.echo(f"{family.category:16} {family.name:32} {family.model}")
+        return
+    if only_causes:
+        click.echo(causes.markdown(found for family in families if (found := record.read(out, family.name))))
         return
     asked = tuple(styles.split(","))
     out.mkdir(parents=True, exist_ok=True)

@@ -183,9 +183,7 @@ def _guarded(action: Callable[[], Any]) -> Any:
     except EnvironmentMissing as error:
         raise _Stop("needs-package", error.asked) from error
     except RopeDeployError as error:
-        raise _Stop(
-            "refused", " ".join(part for part in (error.asked, error.exists) if part), innermost(error)
-        ) from error
+        raise _Stop("refused", " ".join(str(error).split()), innermost(error)) from error
     except Exception as error:  # a refusal has a reason; this is none
         raise _Stop("crash", first_line(error), innermost(error)) from error
 
@@ -202,11 +200,8 @@ def _exported(loaded, record: Record, styles: Sequence[str], folder: Path) -> di
     except _Stop as stop:
         if not decodes or stop.verdict not in ("refused", "crash"):
             raise
-        try:
-            made = _at_once(loaded, styles, folder, cache=False)
-        except _Stop:
-            raise stop from None
-        record.cached, record.where = stop.reason, stop.where
+        record.cached, record.cached_where = stop.reason, stop.where
+        made = _at_once(loaded, styles, folder, cache=False)
     paths = {}
     for style, result in made.items():
         if isinstance(result, _Stop):

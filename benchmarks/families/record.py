@@ -52,7 +52,8 @@ class StyleResult:
 class Record:
     """`stage` is what was under way last. `expected` rotations happen in PyTorch, at `places`; `spread` is the
     standard deviation of the logits, `felt` how far they move when positions stride by three. `cached` says whether
-    the graph has a KV cache: "" if it should not, else "yes" or why not."""
+    the graph has a KV cache: "" if it should not, else "yes" or why not, and what raised
+    that."""
 
     family: str
     category: str
@@ -65,6 +66,7 @@ class Record:
     layouts: list[str] = field(default_factory=list)
     caches: list[str] = field(default_factory=list)
     cached: str = ""
+    cached_where: str = ""
     expected: int | None = None
     places: list[str] = field(default_factory=list)
     parameters: int | None = None
