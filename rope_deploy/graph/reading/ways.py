@@ -63,6 +63,9 @@ def _opened(path: Path) -> ir.Model:
             place = os.path.normpath(os.path.join(folder, tensor.location))
             if os.path.commonpath([folder, place]) != folder:
                 raise UsageError(f"{path} has {value.name} outside its folder, in {tensor.location}; it is not read.")
+            end = (tensor.offset or 0) + (tensor.length or 0)
+            if os.path.isfile(place) and os.path.getsize(place) < end:
+                raise UsageError(f"{path} has weights in {tensor.location}, which is cut short.", todo="Restore it.")
             value.const_value = ir.ExternalTensor(
                 place, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
             )
