@@ -38,8 +38,9 @@ def test_the_commands_and_programs_of_readme_run(place: Path, monkeypatch: pytes
     export, *others = command_lines(section("Quick start"), "rope-deploy")
     assert entry.main(shlex.split(export)[1:]) == 0
     (place / "theirs").symlink_to(place / "out" / "model")
+    others += command_lines(section("When a check fails"), "rope-deploy")
     for line in [*others, *command_lines(section("What `bench` does"), "rope-deploy")[:1]]:
-        assert entry.main(shlex.split(line)[1:]) == 0, line
+        assert entry.main(shlex.split(line, comments=True)[1:]) == 0, line
     for code in blocks(README, "python"):
         exec(compile(code, "README.md", "exec"), {})
     for product in ("out/check.html", "out/model.engine", "out/before.json", "ours/model.onnx", "out/onnx"):
