@@ -20,7 +20,6 @@ from tests.plugins.test_creator import BAD, GOOD
 ROOT = Path(__file__).parent.parent.parent
 # Two releases of one module: the older one has a folder of its own, see the Makefile.
 OLDER = Path(sys.prefix) / "tensorrt10"
-# What cannot be told from a whole number once it is an array of int32 is left to test_creator.
 ASKED = [(operator, attributes) for operator in (ROTATE, ROTATE_QK) for attributes in GOOD]
 REFUSED = [
     (operator, attributes) for operator in (ROTATE, ROTATE_QK) for attributes, words in BAD if "nan" not in words
