@@ -279,8 +279,8 @@ def calls(rows: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     for _ in range(2):
         mask = np.concatenate([mask, np.ones((2, 1), np.int64)], axis=1)
         yield "decode", mask.sum(axis=1, keepdims=True) - 1, mask
-    spread = np.linspace(0, rows // 2 - 1, 40).astype(np.int64)
-    yield "strided", np.stack([spread, spread[::-1]]), np.ones((2, 40), np.int64)
+    spread = np.unique(np.r_[np.linspace(0, rows // 2 - 1, 40).astype(np.int64), 508:518])
+    yield "strided", np.stack([spread, spread[::-1]]), np.ones((2, len(spread)), np.int64)
     last = np.arange(rows - 24, rows)
     yield "last-positions", np.stack([last, last - 5]), np.ones((2, 24), np.int64)
 
