@@ -245,11 +245,9 @@ def bench(
 ) -> Report:
     """Time a prefill of each length in `prompt` and, per token, decoding `new` after it, in interleaved rounds.
 
-    Every artifact in `folder` and every runtime (torch, torch-compile, ort, trt) takes part; ratios refer to PyTorch if
-    it is among them, else to the first artifact. `profile` adds memory and the rotation's share of the time, each
-    measured in a process of its own. `baseline`, an earlier JSON report, adds a gate for each ratio: it may be
-    `max_slowdown` times what it was, as far as the noise of both runs lets that be told. `other_machine` says what to
-    do with a baseline of another machine.
+    Every artifact in `folder` and every runtime (torch, torch-compile, ort, trt) takes part; ratios refer to PyTorch,
+    or to the first artifact. `profile` adds memory and the rotation's share of the time. `baseline`, an earlier JSON
+    report, adds a gate for each ratio; one of another machine is treated as `other_machine` says.
 
     Raises as `check` does, and UsageError for a baseline that this run cannot be held against.
     """
@@ -316,10 +314,7 @@ def plugin_build(
     force: bool = False,
     progress: Progress = _silent,
 ) -> PluginLibrary:
-    """Compile the TensorRT plugin library; needs nvcc, CMake, a C++ compiler and TensorRT's headers, but no GPU.
-
-    `architectures`: compute capabilities such as "8.9"; default: Turing to Blackwell, and PTX for later GPUs.
-    `build_folder` is kept for the next build; by default a temporary one is used.
+    """Compile the TensorRT plugin library, without a GPU, for compute capabilities such as "8.9", by default for all.
 
     Raises UsageError (`target` exists without `force`, an unknown architecture, no headers in `tensorrt_root`),
     EnvironmentMissing (naming each absent tool and the command that installs it), VendorError (it does not compile).
@@ -337,10 +332,7 @@ def plugin_build(
 
 
 def plugin_info(library: str | Path) -> PluginLibrary:
-    """The operators, attributes, versions and targets of a plugin library. It is read, not loaded.
-
-    Raises UsageError if it is none of ours.
-    """
+    """What a plugin library says about itself; it is read, not loaded. Raises UsageError if it is none of ours."""
     from rope_deploy.trt.plugin import read_library
 
     return read_library(Path(library))
@@ -356,9 +348,8 @@ def run_ci(
 ) -> tuple[Report, dict[str, Path]]:
     """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
 
-    `source` replaces the model named in the file. `update_baseline` writes the file's [bench] baseline from this run,
-    unless the run fails, instead of judging by it. Returns the report and where each format of it was written. A
-    failed check or gate is a verdict, not an exception.
+    `source` replaces the model named in the file; `update_baseline` writes its [bench] baseline instead of judging by
+    it, unless the run fails. Returns the report and where its formats were written. A failed gate is no exception.
 
     Raises ConfigError with every fault of the file, UsageError for a baseline of another machine, schema or workload,
     and what `load`, `export` and `build` raise.
