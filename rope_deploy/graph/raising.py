@@ -117,7 +117,7 @@ class _Rotations:
         self._max, self._known = max_position, {}
 
     def index(self, match: Match, table: Table) -> int:
-        content = _digest(table.cos), _digest(table.sin), table.original
+        content = _digest(table.cos), _digest(table.sin), table.original, table.axes
         runtime = (match.cos, match.sin) if table.kind == "runtime" else None
         key = (match.head_dim, match.rotary_dim, match.interleaved, match.order, content, runtime)
         if key not in self._known:

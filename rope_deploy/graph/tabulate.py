@@ -5,6 +5,9 @@ follows, its numbers are kept. A rule that also looks at the length of the call 
 states (LongRoPE) becomes two tables and a threshold; one that changes with every length (dynamic NTK) cannot be
 a table at all and stays in the graph.
 
+A position may have several axes (M-RoPE: time, height and width of a patch). Each pair then follows one of them, and
+the table is the same: row p of a pair's column is its turn at p, whichever axis p is read from.
+
 Whatever was tabulated is then confirmed: for calls whose positions come in no order and differ between the rows of
 the batch, the graph must compute exactly what the table holds for each token's own position.
 """
@@ -40,12 +43,14 @@ class Table:
 
     "table": row p belongs to position p. "two-tables": rows 0 … original−1 serve calls whose longest position is
     below `original`, the rows after them serve all positions of longer calls. "runtime": no rows, see `Match`.
+    `axes` [rotary_dim/2] says which axis of a position each pair follows; () where a position has one.
     """
 
     kind: Literal["table", "two-tables", "runtime"]
     cos: np.ndarray
     sin: np.ndarray
     original: int = 0
+    axes: tuple[int, ...] = ()
 
 
 class Tabulator:
@@ -56,6 +61,7 @@ class Tabulator:
     ):
         self._graph, self._marks, self._trig = graph, marks, {"cos": cos, "sin": sin}
         self._max = max_position
+        self._axes = next((_axes(v) for v in graph.inputs if v.name == POSITION_INPUT), None)
         self._done: dict[tuple, Table] = {}
 
     def table(self, match: Match) -> Table:
@@ -69,7 +75,9 @@ class Tabulator:
     def _table(self, match: Match) -> Table:
         original = self._threshold(match) if self._looks_at_length(match) else None
         if original is None:
-            return Table("table", *self._caches(match, self._max, self._max))
+            return Table("table", *self._caches(match, self._max, self._max), axes=self._followed(match))
+        if self._axes is not None:
+            raise NotARotation("it changes with the length of the call, and its positions have several axes")
         after, middle, far = (
             self._probe(match, length) for length in (original + 1, (original + 1 + self._max) // 2, self._max)
         )
@@ -80,6 +88,22 @@ class Tabulator:
         long = self._caches(match, self._max, self._max)
         cos, sin = (np.concatenate(pair) for pair in zip(short, long, strict=True))
         return Table("two-tables", cos, sin, original)
+
+    def _followed(self, match: Match) -> tuple[int, ...]:
+        """The axis of a position that each pair follows; the first for a pair that stands still."""
+        if self._axes is None:
+            return ()
+        rest = np.zeros((self._axes, 1, 2), np.int64)
+        still = self._halves(match, rest)
+        moved = []
+        for axis in range(self._axes):
+            along = rest.copy()
+            along[axis, 0] = 1, self._max - 1
+            turned = self._halves(match, along)
+            moved.append(np.any([(a != b).any(axis=0) for a, b in zip(still, turned, strict=True)], axis=0))
+        if (np.sum(moved, axis=0) > 1).any():
+            raise NotARotation("a pair follows more than one axis of the positions")
+        return tuple(np.argmax(moved, axis=0).tolist())
 
     def _looks_at_length(self, match: Match) -> bool:
         return any(
@@ -116,19 +140,22 @@ class Tabulator:
         return tuple(np.concatenate([half[:-1] for half in halves]) for halves in zip(*parts, strict=True))
 
     def _halves(self, match: Match, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2]."""
+        """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2].
+
+        Of positions with several axes, [A, B, S] may be given; else all axes are alike.
+        """
         factors = factors_of(match)
-        batch, sequence = positions.shape
+        batch, sequence = positions.shape[-2:]
         inputs = dummy_inputs(
             self._graph, {**SIZES, "batch": batch, "sequence": sequence, "total": sequence + SIZES["past"]}
         )
         for value, array in inputs.items():
             if value.name == POSITION_INPUT:
-                if array.ndim != 2:
-                    raise NotARotation(f"its positions have {array.ndim} axes, not 2 (batch, sequence)")
-                inputs[value] = positions.astype(array.dtype)
+                if array.ndim != (2 if self._axes is None else 3):
+                    raise NotARotation(f"its positions are {value.shape}, not [batch, sequence]")
+                inputs[value] = np.broadcast_to(positions, array.shape).astype(array.dtype)
         arrays = evaluate(factors, inputs, **self._trig)
-        return halves(match, dict(zip(factors, arrays, strict=True)), positions.shape)
+        return halves(match, dict(zip(factors, arrays, strict=True)), (batch, sequence))
 
     def _confirm(self, match: Match, table: Table) -> None:
         """Raise NotARotation unless the table holds what the graph computes, whichever positions a call brings."""
@@ -136,16 +163,27 @@ class Tabulator:
             self._halves(match, _scattered(self._max))
             _require_one_factor(match)
             return
-        calls = [(_scattered(self._max), table.original)]
+        scattered = _scattered(self._max)
+        if self._axes is not None:  # another order along each axis
+            scattered = np.stack([np.roll(scattered, axis, axis=1) for axis in range(self._axes)])
+        calls = [(scattered, table.original)]
         if table.kind == "two-tables":
             calls.append((_scattered(table.original), 0))
         slack = CONFIRM_ULPS * float(ml_dtypes.finfo(table.cos.dtype).eps)
         for positions, shift in calls:
-            rows = positions.reshape(-1) + shift
+            rows = positions.reshape(*positions.shape[:-2], -1) + shift
             for computed, cache in zip(self._halves(match, positions), (table.cos, table.sin), strict=True):
                 stored = cache[rows].astype(np.float64)
+                if table.axes:
+                    stored = stored[list(table.axes), :, np.arange(len(table.axes))].T
                 if not np.allclose(computed, stored, rtol=0, atol=slack * max(1.0, np.abs(stored).max())):
                     raise NotARotation("its table does not follow from each token's own position")
+
+
+def _axes(positions: ir.Value) -> int | None:
+    """How many axes a position has; None for one that is a single number."""
+    shape = positions.shape
+    return shape[0] if shape is not None and len(shape) == 3 and isinstance(shape[0], int) else None
 
 
 def factors_of(match: Match) -> tuple[ir.Value, ...]:

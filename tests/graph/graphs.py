@@ -135,16 +135,21 @@ def graph(
     constants: str = "",
     opset: int = 18,
     result: str | None = None,
+    position_axes: int | None = None,
 ) -> ir.Model:
-    """A graph x, position_ids -> y; `body` computes y [result] from x, cos and sin. Shapes are inferred."""
+    """A graph x, position_ids -> y; `body` computes y [result] from x, cos and sin. Shapes are inferred.
+
+    position_ids is [batch, sequence], or [position_axes, batch, sequence].
+    """
     width = rotary_dim or head_dim
     axes = ["batch", "sequence", "sequence", str(head_dim)]
     axes[heads_axis] = str(heads)
     shape, element = ", ".join(axes), ONNX_TYPES[dtype]
+    leading = f"{position_axes}, " if position_axes else ""
     inv_freq = ", ".join(str(value) for value in frequencies(width))
     text = f"""
 <ir_version: 10, opset_import: ["" : {opset}, "com.microsoft" : 1]>
-g ({element}[{shape}] x, int64[batch, sequence] position_ids) => ({element}[{result or shape}] y)
+g ({element}[{shape}] x, int64[{leading}batch, sequence] position_ids) => ({element}[{result or shape}] y)
 <float[{width // 2}] inv_freq = {{{inv_freq}}}, {CONSTANTS}, int64[1] half = {{{width // 2}}},
  int64[1] width = {{{width}}}, int64[1] heads_axis = {{{heads_axis}}}, int64[3] flat = {{0, 0, -1}},
  int64[4] joined = {{0, 0, 0, {width}}}, int64[5] pairs_view = {{0, 0, 0, -1, 2}},
@@ -204,8 +209,8 @@ def run_slowly(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def activation(model: ir.Model, positions: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
-    """Feeds for a graph made here: random x, the given positions [B, S]."""
-    batch, sequence = positions.shape
+    """Feeds for a graph made here: random x, the given positions [B, S] or [A, B, S]."""
+    batch, sequence = positions.shape[-2:]
     sizes = {"batch": batch, "sequence": sequence}
     x = model.graph.inputs[0]
     shape = [dim if isinstance(dim, int) else sizes[str(dim.value)] for dim in x.shape]

@@ -55,7 +55,12 @@ def _match(node: ir.Node, graph: ir.Graph, rotations, masks) -> _Attention | Non
     v = _appended(node.inputs[2])
     if q is None or k is None or v is None or (key := _marker(k[1], rotations)) is None:
         return None
-    if q.rotation is not key.rotation or q.rotation.table.kind == "runtime" or q.heads_axis != 1:
+    if (
+        q.rotation is not key.rotation
+        or q.rotation.table.kind == "runtime"
+        or q.rotation.table.axes
+        or q.heads_axis != 1
+    ):
         return None
     if q.head_dim % MULTIPLE or q.rotary_dim % MULTIPLE:
         return None

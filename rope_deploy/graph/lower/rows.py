@@ -40,9 +40,13 @@ def cache_names(model: ir.Model, rotation: RaisedRotation) -> tuple[str | None, 
 
 
 class Rows:
-    """Row indices [B, S], int64, one value a rotation, made once at the top of the graph."""
+    """Row indices [B, S], int64, one value a rotation, made once at the top of the graph.
+
+    Where a position has A axes they are [A, B, S], and `by_axes` makes of them a row a token.
+    """
 
     def __init__(self, graph: ir.Graph):
+        self._graph = graph
         self._positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
         self._build = Builder(graph[0], "rope/rows", after=False)
         self._made: dict[tuple, ir.Value] = {}
@@ -80,13 +84,38 @@ class Rows:
         key = ("tokens",)
         op, integer = self._build.op, ir.DataType.INT64
         if key not in self._made:
-            count = op("Size", self._positions, dtype=integer, shape=[])
+            tokens = self._positions
+            if len(tokens.shape) == 3:
+                tokens = op("Gather", tokens, self._scalar(0), axis=0, dtype=integer, shape=tokens.shape[1:])
+            count = op("Size", tokens, dtype=integer, shape=[])
             flat = op("Range", self._scalar(0), count, self._scalar(1), dtype=integer, shape=[None])
-            shape = op("Shape", self._positions, dtype=integer, shape=[2])
-            self._made[key] = op("Reshape", flat, shape, dtype=integer, shape=self._positions.shape)
+            shape = op("Shape", tokens, dtype=integer, shape=[2])
+            self._made[key] = op("Reshape", flat, shape, dtype=integer, shape=tokens.shape)
         build = Builder(half.producer(), f"{half.name}/table")
         table = build.op("Reshape", half, build.ints([-1, half.shape[-1]]), dtype=half.dtype)
         return table, self._made[key]
+
+    def by_axes(self, rotation: RaisedRotation) -> tuple[ir.Value, ir.Value]:
+        """cos and sin of each token, [B, S, R/2], every pair at the position of the axis it follows."""
+        key = ("by axes", rotation.name)
+        if key not in self._made:
+            rows = self.of(rotation)
+            self._made[key] = tuple(
+                self._picked(cache, rows, rotation.table.axes) for cache in caches(self._graph, rotation)
+            )
+        return self._made[key]
+
+    def _picked(self, cache: ir.Value, rows: ir.Value, axes: tuple[int, ...]) -> ir.Value:
+        op, width, dtype = self._build.op, len(axes), cache.dtype
+        shape = [*rows.shape[1:], width]
+        every = op("Gather", cache, rows, axis=0, dtype=dtype, shape=[*rows.shape, width])
+        first, *others = sorted(set(axes))
+        picked = op("Gather", every, self._scalar(first), axis=0, dtype=dtype, shape=shape)
+        for axis in others:
+            mine = self._build.constant(np.array([a == axis for a in axes]))
+            own = op("Gather", every, self._scalar(axis), axis=0, dtype=dtype, shape=shape)
+            picked = op("Where", mine, own, picked, dtype=dtype, shape=shape)
+        return picked
 
     def _scalar(self, number: int) -> ir.Value:
         return self._build.constant(np.array(number, np.int64), f"int_{number}")

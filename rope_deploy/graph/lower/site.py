@@ -60,12 +60,18 @@ class MarkedSite:
 
     def cache_and_rows(self, rows: Rows) -> tuple[ir.Value, ir.Value, ir.Value]:
         """cos_cache, sin_cache [M, R/2] and the row of each token [B, S], for a table and for run time alike."""
-        if self.rotation.table.kind == "runtime":
-            cos, index = rows.tokens(self.node.inputs[2])
-            sin, _ = rows.tokens(self.node.inputs[3])
+        if halves := self.per_token(rows):
+            (cos, index), (sin, _) = (rows.tokens(half) for half in halves)
             return cos, sin, index
         cos, sin = caches(self.node.graph, self.rotation)
         return cos, sin, rows.of(self.rotation)
+
+    def per_token(self, rows: Rows) -> tuple[ir.Value, ir.Value] | None:
+        """cos and sin [B, S, R/2] where a token has no row of a table to itself: computed at run time, or put together
+        of several rows; None where it has."""
+        if self.rotation.table.kind == "runtime":
+            return self.node.inputs[2], self.node.inputs[3]
+        return rows.by_axes(self.rotation) if self.rotation.table.axes else None
 
     @property
     def layout(self) -> str:

@@ -27,12 +27,13 @@ class Spread:
     def of(self, site: MarkedSite) -> tuple[ir.Value, ir.Value]:
         key = (site.rotation.name, site.heads_axis)
         if key not in self._made:
-            cos, sin, index = site.cache_and_rows(self._rows)
-            build = Builder(index.producer(), f"rope/{site.rotation.name}/{site.heads_axis}")
-            if site.rotation.table.kind == "runtime":  # the rows are the tokens themselves: nothing to gather
-                cos, sin = site.node.inputs[2:4]
-                build = Builder(sin.producer(), f"rope/{site.rotation.name}/{site.heads_axis}")
+            name = f"rope/{site.rotation.name}/{site.heads_axis}"
+            if halves := site.per_token(self._rows):
+                cos, sin = halves
+                build = Builder(sin.producer(), name)
             else:
+                cos, sin, index = site.cache_and_rows(self._rows)
+                build = Builder(index.producer(), name)
                 cos, sin = (build.op("Gather", cache, index, axis=0, dtype=cache.dtype) for cache in (cos, sin))
             self._made[key] = spread(build, cos, sin, site.heads_axis, site.interleaved)
         return self._made[key]
