@@ -16,7 +16,7 @@ import click
 from benchmarks.common import RESULTS, UNFUSED
 from benchmarks.latency import GENAI, PREFILL_GRAPH, TRANSFORMERS
 
-ORDER = ("latency", "export_time", "agreement", "precision", "rotation")
+ORDER = ("latency", "export_time", "agreement", "precision", "rotation", "audit")
 PYTORCH = "PyTorch"
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -62,6 +62,11 @@ def targets(results: Results) -> Iterator[Target]:
             )
     if found := results.get("precision"):
         yield from _precision(found["dtypes"])
+    if found := results.get("audit"):
+        for name, row in found["contestants"].items():
+            what = f"audit of {row['file_gb']:.0f} GB, {name}"
+            yield Target(f"{what}: seconds", row["median_s"], found["limits"]["seconds"])
+            yield Target(f"{what}: peak memory in MB", row["peak_mb"], found["limits"]["peak_mb"])
 
 
 def _latency(workloads: Mapping[str, Any]) -> Iterator[Target]:
@@ -171,12 +176,24 @@ def _rotation_tables(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _times(found["shapes"], 1e3, "µs")
 
 
+def _audit_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    about = found["model"]
+    yield (
+        f"A {about['family']} in {about['dtype']} whose weights are holes in the file, {about['positions']} positions, "
+        f"a process for each of {found['rounds']} rounds, imports included."
+    )
+    head = ["", "GB", "median s", "slowest s", "its processor time s", "peak MB"]
+    keys = ("file_gb", "median_s", "slowest_s", "cpu_s", "peak_mb")
+    yield _table(head, [[name, *(f"{row[k]:.4g}" for k in keys)] for name, row in found["contestants"].items()])
+
+
 _TABLES = {
     "latency": _latency_tables,
     "export_time": _export_tables,
     "agreement": _agreement_tables,
     "precision": _precision_tables,
     "rotation": _rotation_tables,
+    "audit": _audit_tables,
 }
 
 

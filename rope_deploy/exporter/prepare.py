@@ -12,7 +12,6 @@ from rope_deploy.exporter.audit import Audited, audit, recomputed
 from rope_deploy.graph import Raised, clean, raise_rotations
 from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.trig import cos, sin
-from rope_deploy.rope import DynamicNTK, RopeSpec
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
 
@@ -50,7 +49,7 @@ def prepare(
 
     Raises ModelError, UnmatchedRotation, or UsageError where fp64 tables cannot be had.
     """
-    limit = max_position or max(map(reach, loaded.specs.values()), default=DEFAULT_MAX_POSITION)
+    limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=DEFAULT_MAX_POSITION)
     progress("Tracing the model")
     model = trace(loaded, cache=cache)
     progress("Finding the rotations")
@@ -61,16 +60,6 @@ def prepare(
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
     return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit)
-
-
-def reach(spec: RopeSpec) -> int:
-    """How many positions a rule is meant for.
-
-    Dynamic NTK states the length the model was trained for, and stretches it by its factor; a table of the stated
-    length would end exactly where the rule begins.
-    """
-    stretch = spec.scaling.factor if isinstance(spec.scaling, DynamicNTK) else 1.0
-    return int(spec.max_position * stretch)
 
 
 def in_float64(one: Audited) -> Audited:

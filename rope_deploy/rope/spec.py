@@ -11,10 +11,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from rope_deploy.errors import ConfigError
 from rope_deploy.rope.decode import is_number, read_rule, rule_named
-from rope_deploy.rope.rules import Scaling
+from rope_deploy.rope.rules import DynamicNTK, Scaling
 
 _KEYS = frozenset(
-    {"head_dim", "rotary_dim", "interleaved", "max_position", "reversed", "mrope_section", "rope_parameters"}
+    {"head_dim", "rotary_dim", "interleaved", "max_position", "reversed", "mrope_section", "mrope_interleaved", "rope_parameters"}
 )
 
 
@@ -30,6 +30,7 @@ class RopeSpec:
     max_position:  positions the model was made for, 0 … max_position − 1; a size, the rules do not read it
     reversed:      turns the other way: the tables' sine is negated (nanochat)
     mrope_section: pairs given to each axis of a multi-axis position (Qwen2-VL); empty for plain positions
+    mrope_interleaved: the axes take turns (Qwen3-VL) instead of having a run of pairs each
 
     Raises ConfigError with every fault.
     """
@@ -42,6 +43,7 @@ class RopeSpec:
     max_position: int
     reversed: bool = False
     mrope_section: tuple[int, ...] = ()
+    mrope_interleaved: bool = False
 
     def __post_init__(self) -> None:
         faults = _size_faults(self.head_dim, self.rotary_dim, self.rope_theta, self.max_position)
@@ -67,9 +69,36 @@ class RopeSpec:
         return getattr(self.scaling, "original_max_position_embeddings", None) if value is None else value
 
     @property
+    def reach(self) -> int:
+        """How many positions the rule is meant for.
+
+        Dynamic NTK states the length the model was trained for, and stretches it by its factor; a table of the
+        stated length would end exactly where the rule begins.
+        """
+        stretch = self.scaling.factor if isinstance(self.scaling, DynamicNTK) else 1.0
+        return int(self.max_position * stretch)
+
+    @property
     def positions(self) -> str:
         """ "1-D" or "M-RoPE"."""
         return "M-RoPE" if self.mrope_section else "1-D"
+
+    @property
+    def axes(self) -> NDArray[np.int64]:
+        """The axis of a position that each pair follows, [rotary_dim/2]; zeros where a position has one.
+
+        Sections are runs of pairs, axis after axis. Interleaved, every third pair (of three axes) belongs to the
+        second, every third after it to the third, as far as their sections reach; the first axis has all others.
+        Sections that do not fill the width leave the rest to the first axis.
+        """
+        axes = np.zeros(self.rotary_dim // 2, np.int64)
+        count = len(self.mrope_section)
+        for axis, size in enumerate(self.mrope_section):
+            if self.mrope_interleaved:
+                axes[axis : size * count : count] = axis
+            else:
+                axes[sum(self.mrope_section[:axis]) :][:size] = axis
+        return axes
 
     def inv_freq(self, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """Radians per position of each pair, [rotary_dim/2].
@@ -89,6 +118,7 @@ class RopeSpec:
             "max_position": self.max_position,
             **({"reversed": True} if self.reversed else {}),
             **({"mrope_section": list(self.mrope_section)} if self.mrope_section else {}),
+            **({"mrope_interleaved": True} if self.mrope_interleaved else {}),
             "rope_parameters": {"rope_type": rule.pop("rope_type"), "rope_theta": self.rope_theta, **rule},
         }
 
@@ -105,7 +135,7 @@ class RopeSpec:
 
         sizes = values.get("head_dim"), values.get("rotary_dim"), parameters.get("rope_theta")
         faults += _size_faults(*sizes, values.get("max_position"))
-        for key in ("interleaved", "reversed"):
+        for key in ("interleaved", "reversed", "mrope_interleaved"):
             if not isinstance(values.get(key, False), bool):
                 faults.append(f"{key} must be true or false, not {values[key]!r}.")
         faults += section_faults(values.get("mrope_section", []))
@@ -123,6 +153,7 @@ class RopeSpec:
             max_position=values["max_position"],
             reversed=values.get("reversed", False),
             mrope_section=tuple(values.get("mrope_section", ())),
+            mrope_interleaved=values.get("mrope_interleaved", False),
         )
 
 

@@ -46,7 +46,7 @@ def from_config(config: Mapping[str, Any], source: str, *, max_position: int | N
         source=source,
         specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},
         places=None if layers is None else {(n, role): name for n, name in layers.items() for role in ("q", "k")},
-        max_position=max_position or max(spec.max_position for spec in specs.values()),
+        max_position=max_position or max(spec.reach for spec in specs.values()),
         accepted={},
         sections=next((spec.mrope_section for spec in specs.values() if spec.mrope_section), ()),
     )
