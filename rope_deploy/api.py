@@ -247,9 +247,7 @@ def bench(
 
     Every artifact in `folder` and every runtime (torch, torch-compile, ort, trt) takes part; ratios refer to PyTorch,
     or to the first artifact. `profile` adds memory and the rotation's share of the time. `baseline`, an earlier JSON
-    report, adds a gate for each ratio; one of another machine is treated as `other_machine` says.
-
-    Raises as `check` does, and UsageError for a baseline that this run cannot be held against.
+    report, adds a gate for each ratio. Raises as `check` does, and UsageError for a baseline that does not fit.
     """
     from rope_deploy.runs.bench import bench_artifacts
 
@@ -351,8 +349,7 @@ def run_ci(
     `source` replaces the model named in the file; `update_baseline` writes its [bench] baseline instead of judging by
     it, unless the run fails. Returns the report and where its formats were written. A failed gate is no exception.
 
-    Raises ConfigError with every fault of the file, UsageError for a baseline of another machine, schema or workload,
-    and what `load`, `export` and `build` raise.
+    Raises ConfigError with every fault of the file, UsageError for an unfit baseline, and what the single steps raise.
     """
     from rope_deploy.config import load_config, with_source
     from rope_deploy.report import FILE_NAMES

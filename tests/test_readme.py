@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import shlex
+from dataclasses import fields
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import click
 import pytest
 
 from rope_deploy.cli.main import COMMANDS, group
+from rope_deploy.config import GatesSection
 from rope_deploy.errors import EnvironmentMissing, RopeDeployError
+from rope_deploy.report.json_format import SCHEMA_VERSION
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -134,8 +137,20 @@ def test_an_invented_line_is_noticed() -> None:
     assert invented_lines(excerpt) == ["    exit_code = 7"]
 
 
-def test_the_workflow_shown_is_the_workflow_shipped() -> None:
-    assert (ROOT / "examples" / "ci" / "github-actions.yml").read_text() in blocks(README, "yaml")
+def test_every_workflow_and_the_page_about_them_are_linked() -> None:
+    for page in ("README.md", "docs/ci.md"):
+        text = (ROOT / page).read_text()
+        assert all(f"examples/ci/{path.name}" in text for path in (ROOT / "examples" / "ci").iterdir())
+    assert "(docs/ci.md)" in README
+
+
+def test_every_gate_is_on_the_page_about_them() -> None:
+    page = (ROOT / "docs" / "ci.md").read_text()
+    assert [field.name for field in fields(GatesSection) if f"| `{field.name}` |" not in page] == []
+
+
+def test_the_schema_linked_is_the_one_that_reports_have() -> None:
+    assert f"(schema/report-{SCHEMA_VERSION}.json)" in (ROOT / "docs" / "ci.md").read_text()
 
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:

@@ -96,8 +96,8 @@ def uploads() -> set[str]:
         for name in ("report_paths", "sarif_file"):
             found.add(given.get(name, ""))
         if "upload-artifact" in step.get("uses", ""):
-            found |= set(given["path"].split())
-        found |= set(re.findall(r"^cat (\S+)", step.get("run", "")))
+            found |= set(given["path"].splitlines())
+        found |= set(re.findall(r"^cat (.+?) >>", step.get("run", "")))
     kept = GITLAB[".rope"]["artifacts"]
     return {filled(path) for path in (*found, *kept["paths"], kept["reports"]["junit"]) if path}
 
