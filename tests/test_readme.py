@@ -5,8 +5,8 @@ import importlib
 import inspect
 import re
 import shlex
-from dataclasses import fields
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import click
