@@ -92,6 +92,8 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
             value = _token(name, default, others)
         elif name == "head_dim" and default in (None, stated.get("qk_rope_head_dim")):
             value = ROTARY if "qk_rope_head_dim" in stated else HEAD_DIM
+        elif name == "max_position_embeddings" and given[name] is None:
+            value = POSITIONS
         elif name == "num_key_value_heads" and given[name] is None:
             value = HEADS
         elif isinstance(default, bool) or not isinstance(default, int):

@@ -44,9 +44,9 @@ def _be_child(work: Callable[[], None], log: Path) -> None:
     code = 1
     try:
         os.setsid()
-        with log.open("w") as stream:
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream = log.open("w")
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
         work()
         code = 0
     except BaseException:  # the child ends here in any case

@@ -92,7 +92,7 @@ def test_every_spelling_counts_once(rotate, turned: int) -> None:
 
 
 def test_tables_made_with_the_model_are_seen() -> None:
-    module, places = count(lambda: Attention(half, made_early=True), {"x": torch.randn(2, LENGTH, WIDTH)})
+    _, places = count(lambda: Attention(half, made_early=True), {"x": torch.randn(2, LENGTH, WIDTH)})
     assert len(places) == 2
 
 

@@ -1,0 +1,148 @@
+"""A verdict is green only for what is right: every other verdict is provoked with a fault."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import zoo
+from benchmarks.families import judge as judging
+from benchmarks.families.census import select
+from benchmarks.families.judge import judge
+from benchmarks.families.record import Record, read
+from rope_deploy import api
+from rope_deploy.errors import EnvironmentMissing, UnmatchedRotation
+
+STYLES = ("tables",)
+
+
+def verdict(tmp_path: Path, name: str = "llama", styles=STYLES) -> Record:
+    return judge(select([name])[0], styles, tmp_path, tmp_path)
+
+
+def test_a_right_family_is_green(tmp_path: Path) -> None:
+    record = verdict(tmp_path)
+    assert (record.verdict, record.stage, record.cached) == ("green", "done", "yes")
+    (tables,) = record.styles.values()
+    assert tables.sites == record.expected == 4
+    assert tables.passed >= 13
+    assert not tables.failed
+    assert 0 < tables.logits_error < 1e-3
+    assert record.rules == ["default"]
+    assert record.caches == ["DynamicLayer"]
+    assert record.felt > 0.05
+    assert read(tmp_path, "llama") == record
+
+
+def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = judging.count
+
+    def one_more(make, feeds):
+        model, places = honest(make, feeds)
+        return model, [*places, "model.layers.9"]
+
+    monkeypatch.setattr(judging, "count", one_more)
+    record = verdict(tmp_path)
+    assert record.verdict == "sites"
+    assert record.reason == "PyTorch rotates 5 times, the graph 4 times."
+
+
+def test_a_wrong_graph_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = api.export
+
+    def of_other_positions(loaded, folder, **options):
+        with torch.no_grad():
+            loaded.model.model.rotary_emb.inv_freq.mul_(0.9)
+        made = export(loaded, folder, **options)
+        with torch.no_grad():
+            loaded.model.model.rotary_emb.inv_freq.div_(0.9)
+        return made
+
+    monkeypatch.setattr(api, "export", of_other_positions)
+    record = verdict(tmp_path)
+    assert record.verdict == "wrong"
+    assert "prefill" in record.styles["tables"].failed
+
+
+def test_weights_that_change_on_the_way_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = api.load
+
+    def changed(source):
+        loaded = load(source)
+        with torch.no_grad():
+            loaded.model.lm_head.weight.mul_(1.01)
+        return loaded
+
+    monkeypatch.setattr(api, "load", changed)
+    record = verdict(tmp_path)
+    assert record.verdict == "wrong"
+    assert "as loaded differs" in record.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UnmatchedRotation("A rotation was not understood.", todo="Look."), "refused"),
+        (EnvironmentMissing("The disk is full."), "needs-package"),
+        (KeyError("x"), "crash"),
+    ],
+)
+def test_errors_become_verdicts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
+) -> None:
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(api, "export", failing)
+    record = verdict(tmp_path)
+    assert record.verdict == expected
+    assert str(error).splitlines()[0] in record.reason
+
+
+def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = api.export
+
+    def without_plugin(loaded, folder, *, styles, **options):
+        if "plugin" in styles:
+            raise UnmatchedRotation("No plugin today.")
+        return export(loaded, folder, styles=styles, **options)
+
+    monkeypatch.setattr(api, "export", without_plugin)
+    record = verdict(tmp_path, styles=("tables", "plugin"))
+    assert record.verdict == "refused"
+    assert {name: one.verdict for name, one in record.styles.items()} == {"tables": "green", "plugin": "refused"}
+
+
+def test_a_cache_that_cannot_be_exported_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = api.export
+
+    def without_cache(loaded, folder, *, cache, **options):
+        if cache:
+            raise UnmatchedRotation("No cache today.")
+        return export(loaded, folder, cache=cache, **options)
+
+    monkeypatch.setattr(api, "export", without_cache)
+    record = verdict(tmp_path)
+    assert (record.verdict, record.cached) == ("green", "No cache today.")
+
+
+def test_what_does_not_rotate_is_not_exported(tmp_path: Path) -> None:
+    record = verdict(tmp_path, "jamba")
+    assert (record.verdict, record.expected, record.styles) == ("no-rotation", 0, {})
+
+
+def test_what_transformers_cannot_build_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_):
+        raise ImportError("Install mamba-ssm first.")
+
+    monkeypatch.setattr(judging, "tiny_model", failing)
+    assert verdict(tmp_path).verdict == "needs-package"
+
+
+def test_a_family_that_hangs_leaves_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(judging, "judge", lambda *_: time.sleep(60))
+    record = zoo.one(select(["llama"])[0], STYLES, tmp_path, seconds=0.5, megabytes=8000)
+    assert record.verdict == "timeout"
+    assert read(tmp_path, "llama") == record
