@@ -42,6 +42,7 @@ QUICK = (
     "decode-end",
     "decode-shuffled",
 )
+QUICK_WITHOUT_A_RULE = ("prefill", "offset-half")  # the same words twice, elsewhere
 QUICK_AT_A_THRESHOLD = ("below-", "beyond-", "decode-across-")
 
 
@@ -85,7 +86,8 @@ def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...]:
         found += _thresholds(manifest, prompt)
     cases = [_within(case, manifest.limits) for case in found if _reach(case) < rows]
     if which == "quick":
-        cases = [case for case in cases if _is_quick(case)]
+        blind = any(not rotation.spec for rotation in manifest.rotations)
+        cases = [case for case in cases if _is_quick(case) or (blind and case.id in QUICK_WITHOUT_A_RULE)]
     return (*cases, *_refusals(manifest, prompt, placed))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rope_deploy.artifact import Site
 
-Kind = Literal["logits", "rotated", "oracle", "cache", "inputs"]
+Kind = Literal["logits", "rotated", "oracle", "cache", "inputs", "invariant"]
 
 
 @dataclass(frozen=True)

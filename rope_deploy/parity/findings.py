@@ -146,24 +146,26 @@ def _against_the_rule(
 
 
 def _without_rule(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[DiagnosisRecord]:
-    """Sites that no oracle can judge, given what PyTorch's are given, that differ from PyTorch."""
-    found = []
+    """Sites that no oracle can judge: they break what holds of every rotation, or differ from PyTorch's alone."""
+    found: list[tuple[str, Difference]] = []
     for result in failed:
+        found += [(result.record.case, d) for d in result.differences if d.failed and d.kind == "invariant"]
         for one in result.seen:
-            apart = next((d for d in one.differences if d.failed), None)
-            if one.observation is None and apart and not (one.inputs is None or one.inputs.failed):
-                found.append((result.record.case, one.site, apart))
+            apart, given_alike = one.of_kind("rotated"), one.inputs is not None and not one.inputs.failed
+            if one.observation is None and given_alike and apart is not None and apart.failed:
+                found.append((result.record.case, apart))
     if found:
-        sites = sorted({(site.layer, site.role) for _, site, _ in found})
-        first = found[0][2]
+        sites = sorted({(difference.layer, difference.role) for _, difference in found})
+        first = found[0][1]
+        why = "it was given what PyTorch's was given" if first.kind == "rotated" else "that holds of every rotation"
         yield _record(
             about,
             "RD900",
             listed(sites),
-            f"{first.words()}, although it was given what PyTorch's was given; no rule is known to judge it by.",
+            f"No rule is known to judge it by. {first.words()}; {why}.",
             sites=sites,
-            cases=[case for case, _, _ in found],
-            error=max(apart.ratio for _, _, apart in found),
+            cases=[case for case, _ in found],
+            error=max(difference.ratio for _, difference in found),
         )
 
 

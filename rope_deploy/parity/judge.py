@@ -13,7 +13,7 @@ from rope_deploy.parity.calls import Call
 from rope_deploy.parity.compare import Difference, magnitude, missing, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.sites import Seen, Tensors, see
-from rope_deploy.parity.walk import Step
+from rope_deploy.parity.walk import Pair, Step
 from rope_deploy.runtimes import compact, compacting_layers
 
 
@@ -49,12 +49,13 @@ class Judged:
     tokens: int
 
 
-def judge(manifest: Manifest, oracle: Oracle, case: str, step: Step) -> Judged:
-    """Compare what a runtime gave with what PyTorch gave, if it was asked, and with the oracle."""
-    call, got, want = step.call, step.got, step.want
-    sites = (see(manifest, oracle, case, call, site, got, want) for site in manifest.sites)
+def judge(pair: Pair, case: str, step: Step) -> Judged:
+    """Compare what a runtime gave with what PyTorch gave, if it was asked, with the oracle, or with the invariants."""
+    manifest, oracle, call, got, want = pair.manifest, pair.oracle, step.call, step.got, step.want
+    sites = (see(pair, case, step, site) for site in manifest.sites)
     seen = tuple(one for one in sites if one is not None)
-    about_sites = tuple(difference for one in seen for difference in one.differences)
+    about_sites = [difference for one in seen for difference in one.differences]
+    about_sites += _scores(pair, call, got)
     if not want:
         return Judged((_finite(manifest, call, got), *about_sites, *_kept(manifest, step)), seen, (), (), 0)
     caches = tuple(_caches(manifest, oracle, step))
@@ -62,6 +63,16 @@ def judge(manifest: Manifest, oracle: Oracle, case: str, step: Step) -> Judged:
     flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real, manifest.tolerances.logits)
     differences = (_results(manifest, call, got, want), *about_sites, *caches)
     return Judged(differences, seen, turned, tuple(flips), int(call.real.sum()))
+
+
+def _scores(pair: Pair, call: Call, got: Tensors) -> Iterator[Difference]:
+    """Layers that no oracle can judge: do their scores depend on the difference of the positions alone?"""
+    blind = {site.layer for site in pair.manifest.sites if not pair.oracle.fits(site)}
+    for layer in sorted(blind):
+        names = {role: (f"unrotated.{layer}.{role}", f"rotated.{layer}.{role}") for role in "qk"}
+        if all(name in got for both in names.values() for name in both):
+            turns = {role: (got[before], got[after]) for role, (before, after) in names.items()}
+            yield from pair.invariants.of_scores(layer, call, turns)
 
 
 def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Difference:

@@ -27,6 +27,7 @@ from rope_deploy.parity.compare import (
 )
 from rope_deploy.parity.diagnosis import Observation
 from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.walk import Pair, Step
 from rope_deploy.runtimes import compact
 
 Tensors = Mapping[str, np.ndarray]
@@ -79,10 +80,12 @@ class View:
     blur: float = 1.0
 
 
-def see(
-    manifest: Manifest, oracle: Oracle, case: str, call: Call, site: Site, got: Tensors, want: Tensors
-) -> Seen | None:
-    """A site against PyTorch, and against the oracle that turns the site's own input; None where nothing is seen."""
+def see(pair: Pair, case: str, step: Step, site: Site) -> Seen | None:
+    """A site against PyTorch, and against the oracle that turns the site's own input; None where nothing is seen.
+
+    Where there is no rule to make an oracle of, what holds of every rotation takes its place.
+    """
+    manifest, oracle, call, got, want = pair.manifest, pair.oracle, step.call, step.got, step.want
     if (view := _view(site, call, got, want)) is None:
         return None
     unrotated, exact = got.get(f"unrotated.{site.layer}.{site.role}"), None
@@ -92,11 +95,14 @@ def see(
     theirs = _against_pytorch(manifest, oracle, call, site, view, got, want)
     ours = None if exact is None else _against_oracle(oracle, call, site, view, got, exact, own)
     against = [one for one in (theirs, ours) if one is not None]
+    invariants, whole = [], view.how == "output" and unrotated is not None
+    if whole and not oracle.fits(site) and unrotated.shape == got[view.tensor].shape:
+        invariants += pair.invariants.of_site(site, call, unrotated, got[view.tensor])
     scale = None if exact is None else magnitude(exact)
     return Seen(
         site=site,
         how=view.how,
-        differences=tuple(one.difference for one in against),
+        differences=(*(one.difference for one in against), *invariants),
         inputs=_inputs(manifest, call, site, got, want),
         observation=None if ours is None else _observation(case, call, site, view, got, exact, ours.tolerance),
         positions=call.position_ids[call.real],

@@ -11,6 +11,7 @@ from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.parity.cases import Case, Set, cases_for
 from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.findings import CaseResult, findings, first_of
+from rope_deploy.parity.invariants import Invariants
 from rope_deploy.parity.judge import Judged, judge
 from rope_deploy.parity.maps import curves, maps
 from rope_deploy.parity.oracle import Oracle
@@ -64,7 +65,7 @@ def check(
 
     Raises UsageError when `only` names a case there is not.
     """
-    pair, results = Pair(manifest, reference, candidate, Oracle(manifest), seed, text), []
+    pair, results = _pair(manifest, reference, candidate, seed, text), []
     for case in _chosen(manifest, only, which):
         results.append(_guarded(case, pair))
         progress(results[-1].record)
@@ -92,7 +93,11 @@ def run_case(
 ) -> CaseResult:
     """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
     (case,) = _chosen(manifest, (case_id,))
-    return _guarded(case, Pair(manifest, reference, candidate, Oracle(manifest), seed, text))
+    return _guarded(case, _pair(manifest, reference, candidate, seed, text))
+
+
+def _pair(manifest: Manifest, reference: Runtime | None, candidate: Runtime, seed: int, text: Sequence[int]) -> Pair:
+    return Pair(manifest, reference, candidate, Oracle(manifest), Invariants(manifest), seed, text)
 
 
 def _chosen(manifest: Manifest, only: Collection[str], which: Set = "full") -> tuple[Case, ...]:
@@ -126,7 +131,7 @@ def _parity(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
     judged: list[Judged] = []
     for step in walk(case, pair):
         step.got = _answer(pair.candidate, step.feeds, pair.candidate.taps)
-        judged.append(judge(pair.manifest, pair.oracle, case.id, step))
+        judged.append(judge(pair, case.id, step))
     differences = [difference for one in judged for difference in one.differences]
     failed = [difference for difference in differences if difference.failed]
     exactness = [seen.exactness for one in judged for seen in one.seen]

@@ -10,6 +10,7 @@ import numpy as np
 from rope_deploy.artifact import Manifest
 from rope_deploy.parity.calls import Call, calls_for
 from rope_deploy.parity.cases import Case
+from rope_deploy.parity.invariants import Invariants
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
 
@@ -22,6 +23,7 @@ class Pair:
     reference: Runtime | None
     candidate: Runtime
     oracle: Oracle
+    invariants: Invariants
     seed: int
     text: Sequence[int]
 
