@@ -11,18 +11,21 @@ a package has changed, or with --changed when our own code has.
 from __future__ import annotations
 
 import importlib
-import shutil
+import json
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from benchmarks.common import STYLES, offline
 from benchmarks.families import causes, census, record, workers
 
+PEERED = ("decoder", "masked-lm")
 OUT = Path("out/zoo")
 # What every child needs.
 IMPORTED = (
@@ -48,6 +51,7 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.option("--again", is_flag=True, help="Do families again that are done.")
 @click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
+@click.option("--peers", "with_peers", is_flag=True, help="Try other exporters on each family too (text only).")
 @click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
 @click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
 def main(
@@ -61,6 +65,7 @@ def main(
     again: bool,
     not_green: bool,
     changed: bool,
+    with_peers: bool,
     only_causes: bool,
     only_list: bool,
 ) -> None:
@@ -91,6 +96,10 @@ def main(
     for number, family in enumerate(todo, 1):
         found = one(family, asked, out, seconds, megabytes)
         click.echo(f"{number:3}/{len(todo)} {line(found)}")
+    if with_peers:
+        for family in families:
+            for result in through_peers(family, out, seconds, megabytes, again=again):
+                click.echo(f"{family.name:28} {result['peer']:24} {result['verdict']:8} {result['reason'][:120]}")
     everything = [found for family in families if (found := record.read(out, family.name))]
     click.echo(
         ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in everything).most_common())
@@ -103,22 +112,52 @@ def one(family: census.Family, styles: Sequence[str], out: Path, seconds: float,
 
     logs = out / "logs"
     logs.mkdir(exist_ok=True)
+    before = record.read(out, family.name)
     record.path_of(out, family.name).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="zoo-") as work:
+    with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as work:
         end, words = workers.in_child(
             lambda: judge(family, styles, Path(work), out) and None,
             log=record.path_of(logs, family.name).with_suffix(".log"),
             seconds=seconds,
             megabytes=megabytes,
         )
-        shutil.rmtree(work, ignore_errors=True)
-        Path(work).mkdir(exist_ok=True)
     found = record.read(out, family.name) or record.Record(family.name, family.category, family.model)
     if end != "done":
         found.verdict, found.reason = end, f"{words} It was at: {found.stage}."
         found.versions, found.code = record.versions(), record.code_digest()
         found.write(out)
+    if before is not None and before.versions == record.versions():
+        found.peers = before.peers
+        found.write(out)
     return found
+
+
+def through_peers(
+    family: census.Family, out: Path, seconds: float, megabytes: float, *, again: bool = False
+) -> Iterator[dict[str, Any]]:
+    """What each other exporter makes of `family`, entered in its record; nothing for what does not rotate."""
+    found = record.read(out, family.name)
+    if found is None or not found.expected or family.category not in PEERED:
+        return
+    _import_all()
+    from benchmarks.families.peers import PEERS, judge_peer
+
+    logs = out / "logs"
+    for peer in PEERS:
+        if peer in found.peers and not again:
+            continue
+        with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as work:
+            log = record.path_of(logs, f"{family.name}-{peer}").with_suffix(".log")
+            work_on = partial(judge_peer, family, peer, Path(work))
+            end, words = workers.in_child(work_on, log=log, seconds=seconds, megabytes=megabytes)
+            answer = Path(work, "peer.json")
+            if end == "done" and answer.exists():
+                result = json.loads(answer.read_text())
+            else:
+                result = {"peer": peer, "verdict": end, "reason": words}
+        found.peers[peer] = result
+        found.write(out)
+        yield result
 
 
 def line(found: record.Record) -> str:

@@ -36,7 +36,7 @@ def causes(records: Iterable[Record]) -> list[Cause]:
 def _complaints(record: Record) -> Iterable[tuple[str, str, str]]:
     if record.verdict != "green":
         yield record.verdict, record.stage.split(" ")[0], record.reason
-    if record.cached not in ("", "yes"):
+    if record.styles and record.cached not in ("", "yes"):
         yield "no cache", "export", record.cached
 
 
