@@ -208,8 +208,10 @@ def _name_heads(graph: ir.Graph) -> None:
                 continue
             fixed = [isinstance(dim, int) for dim in value.shape]
             names = {(False, True, False, True): (0, 2), (False, False, True, True): (0, 1)}.get(tuple(fixed))
-            if names is None or any(str(value.shape[number].value) in known for number in names):
+            if names is None:
                 continue
             dims = list(value.shape)
-            dims[names[0]], dims[names[1]] = "batch", "sequence"
+            for number, name in zip(names, ("batch", "sequence"), strict=True):
+                if str(dims[number].value) not in known:
+                    dims[number] = name
             value.shape = ir.Shape(dims)

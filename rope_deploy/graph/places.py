@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal
 
 import onnx_ir as ir
@@ -24,6 +25,28 @@ def layer_of(node: ir.Node) -> int | None:
         for pattern in NUMBERS:
             if numbers := pattern.findall(text or ""):
                 return int(numbers[-1])
+    return None
+
+
+def layer_around(root: ir.Value, nodes: Collection[ir.Node]) -> int | None:
+    """The layer of a rotation made of `nodes` that ends in `root`: what one of them is called, or what follows it.
+
+    Down to the product of attention the nodes belong to the same layer, and its keys come with their cache.
+    """
+    queue, seen = [user for user, _ in root.uses()], {root.producer(), *nodes}
+    for node in nodes:
+        if (layer := layer_of(node)) is not None:
+            return layer
+    while queue:
+        node = queue.pop(0)
+        if node in seen:
+            continue
+        seen.add(node)
+        for found in (layer_of(node), layer_of_cache(node)):
+            if found is not None:
+                return found
+        if node.op_type not in ATTENTIONS:
+            queue += [user for output in node.outputs for user, _ in output.uses()]
     return None
 
 

@@ -15,7 +15,7 @@ from rope_deploy.errors import UsageError
 from rope_deploy.graph.dependence import Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, ancestors
 from rope_deploy.graph.movement import MOVES, Marks
-from rope_deploy.graph.places import layer_of, role_of
+from rope_deploy.graph.places import layer_around, layer_of, role_of
 from rope_deploy.graph.raising import unmatched_products
 from rope_deploy.graph.reading.calls import Calls
 from rope_deploy.graph.reading.operators import Applied, applied, form_of, hides_rotation
@@ -63,6 +63,7 @@ def _read(way: Way) -> Reading:
         tables=tuple(read),
         unread=(*unread, *wrong),
         unseen=way.unseen,
+        numbered=all(one.layer is not None for one in found),
         cached=calls.cached,
         position_axes=None if positions is None else _axes(positions),
     )
@@ -126,7 +127,10 @@ def _in_sums(graph: ir.Graph, marks: Marks) -> tuple[list[Applied], Mapping[str,
     for match in matches.values():
         node = match.root.producer()
         source = Source(match.source, match=match)
-        about = layer_of(node), match.num_heads, match.head_dim, match.rotary_dim, match.interleaved
+        layer = layer_of(node)
+        if layer is None:
+            layer = layer_around(match.root, list(ancestors([match.root], {match.source})))
+        about = layer, match.num_heads, match.head_dim, match.rotary_dim, match.interleaved
         found.append(Applied(node, SUM, source, role_of(match.root), *about))
     return found, reasons
 

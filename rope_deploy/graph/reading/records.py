@@ -81,8 +81,9 @@ class Unread:
 class Reading:
     """The rotations of one way through a graph. `branch` names the way where the file has several (If), else "".
 
-    `cached`: the graph takes a past. `unseen`: parts that were not looked into, one sentence each. `position_axes`:
-    how many positions a token has (3 for M-RoPE), None without position_ids.
+    `cached`: the graph takes a past. `numbered`: the layers are those that names in the file say; else they were
+    counted. `unseen`: parts that were not looked into, one sentence each. `position_axes`: how many positions a token
+    has (3 for M-RoPE), None without position_ids.
     """
 
     branch: str
@@ -93,6 +94,7 @@ class Reading:
     unread: tuple[Unread, ...]
     unseen: tuple[str, ...] = ()
     cached: bool = False
+    numbered: bool = True
     position_axes: int | None = None
 
     def sites_of(self, table: int) -> tuple[FoundSite, ...]:

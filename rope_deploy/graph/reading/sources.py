@@ -102,12 +102,18 @@ def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
 def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Callable:
     fixed = calls.sequence if positions_from != "lengths" else None
 
+    # Constants that nothing cuts to the length of the call: worked out once, for the tokens of an example.
+    whole = [value for value in source.values if is_row_table(value)] if positions_from == "counted" else []
+    frozen = min(map(_rows, whole), default=0)
+
     def once(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         try:
             wanted = source.values
             arrays = evaluate(wanted, calls.bound(positions, length))
-            shape = (calls.batch, len(positions))
-            cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), shape, positions)
+            count = max(len(positions), frozen)
+            cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), (calls.batch, count), positions)
+            if len(positions) > len(cos):
+                raise Unreadable(f"it has rows for {len(cos)} tokens only")
         except (NotEvaluable, NotARotation, IndexError, ValueError) as reason:
             raise Unreadable(str(reason)) from None
         return cos[: len(positions)], sin[: len(positions)]

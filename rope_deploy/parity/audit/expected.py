@@ -30,6 +30,10 @@ class Expected:
     accepted: Mapping[str, str]
     sections: tuple[int, ...] = ()
 
+    def as_far_as(self, numbered: bool) -> Expected:
+        """The same, without places if the layers of a file are only counted."""
+        return self if numbered else replace(self, places=None)
+
     def spec_of(self, layer: int, role: str) -> str | None:
         """The name of the spec of a place; None if any may apply."""
         name = (self.places or {}).get((layer, role))

@@ -18,8 +18,8 @@ def judge_sites(reading: Reading, expected: Expected | None, findings: Findings)
     for one in reading.unread:
         findings.mistake("RD601", one.reason, one.node)
     if expected is not None:
-        _layouts(reading.sites, expected, findings)
-        _places(reading.sites, expected, findings)
+        _layouts(reading.sites, expected.as_far_as(reading.numbered), findings)
+        _places(reading, expected, findings)
     found = findings.diagnoses[before:]
     message = " ".join(f"{one.code}: {one.explanation}" for one in found)
     detail = (
@@ -65,17 +65,22 @@ def _layouts(sites: Sequence[FoundSite], expected: Expected, findings: Findings)
             )
 
 
-def _places(sites: Sequence[FoundSite], expected: Expected, findings: Findings) -> None:
+def _places(reading: Reading, expected: Expected, findings: Findings) -> None:
     if expected.places is None:
         return
-    have, due = {(site.layer, site.role) for site in sites}, set(expected.places)
+    sites, due = reading.sites, set(expected.places)
+    have = {(site.layer, site.role) for site in sites}
+    if not reading.numbered:  # which layer is which cannot be told: only how many there are
+        if len(sites) != len(due):
+            said = f"There are {len(sites)} rotations in the file; {expected.source} asks for {len(due)}."
+            findings.mistake("RD602", said, "the whole file")
+        return
     missing, extra = due - have, have - due
     if not missing and not extra:
         if len(sites) != len(due):
             counts = f"{len(sites)} rotations in the file, {len(due)} in {expected.source}"
             findings.mistake("RD602", f"There are {counts}: some layer is rotated more than once.", place(sites))
         return
-    counts = f"{len(have)} places are rotated, {expected.source} asks for {len(due)}."
     if not have:
         return
     still, turned = _whole(missing, have), _whole(extra, due)
@@ -95,9 +100,6 @@ def _places(sites: Sequence[FoundSite], expected: Expected, findings: Findings) 
         findings.mistake(
             "RD108", f"{present} is rotated and {absent} is not.", ranges([layer]), layers=[layer], roles=(absent,)
         )
-    findings.mistake(
-        "RD602", counts, place(sites) if sites else "the whole file", layers={n for n, _ in missing | extra}
-    )
 
 
 def _whole(places: set[tuple[int, str]], others: set[tuple[int, str]]) -> list[int]:

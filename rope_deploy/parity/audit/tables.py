@@ -25,7 +25,7 @@ def judge_tables(readings: Sequence[Reading], expected: Expected | None, finding
             if expected is None:
                 _by_invariants(table, sites, findings)
                 continue
-            for name, group in _by_spec(table, sites, expected).items():
+            for name, group in _by_spec(table, sites, expected.as_far_as(reading.numbered)).items():
                 _by_rule(table, name, group, expected, served.get((name, table.width), frozenset()), findings)
 
 
@@ -79,7 +79,7 @@ def _by_rule(
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     detail = f"{spec.scaling.rope_type}, rope_theta {spec.rope_theta:g}, as in {expected.source}"
     if spec.rotary_dim != 2 * table.width:
-        message = f"The table turns {2 * table.width} elements, the rule {spec.rotary_dim}."
+        message = f"{2 * table.width} elements are turned; the model turns {spec.rotary_dim}."
         findings.mistake("RD103", message, where, layers=layers, roles=roles, case=case)
         findings.record(case, detail, "failed", message, began)
         return
