@@ -12,11 +12,12 @@ BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo plugin test lint format environment clean
+.PHONY: help demo demo-faults plugin test lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
+	@echo "make demo-faults  break that export in ten ways, and see each one named"
 	@echo "make test         lint and run the tests"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
@@ -31,6 +32,10 @@ plugin: $(STAMP)
 	@{ command -v nvcc && command -v cmake; } >/dev/null || \
 		$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[plugin]'
 	$(BIN)/rope-deploy plugin build --build-dir build/plugin --force
+
+# Takes what `make demo` exported, or exports one style.
+demo-faults: $(STAMP)
+	$(BIN)/python -m tests.mutation.demo
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=10

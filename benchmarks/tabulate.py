@@ -16,7 +16,7 @@ import click
 from benchmarks.common import RESULTS, UNFUSED
 from benchmarks.latency import GENAI, PREFILL_GRAPH, TRANSFORMERS
 
-ORDER = ("latency", "export_time", "agreement", "precision", "rotation", "audit")
+ORDER = ("latency", "export_time", "agreement", "precision", "rotation", "audit", "mutation")
 PYTORCH = "PyTorch"
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -62,6 +62,8 @@ def targets(results: Results) -> Iterator[Target]:
             )
     if found := results.get("precision"):
         yield from _precision(found["dtypes"])
+    if found := results.get("mutation"):
+        yield from _mutation(found)
     if found := results.get("audit"):
         for name, row in found["contestants"].items():
             what = f"audit of {row['file_gb']:.0f} GB, {name}"
@@ -76,6 +78,16 @@ def _latency(workloads: Mapping[str, Any]) -> Iterator[Target]:
             for peer in (TRANSFORMERS, PREFILL_GRAPH):
                 if peer in rows:
                     yield Target(f"{style}, {workload}: time relative to {peer}", rows[style]["ratio_to"][peer], 1.0)
+
+
+def _mutation(found: Mapping[str, Any]) -> Iterator[Target]:
+    planted, sound = found["planted"], found["untouched"]
+    share = {name: planted[name] / planted["mutants"] for name in ("caught", "named")}
+    yield Target("share of planted RoPE mistakes that check notices", round(share["caught"], 4), 1.0, at_least=True)
+    what = "share of planted RoPE mistakes that check names, with the layers they are in"
+    yield Target(what, round(share["named"], 4), 0.95, at_least=True)
+    yield Target("checks of untouched artifacts", sound["runs"], 500, at_least=True)
+    yield Target("false alarms among them", sound["false_alarms"], 0)
 
 
 def _precision(dtypes: Mapping[str, Any]) -> Iterator[Target]:
@@ -187,6 +199,18 @@ def _audit_tables(found: Mapping[str, Any]) -> Iterator[str]:
     yield _table(head, [[name, *(f"{row[k]:.4g}" for k in keys)] for name, row in found["contestants"].items()])
 
 
+def _mutation_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    one, runs = found["in_one_layer"], found["untouched"]["runs"]
+    yield (
+        f"Tiny models of {len(found['by_family'])} kinds, exported in every style; {found['planted']['mutants']} "
+        f"broken copies, {one['mutants']} of them in one layer alone, and {runs} checks of artifacts nobody touched."
+    )
+    for name in ("code", "style", "dtype"):
+        rows = [[key, *(str(counts[k]) for k in _COUNTS)] for key, counts in found[f"by_{name}"].items()]
+        yield _table([name, *_COUNTS], rows)
+
+
+_COUNTS = ("mutants", "caught", "named")
 _TABLES = {
     "latency": _latency_tables,
     "export_time": _export_tables,
@@ -194,6 +218,7 @@ _TABLES = {
     "precision": _precision_tables,
     "rotation": _rotation_tables,
     "audit": _audit_tables,
+    "mutation": _mutation_tables,
 }
 
 

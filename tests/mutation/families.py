@@ -1,0 +1,94 @@
+"""The tiny models that faults are planted into: one for each rule, layout and kind of attention.
+
+Most are tests.tiny's with longer contexts: faults of precision show at positions in the thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import transformers as hf
+
+from rope_deploy.models import LoadedModel, wrap
+from rope_deploy.models.factory import cast
+from tests import tiny
+
+LONG = 8192
+LLAMA3 = {**tiny.LLAMA3, "original_max_position_embeddings": 512}
+LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 2048}
+DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
+PROPORTIONAL = {"rope_type": "proportional", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+WHOLE_LONGROPE = {
+    **tiny.LONGROPE,
+    "short_factor": [1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
+    "long_factor": [1.1, 1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0],
+}
+MLA = {
+    **tiny.LLAMA,
+    "num_key_value_heads": 4,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 2,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 16,
+    "v_head_dim": 16,
+    "max_position_embeddings": 2048,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tiny model: one of tests.tiny's with `settings` of its own, or `model` and `config` where it has none."""
+
+    name: str
+    tiny: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: type[hf.PreTrainedModel] | None = None
+    config: type[hf.PreTrainedConfig] | None = None
+
+    def load(self, dtype: str = "float32", seed: int = 0) -> LoadedModel:
+        """The same weights for the same seed."""
+        if self.model is None or self.config is None:
+            model = tiny.build(self.tiny, seed=seed, **self.settings)
+        else:
+            model = tiny.fresh(self.model, self.config(**self.settings), seed=seed)
+        import torch
+
+        model = cast(model, getattr(torch, dtype))
+        return wrap(model, tiny.plain_config(model), source=f"tiny-{self.name}", dtype=dtype)
+
+
+def _long(rope: Mapping[str, Any] | None = None, positions: int = LONG, **settings: Any) -> dict[str, Any]:
+    return {"max_position_embeddings": positions, **({"rope_parameters": dict(rope)} if rope else {}), **settings}
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.name: family
+    for family in (
+        Family("plain", "smollm2", _long()),
+        Family("llama3", "llama", _long(LLAMA3)),
+        Family("linear", "llama", _long(LINEAR)),
+        Family("yarn", "llama", _long(YARN, head_dim=32)),
+        Family("longrope", "phi3"),
+        Family("longrope-whole", "phi3", {"rope_parameters": WHOLE_LONGROPE, "partial_rotary_factor": 1.0}),
+        Family("dynamic", "llama", _long(DYNAMIC, 32)),
+        Family("proportional", "llama", _long(PROPORTIONAL, head_dim=32)),
+        Family("two-rules", "gemma3", _long(positions=2048)),
+        Family("interleaved-and-still", "cohere2", _long(positions=2048)),
+        Family("interleaved-partial", "gptj", {"n_positions": 2048}),
+        Family("interleaved-half", "glm", _long(positions=2048)),
+        Family("partial", "gpt_neox", _long(positions=2048)),
+        Family("normed", "qwen3", _long(positions=2048)),
+        Family("windowed", "mistral", _long(positions=2048)),
+        Family("encoder", "modernbert"),
+        Family("latent", settings=MLA, model=hf.DeepseekV3ForCausalLM, config=hf.DeepseekV3Config),
+    )
+}

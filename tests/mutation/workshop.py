@@ -1,0 +1,117 @@
+"""Exports, references and checks: what every planted fault needs, each made once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from rope_deploy.artifact import load_manifest
+from rope_deploy.exporter import prepare, write
+from rope_deploy.exporter.prepare import Prepared
+from rope_deploy.parity import Outcome, check
+from rope_deploy.runtimes import Arrays, Runtime, open_ort, open_torch
+from tests.mutation.families import FAMILIES
+from tests.mutation.faults import Fault
+from tests.mutation.graph import Graph
+
+UNFUSED = "contrib-unfused"
+STYLES = ("tables", "onnx", "contrib", UNFUSED, "plugin")
+
+
+class Remembered:
+    """A runtime that answers a question it was asked before without computing. PyTorch is asked the same again and
+    again: its answers do not depend on what was planted into a graph."""
+
+    def __init__(self, runtime: Runtime):
+        self._runtime, self._answers = runtime, {}
+        self.name, self.taps = runtime.name, runtime.taps
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        key = (taps, *((name, feeds[name].shape, feeds[name].tobytes()) for name in sorted(feeds)))
+        if hash(key) not in self._answers:
+            self._answers[hash(key)] = self._runtime.run(feeds, taps)
+        return dict(self._answers[hash(key)])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Open as long as its owner needs it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A tiny model in one type, from one seed."""
+
+    family: str
+    dtype: str = "float32"
+    seed: int = 0
+
+
+@dataclass
+class Workshop:
+    """Artifacts of tiny models in `folder`, and their references. Everything is made when first asked for."""
+
+    folder: Path
+    _prepared: dict[Model, Prepared] = field(default_factory=dict)
+    _references: dict[Model, Remembered] = field(default_factory=dict)
+    _written: dict[tuple[Model, str], Path] = field(default_factory=dict)
+
+    def prepared(self, model: Model) -> Prepared:
+        if model not in self._prepared:
+            self._prepared[model] = prepare(FAMILIES[model.family].load(model.dtype, model.seed))
+        return self._prepared[model]
+
+    def reference(self, model: Model) -> Remembered:
+        if model not in self._references:
+            self._references[model] = Remembered(open_torch(self.prepared(model).loaded))
+        return self._references[model]
+
+    def artifact(self, model: Model, style: str) -> Path:
+        if (model, style) not in self._written:
+            folder = self.folder / f"{model.family}-{model.dtype}-{model.seed}" / style
+            write(self.prepared(model), folder, style.split("-")[0], fused_attention=style != UNFUSED)
+            self._written[model, style] = folder
+        return self._written[model, style]
+
+    def check(self, model: Model, folder: Path, seed: int = 0) -> Outcome:
+        """All cases of the artifact in `folder`, which may differ from what its hashes say."""
+        with open_ort(folder, taps=True, verify=False, threads=1) as candidate:
+            return check(load_manifest(folder), self.reference(model), candidate, seed=seed)
+
+    def forget(self, model: Model) -> None:
+        """Free the memory and the disk that a model takes."""
+        self._references.pop(model, None)
+        self._prepared.pop(model, None)
+        for key in [key for key in self._written if key[0] == model]:
+            shutil.rmtree(self._written.pop(key).parent, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken copy of an artifact, and the layers that are wrong in it; () if the fault does not apply to it."""
+
+    folder: Path
+    layers: tuple[int, ...]
+
+
+@contextmanager
+def mutated(
+    artifact: Path, folder: Path, fault: Fault, layers: Collection[int] | None, *, natural: bool
+) -> Iterator[Mutant]:
+    """`artifact` with `fault` in `layers`, in `folder` while it is needed. The two share a file system."""
+    graph = Graph(artifact)
+    wrong = fault.plant(graph, layers, natural)
+    try:
+        yield Mutant(graph.write(folder) if wrong else folder, wrong)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
