@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from benchmarks.common import STYLES, offline
-from benchmarks.families import causes, census, record, workers
+from benchmarks.families import causes, census, coverage, record, workers
 
 PEERED = ("decoder", "masked-lm")
 OUT = Path("out/zoo")
@@ -52,6 +52,7 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
 @click.option("--peers", "with_peers", is_flag=True, help="Try other exporters on each family too (text only).")
+@click.option("--page", type=click.Path(path_type=Path), help="Draw this page (docs/coverage.md) from all records.")
 @click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
 @click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
 def main(
@@ -66,6 +67,7 @@ def main(
     not_green: bool,
     changed: bool,
     with_peers: bool,
+    page: Path | None,
     only_causes: bool,
     only_list: bool,
 ) -> None:
@@ -100,6 +102,9 @@ def main(
         for family in families:
             for result in through_peers(family, out, seconds, megabytes, again=again):
                 click.echo(f"{family.name:28} {result['peer']:24} {result['verdict']:8} {result['reason'][:120]}")
+    if page is not None:
+        records = (found for family in census.families() if (found := record.read(out, family.name)))
+        page.write_text(coverage.page(records))
     everything = [found for family in families if (found := record.read(out, family.name))]
     click.echo(
         ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in everything).most_common())

@@ -67,8 +67,16 @@ def judge(family: Family, styles: Sequence[str], work: Path, results: Path) -> R
         record.verdict, record.reason, record.where = stop.verdict, stop.reason, stop.where
     except Exception as error:  # the verdict says so
         record.verdict, record.reason, record.where = "crash", first_line(error), innermost(error)
+    _forget(record, f"{work}/")
     stage(record.stage if record.verdict != "green" else "done")
     return record
+
+
+def _forget(record: Record, place: str) -> None:
+    """Messages name files; where these were is of no interest."""
+    record.reason, record.cached = record.reason.replace(place, ""), record.cached.replace(place, "")
+    for result in record.styles.values():
+        result.reason = result.reason.replace(place, "")
 
 
 def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, stage: Callable[[str], None]) -> None:
@@ -212,9 +220,23 @@ def _exported(loaded, record: Record, styles: Sequence[str], folder: Path) -> di
                 style, "green", sites=result.sites, nodes=result.nodes, export_s=round(result.seconds, 2)
             )
     if paths:
-        manifest = load_manifest(next(iter(paths.values())))
-        record.layouts = sorted({str(site.layout) for site in manifest.sites})
+        record.layouts = layouts(load_manifest(next(iter(paths.values()))))
     return paths
+
+
+def layouts(manifest: Manifest) -> list[str]:
+    """How the rotations of a graph pair the elements of a head, in words."""
+    widths = {site.spec: site.head_dim for site in manifest.sites}
+    found = set()
+    for rotation in manifest.rotations:
+        words = ["interleaved" if rotation.spec.get("interleaved") else "half"] if rotation.spec else ["unknown"]
+        turned, width = rotation.spec.get("rotary_dim"), widths.get(rotation.name)
+        if turned and width and turned < width:
+            words.append("partial")
+        if rotation.source == "runtime":
+            words.append("by length")
+        found.add(" ".join(words))
+    return sorted(found)
 
 
 def _at_once(loaded, styles: Sequence[str], folder: Path, *, cache: bool) -> dict[str, ExportRecord | _Stop]:
