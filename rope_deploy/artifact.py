@@ -75,7 +75,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Rotation:
-    """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2]."""
+    """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2].
+
+    `axes` [rotary_dim/2] says which axis of position_ids [A, B, S] each pair follows; () where positions have one.
+    """
 
     name: str
     spec: dict[str, Any]
@@ -83,6 +86,7 @@ class Rotation:
     sin_cache: str | None
     rows: int
     source: Literal["table", "two-tables", "runtime"]
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

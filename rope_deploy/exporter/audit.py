@@ -65,6 +65,13 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
             f"{rotation.name}: the model rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
             f"its configuration says {stated.rotary_dim} of {stated.head_dim}.",
         )
+    if rotation.table.axes and rotation.table.axes != tuple(stated.axes.tolist()):
+        yield Finding(
+            "axes-differ",
+            "warning",
+            f"{rotation.name}: the model's pairs follow the axes of a position in another order than its configuration "
+            f"says (mrope_section {list(stated.mrope_section)}).",
+        )
     if stated.interleaved != rotation.interleaved and not rotation.rearranged:
         layout = {True: "interleaved", False: "half-split"}
         yield Finding(

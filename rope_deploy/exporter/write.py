@@ -107,6 +107,7 @@ def _rotation(audited, lowered: Lowered) -> Rotation:
         sin_cache=sin,
         rows=len(rotation.table.cos),
         source=rotation.table.kind,
+        axes=rotation.table.axes,
     )
 
 

@@ -55,6 +55,11 @@ class LoadedModel:
         return self.task == "encoder" and isinstance(self.model, PreTrainedModel)
 
     @property
+    def position_axes(self) -> int:
+        """Axes of a position: 1, or as many as M-RoPE has sections."""
+        return max((len(spec.mrope_section) for spec in self.specs.values()), default=0) or 1
+
+    @property
     def vocab_size(self) -> int | None:
         return text_config(self.config).get("vocab_size")
 

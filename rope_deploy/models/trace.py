@@ -44,7 +44,8 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     """An ONNX model at opset 23 whose initializers share memory with the PyTorch weights.
 
     Decoders: input_ids, attention_mask, position_ids, past_key_values.N.key/.value → logits, present.N.key/.value.
-    With `cache=False`, and for encoders, the past and present tensors are absent.
+    With `cache=False`, and for encoders, the past and present tensors are absent. Where positions have several axes
+    (M-RoPE), position_ids is [axes, batch, sequence].
 
     Raises ModelError when PyTorch cannot export the model.
     """
@@ -56,13 +57,13 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     example = {
         "input_ids": torch.ones(BATCH, SEQUENCE, dtype=torch.long),
         "attention_mask": torch.ones(BATCH, start + SEQUENCE, dtype=torch.long),
-        "position_ids": (start + sequence).repeat(BATCH, 1),
+        "position_ids": _along_axes((start + sequence).repeat(BATCH, 1), loaded.position_axes),
     }
     batch, seq, prior = (torch.export.Dim(name) for name in ("batch", "sequence", "past"))
     axes = {
         "input_ids": {0: batch, 1: seq},
         "attention_mask": {0: batch, 1: torch.export.Dim.DYNAMIC if cache else seq},
-        "position_ids": {0: batch, 1: seq},
+        "position_ids": {0: batch, 1: seq} if loaded.position_axes == 1 else {1: batch, 2: seq},
     }
     args = ([example[name] for name in names], past)
     dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
@@ -103,7 +104,7 @@ def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
     tensors = {
         "input_ids": torch.ones(BATCH, PAST, dtype=torch.long),
         "attention_mask": torch.ones(BATCH, PAST, dtype=torch.long),
-        "position_ids": torch.arange(PAST).repeat(BATCH, 1),
+        "position_ids": _along_axes(torch.arange(PAST).repeat(BATCH, 1), loaded.position_axes),
     }
     try:
         with torch.no_grad():
@@ -115,6 +116,13 @@ def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
             f"{type(error).__name__}: {error}",
             todo="Export it without a cache: --no-cache.",
         ) from error
+
+
+def _along_axes(positions: torch.Tensor, axes: int) -> torch.Tensor:
+    """[B, S] as it is, or [axes, B, S] with another position on each axis: alike, a tracer might take them for one."""
+    if axes == 1:
+        return positions
+    return positions + torch.arange(axes)[:, None, None]
 
 
 def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> None:
@@ -129,7 +137,8 @@ def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> 
             value.shape = _renamed(value.shape, symbols)
     for value, name in zip(inputs, names, strict=False):
         value.name = name
-        value.shape = ir.Shape(["batch", "total" if cache and name == "attention_mask" else "sequence"])
+        leading = list(value.shape)[:-2]  # the axes of a position, where it has several
+        value.shape = ir.Shape([*leading, "batch", "total" if cache and name == "attention_mask" else "sequence"])
     for index, value in enumerate(past):
         value.name = f"past_key_values.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
         value.shape = ir.Shape(["batch", value.shape[1], "past", value.shape[3]])

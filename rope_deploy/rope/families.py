@@ -91,6 +91,12 @@ LAYERED: Mapping[str, tuple[str, float, str, float, bool]] = {
     "olmo3": ("rope_theta", 500_000.0, "", 500_000.0, False),
 }
 
+# Whose pairs belong to the axes of a position in turn; elsewhere each axis has a run of pairs.
+AXES_IN_TURN = frozenset({
+    "cohere_compass_text", "cosmos3_edge_text", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_omni_moe_talker_text",
+    "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "qwen4_exp_text",
+})  # fmt: skip
+
 # Sections of a multi-axis position where they are not stated.
 SECTIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(

@@ -8,6 +8,7 @@ from typing import Any
 from rope_deploy.errors import ConfigError, ModelError
 from rope_deploy.rope.decode import is_number, read_rule, rule_named
 from rope_deploy.rope.families import (
+    AXES_IN_TURN,
     INTERLEAVED,
     LAYERED,
     PARTIAL,
@@ -203,6 +204,7 @@ def _spec(
             max_position=max_position,
             reversed=model_type in REVERSED,
             mrope_section=tuple(section),
+            mrope_interleaved=bool(section) and model_type in AXES_IN_TURN,
         ),
         [],
     )

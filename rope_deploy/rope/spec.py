@@ -14,7 +14,16 @@ from rope_deploy.rope.decode import is_number, read_rule, rule_named
 from rope_deploy.rope.rules import DynamicNTK, Scaling
 
 _KEYS = frozenset(
-    {"head_dim", "rotary_dim", "interleaved", "max_position", "reversed", "mrope_section", "mrope_interleaved", "rope_parameters"}
+    {
+        "head_dim",
+        "rotary_dim",
+        "interleaved",
+        "max_position",
+        "reversed",
+        "mrope_section",
+        "mrope_interleaved",
+        "rope_parameters",
+    }
 )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rope_deploy.errors import PositionOutOfRange, UsageError
+from rope_deploy.errors import PositionOutOfRange
 from rope_deploy.rope.spec import RopeSpec
 
 Angles = Literal["model", "float64"]
@@ -30,19 +31,21 @@ def cos_sin(
 
     "model" repeats transformers' arithmetic: frequency and angle in fp32, one rounding each. The cosine of that
     angle is correctly rounded here, PyTorch's may be an ulp off. "float64" rounds once, at the end.
-    `seq_len` picks the frequencies where `spec.depends_on_length`.
-
-    Raises UsageError for positions with several axes: a row would have to be picked per axis.
+    `seq_len` picks the frequencies where `spec.depends_on_length`. With `spec.mrope_section` positions may have their
+    axes first, [A, ...]: each pair then takes that of its axis. Without, all axes are alike, as they are of text.
     """
-    if spec.mrope_section:
-        raise UsageError(
-            f"This rotation takes positions with {len(spec.mrope_section)} axes (mrope_section "
-            f"{list(spec.mrope_section)}); a table has one.",
-            todo="For text alone all axes coincide: use dataclasses.replace(spec, mrope_section=()).",
-        )
     precision = np.float32 if angles == "model" else np.float64
-    angle = (positions.astype(precision)[..., None] * spec.inv_freq(seq_len, precision)).astype(np.float64)
-    return from_angles(spec, angle, precision)
+    places = positions.astype(precision)[..., None]
+    if len(spec.mrope_section) == len(positions) and positions.ndim == 3:
+        places = np.moveaxis(positions[spec.axes], 0, -1).astype(precision)
+    frequencies = _frequencies(spec, seq_len if spec.depends_on_length else None, precision)
+    return from_angles(spec, (places * frequencies).astype(np.float64), precision)
+
+
+@lru_cache(maxsize=256)
+def _frequencies(spec: RopeSpec, seq_len: int | None, precision: type) -> NDArray[Any]:
+    """`spec.inv_freq`, kept: a diagnosis asks for the angles of the same rules thousands of times."""
+    return spec.inv_freq(seq_len, precision)
 
 
 def from_angles(

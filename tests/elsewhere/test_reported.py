@@ -24,9 +24,8 @@ from docs.plants import (
     standing,
     within_prefix,
 )
-from rope_deploy.errors import UsageError
 from rope_deploy.report.records import Report
-from rope_deploy.rope import Default, DynamicNTK, LongRope, Proportional, RopeSpec, Yarn, rotate, tables
+from rope_deploy.rope import Default, DynamicNTK, LongRope, Proportional, RopeSpec, Yarn, cos_sin, rotate, tables
 
 
 def named(spec: RopeSpec, does, **more) -> list[tuple[str, tuple[int, ...]]]:
@@ -112,9 +111,13 @@ def test_the_layers_without_rotation_taken_for_those_with_it():
     assert named(PLAIN, lambda call: call.x, layers=(0, 1, 2)) == [("RD106", (0, 1, 2))]
 
 
-def test_positions_with_several_axes_are_refused_where_there_is_one_and_never_flattened():
-    with pytest.raises(UsageError, match="3 axes"):
-        tables(replace(PLAIN, mrope_section=(6, 5, 5)), 16)
+def test_positions_with_several_axes_are_never_flattened():
+    spec = replace(PLAIN, mrope_section=(6, 5, 5))
+    positions = np.arange(12).reshape(3, 1, 4) ** 2
+    cos, _ = cos_sin(spec, positions)
+    flattened, _ = cos_sin(PLAIN, positions[0])
+    assert np.array_equal(cos[..., :6], flattened[..., :6])
+    assert np.abs(cos[..., 6:] - flattened[..., 6:]).max() > 0.1
 
 
 def test_a_graph_without_position_ids_counts_from_zero_in_every_step():

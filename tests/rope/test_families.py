@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -11,17 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rope_deploy.errors import ModelError, RopeDeployError
-from rope_deploy.rope import RopeSpec, specs_from_config
+from rope_deploy.rope import RopeSpec, cos_sin, specs_from_config
 from rope_deploy.rope.families import (
     INTERLEAVED,
     INTERLEAVED_BY_KEY,
     LAYERED,
     PARTIAL,
     REVERSED,
+    SECTIONS,
     THETA,
     is_interleaved,
 )
@@ -123,6 +127,25 @@ def test_every_familys_spec_equals_its_rotary_module(ulps: Any, slack: int) -> N
                 differing[model_type] = found
     assert not differing
     assert compared > 130
+
+
+@pytest.mark.parametrize("model_type", sorted(SECTIONS))
+def test_each_pair_follows_the_axis_that_the_familys_own_module_has_it_follow(model_type: str) -> None:
+    try:
+        (spec,) = specs_from_config(_config(model_type).to_dict()).values()
+        rotary = next(iter(_rotary_modules(model_type)))
+    except (RopeDeployError, AttributeError, KeyError, ImportError, StopIteration) as reason:
+        pytest.skip(f"{model_type}: {reason}")
+    if sum(spec.mrope_section) != spec.rotary_dim // 2:
+        pytest.skip(f"{model_type}: its default sections do not fill its default width")
+    positions = np.arange(30).reshape(3, 2, 5) ** 2
+    extra = {"layer_type": "full_attention"} if model_type == "cohere_compass_text" else {}
+    cos, _ = rotary(torch.zeros(1), torch.from_numpy(positions), **extra)
+    due, _ = cos_sin(spec, positions)
+    half = cos[..., ::2] if torch.equal(cos[..., ::2], cos[..., 1::2]) else cos[..., : due.shape[-1]]
+    np.testing.assert_allclose(half.numpy(), due, atol=1e-4)
+    other, _ = cos_sin(dataclasses.replace(spec, mrope_interleaved=not spec.mrope_interleaved), positions)
+    assert np.abs(half.numpy() - other).max() > 0.1, "the comparison sees the order of the axes"
 
 
 def test_omitted_thetas_and_shares_are_those_of_transformers() -> None:

@@ -8,8 +8,8 @@ import torch
 import transformers
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from rope_deploy.errors import PositionOutOfRange, UsageError
-from rope_deploy.rope import Default, DynamicNTK, RopeSpec, Yarn, rows_at, specs_from_config, tables
+from rope_deploy.errors import PositionOutOfRange
+from rope_deploy.rope import Default, DynamicNTK, RopeSpec, Yarn, cos_sin, rows_at, specs_from_config, tables
 
 PLAIN = RopeSpec(128, 128, False, 1e4, Default(), 1 << 17)
 
@@ -80,11 +80,17 @@ def test_the_length_picks_the_table_where_the_rule_depends_on_it() -> None:
     assert np.abs(short - long).max() > 0.1
 
 
-def test_positions_of_several_axes_have_no_table() -> None:
-    spec = dataclasses.replace(PLAIN, mrope_section=(16, 24, 24))
-    with pytest.raises(UsageError, match="3 axes"):
-        tables(spec, 8)
-    tables(dataclasses.replace(spec, mrope_section=()), 8)
+@pytest.mark.parametrize("in_turn", [False, True], ids=["sections", "in turn"])
+def test_each_pair_takes_the_position_of_its_axis(in_turn: bool) -> None:
+    spec = dataclasses.replace(PLAIN, mrope_section=(16, 24, 24), mrope_interleaved=in_turn)
+    positions = np.arange(24).reshape(3, 2, 4) ** 2
+    cos, _ = cos_sin(spec, positions)
+    table, _ = tables(spec, int(positions.max()) + 1)
+    for pair, axis in enumerate(spec.axes):
+        np.testing.assert_array_equal(cos[..., pair], table[positions[axis], pair])
+    assert np.bincount(spec.axes).tolist() == ([16, 24, 24] if not in_turn else [22, 21, 21])
+    alike, _ = cos_sin(spec, positions[:1].repeat(3, axis=0))
+    np.testing.assert_array_equal(alike, cos_sin(PLAIN, positions[0])[0])
 
 
 @pytest.mark.parametrize("position", [-1, 16, 1 << 40])
