@@ -49,11 +49,12 @@ without order, left padding, and decoding with the cache.
 {summary}
 
 **Rule** is the `rope_type` of its default configuration. **Layout** is what a rotation pairs: an element with the
-one `half` a head away, or `interleaved` with its neighbour; of all of the head, or of a `partial` slice. **Sites** is how many rotations PyTorch applied (counted
-while it ran) and how many were raised in the graph. The styles say `yes` if every check passed, `no` if the export is
-refused. **Error** is the largest of any logit (they have a spread of about one). **Peers**: the same model without a
-cache by `torch.onnx.export` (opset 18, opset 23) and `transformers.exporters`, judged at the same shapes and
-positions; `**wrong**` means that it exported a graph that differs from PyTorch or fails somewhere.
+one `half` a head away, or `interleaved` with its neighbour; of all of the head, or of a `partial` slice. **Sites** is
+how many rotations PyTorch applied (counted while it ran) and how many were raised in the graph. The styles say `yes`
+if every check passed, `no` if the export is refused. **Error** is the largest of any logit (they have a spread of
+about one). **Peers**: the same model without a cache by `torch.onnx.export` (opset 18, opset 23) and
+`transformers.exporters`, judged at the same shapes and positions; `**wrong**` means that it exported a graph that
+differs from PyTorch or fails somewhere.
 """
 
 

@@ -58,6 +58,7 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
     ),
     "blt": Exceptional("its cache asks for a number of layers that its configuration lacks", {"num_hidden_layers": 2}),
     "roformer": Exceptional("it only decodes where it is told to", {"is_decoder": True}),
+    "doge": Exceptional("beyond this many tokens it takes another path in Python", {"keep_window_size": 2048}),
     "deepseek_v2": Exceptional(UNROUTED, {"num_experts_per_tok": 2}),
     "dots1": Exceptional(UNROUTED, {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2}),
     "dots3_note_text": Exceptional(
