@@ -146,7 +146,7 @@ def _by_invariants(table: FoundTable, sites: Sequence[FoundSite], findings: Find
         return
     stated = stated_precision(table)
     for one in broken:
-        code, said = stated if stated is not None and one.code == "RD900" else (one.code, one.explanation)
+        code, said = stated if stated is not None and one.code != "RD201" else (one.code, one.explanation)
         findings.mistake(code, said, where, layers=layers, roles=roles, error=one.ratio, residual=one.ratio, case=case)
     message = " ".join(one.explanation for one in broken) or f"{place(sites)}."
     findings.record(case, detail, "failed" if broken else "passed", message, began)
