@@ -117,7 +117,10 @@ plugin_build >"$scratch/plugin.said" &
 plugin=$!
 
 if [[ $gpu == 1 ]]; then
-    step "tests of the kernel on the GPU" kernel.log 170 bash -c 'tests -m gpu tests/plugins/test_kernel.py'
+    step "tests of the kernel on the GPU" kernel.log 150 \
+        bash -c 'tests -m gpu -k "not sanitizer" tests/plugins/test_kernel.py'
+    step "compute-sanitizer on the kernel" kernel.log 130 \
+        bash -c 'tests -m gpu -k sanitizer tests/plugins/test_kernel.py'
 else
     step "tests of the kernel on the CPU" kernel.log 170 bash -c 'tests -m "not gpu" tests/plugins/test_kernel.py'
     say "tests of the kernel on the GPU: no GPU: not run"

@@ -81,8 +81,8 @@ struct Parameters {
     float norm_eps = 1e-6F;
     Type norm_type = Type::kFloat32;  // fp32 or q's type
 
-    // Compute capability 9.0 and later: programmatic dependent launch. The kernel may be scheduled while its
-    // predecessor in the stream drains, and waits for it before touching memory.
+    // Programmatic dependent launch: the kernel may be scheduled while its predecessor in the stream drains, and waits
+    // for it before touching memory. Changes nothing below compute capability 9.0.
     bool early_start = false;
     // 0: chosen by size. 1, 2 or 4: heads that share one thread's cos and sin; for tests and tuning.
     std::int32_t heads_per_thread = 0;

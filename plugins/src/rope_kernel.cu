@@ -34,6 +34,13 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
     if (live) rotate<W>(plan, place, at, threadIdx.x, rms);
 }
 
+// Whether the GPU knows programmatic dependent launch; older ones refuse a launch that asks for it.
+bool can_start_early() {
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
+}
+
 // Rows of the block are whole items. Where there is a norm these fill whole warps, since lanes is a power of two.
 const char* enqueue(void (*kernel)(Plan), const Plan& plan, cudaStream_t stream) {
     const std::uint32_t y = kThreads / plan.lanes;
@@ -45,7 +52,7 @@ const char* enqueue(void (*kernel)(Plan), const Plan& plan, cudaStream_t stream)
     config.gridDim = dim3((plan.items - 1) / y + 1);
     config.stream = stream;
     config.attrs = &overlap;
-    config.numAttrs = plan.p.early_start ? 1 : 0;
+    config.numAttrs = plan.p.early_start && can_start_early() ? 1 : 0;
     const cudaError_t code = cudaLaunchKernelEx(&config, kernel, plan);
     return code == cudaSuccess ? nullptr : cudaGetErrorString(code);
 }

@@ -207,7 +207,10 @@ def test_it_runs_on_torch_tensors_in_a_cuda_graph(early_start: bool) -> None:
         tensor.input, tensor.output = source.data_ptr(), target.data_ptr()
     parameters.cos_cache, parameters.sin_cache = cos.data_ptr(), sin.data_ptr()
     parameters.positions = positions.data_ptr()
+    assert kernel.launch(parameters, torch.cuda.current_stream().cuda_stream) is None  # loads it: no graph can
     torch.cuda.synchronize()
+    for target in outputs:
+        target.fill_(float("nan"))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for _ in range(3):
@@ -227,7 +230,8 @@ def sanitized(tool: str, library: Path) -> subprocess.CompletedProcess[str]:
     if SANITIZER is None:
         pytest.skip("no compute-sanitizer on the path")
     command = [SANITIZER, "--tool", tool, "--error-exitcode", "9", "--print-limit", "5"]
-    command += [sys.executable, "-m", "plugins.tests.variants", str(library)]
+    # Only memcheck's answer depends on the addresses, so only it sees every variant.
+    command += [sys.executable, "-m", "plugins.tests.variants", str(library), "1" if tool == "memcheck" else "5"]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
     if "Device not supported" in made.stdout:
@@ -250,4 +254,4 @@ def test_compute_sanitizer_finds_a_read_outside_the_table() -> None:
     assert guarded in text["src/rope_math.h"]
     text["src/rope_math.h"] = text["src/rope_math.h"].replace(guarded, "const bool known = computed || true;")
     made = sanitized("memcheck", binding.build_cuda(text=text))
-    assert made.returncode == 9, made.stdout[-4000:] + made.stderr[-4000:]
+    assert made.returncode != 0 and "Invalid __global__ read" in made.stdout, made.stdout[-4000:] + made.stderr[-4000:]
