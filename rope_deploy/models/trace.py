@@ -73,13 +73,20 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
             program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
             model = translate(program)
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
         raise ModelError(
-            f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {type(error).__name__}: {first}",
+            f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
             todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
         ) from error
     _name(model.graph, names, cache, result_name(loaded))
     return model
+
+
+def _reason(error: Exception) -> str:
+    """Kind and first line of what all else followed from: torch wraps it two or three times."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
