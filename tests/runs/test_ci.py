@@ -27,6 +27,7 @@ runtimes = ["ort", "trt"]
 prompt = 8
 new = 2
 rounds = 2
+runtimes = ["torch", "ort", "trt"]
 [generate]
 prompts = ["abc"]
 new_tokens = 4
@@ -91,6 +92,9 @@ def test_a_run_that_holds_exits_with_0_and_leaves_every_report(source, tmp_path,
     # No GPU: what was not run on the engine is said to be skipped, never passed.
     engines = [check for check in document["checks"] if check["runtime"] == "trt"]
     assert all(check["verdict"] == "skipped" or "Not run" not in check["message"] for check in engines)
+    *others, engine = document["contestants"]
+    assert {one["verdict"] for one in others} == {"passed"} and engine["runtime"] == "trt"
+    assert engine["verdict"] == "passed" or engine["message"]
     assert [gate["verdict"] for gate in document["gates"]] == ["passed"] * 9
     assert [graph["providers"].keys() for graph in document["graphs"]] == [{"CPUExecutionProvider"}] * 2
     # What a real run prints and writes keeps to the published schema.
