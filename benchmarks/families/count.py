@@ -11,9 +11,10 @@ when it is made: many compute their tables then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -191,8 +192,9 @@ class Watch(TorchDispatchMode):
             for handle in handles:
                 handle.remove()
 
-    def activate(self, tensors) -> None:
-        """Take floating-point inputs of the model for activations."""
+    def begin(self, tensors: Iterable[Any]) -> None:
+        """Count anew; floating-point inputs of the model are activations."""
+        self.rotations, self._path = Rotations(), []
         for tensor in tensors:
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
                 self._tags[tensor] = Tag(active=True)
@@ -215,14 +217,23 @@ def _union(tags: list[Tag], active: bool) -> Tag:
     return Tag(table if not active else frozenset(), product, turned, active)
 
 
-def count(make: Callable[[], torch.nn.Module], feeds: dict[str, torch.Tensor]) -> tuple[torch.nn.Module, list[str]]:
-    """The model that `make` returns, and the module path of every rotation it applies to `feeds`."""
+def count(
+    make: Callable[[], torch.nn.Module], feeds: Callable[[torch.nn.Module], Iterable[dict[str, Any]]]
+) -> tuple[torch.nn.Module, dict[str, Any], list[str]]:
+    """The model that `make` returns, the first of its `feeds` that it runs with, and where it then rotates: the path of
+    the module, once for each rotation. Raises what the model raised for the first of them if it runs with none."""
     watch = Watch()
     with watch:
         model = make()
-    watch.rotations = Rotations()
     watch.recognise(model)
-    watch.activate(feeds.values())
-    with watch, watch.following(model), torch.no_grad():
-        model(**feeds)
-    return model, watch.rotations.applied()
+    failure: Exception | None = None
+    for given in feeds(model):
+        watch.begin(given.values())
+        try:
+            with watch, watch.following(model), torch.no_grad():
+                model(**given)
+        except Exception as error:  # the model's code may raise anything
+            failure = failure or error
+        else:
+            return model, given, watch.rotations.applied()
+    raise failure or ValueError("It takes none of the inputs that are known here.")

@@ -23,6 +23,8 @@ GLOBAL = {"num_key_value_heads": 2, "head_dim": 32}
 WINDOWED = {"num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16}
 SHARED = [SLIDING, FULL, SLIDING, FULL]
 
+IMAGES = {"vision_start_token_id": 90, "vision_end_token_id": 91}
+
 EXCEPTIONS: Mapping[str, Exceptional] = {
     "bamba": Exceptional(ALL_ALIKE, {"attn_layer_indices": [1]}),
     "granitemoehybrid": Exceptional(
@@ -50,6 +52,16 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
                 FULL: None,
             },
         },
+    ),
+    "chameleon": Exceptional(
+        "it looks for its image tokens in a vocabulary map", {"vocabulary_map": {"<image>": 90, "IMGIMGA": 91}}
+    ),
+    "emu3": Exceptional("it looks for its image tokens in a vocabulary map", {"vocabulary_map": {"<image>": 90}}),
+    "qwen2_5_omni_thinker": Exceptional("it reads tokens that its default configuration lacks", IMAGES),
+    "qwen3_omni_moe_thinker": Exceptional("it reads tokens that its default configuration lacks", IMAGES),
+    "hunyuan_vl_text": Exceptional(
+        "its default configuration does not say how it splits positions",
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}},
     ),
     "minicpm3": Exceptional("it scales embeddings for a hidden size of thousands", {"scale_emb": 1}),
     "dbrx": Exceptional(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,8 +12,9 @@ from typing import Any
 
 from benchmarks.families.census import Family
 from benchmarks.families.count import count
+from benchmarks.families.inputs import BATCH, LENGTH, candidates
 from benchmarks.families.record import Record, StyleResult, Verdict, code_digest, versions
-from benchmarks.families.shrink import VOCAB, rules
+from benchmarks.families.shrink import rules
 from benchmarks.families.tiny import tiny_model
 from rope_deploy import api
 from rope_deploy.artifact import Manifest, load_manifest
@@ -38,8 +40,6 @@ CASES = (
     "chunked-prefill",
 )
 AT_A_THRESHOLD = ("below-", "beyond-", "across-", "decode-across-")
-BATCH, LENGTH = 2, 7
-FIRST_WORD = 5  # tokens below have a meaning
 LIKE_THE_MODEL = 1e-5
 
 
@@ -81,9 +81,9 @@ def _forget(record: Record, place: str) -> None:
 
 def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, stage: Callable[[str], None]) -> None:
     stage("build")
-    model = _built(family, record)
+    model, given = _built(family, record)
     stage("run")
-    want = _run(model, record)
+    want = _run(model, given, record)
     stage("save and load")
     loaded = _reloaded(model, want, work)
     stage("export")
@@ -94,21 +94,9 @@ def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, st
     _conclude(record)
 
 
-def feeds(family: Family) -> dict[str, Any]:
-    """What PyTorch is given to be counted: two rows of tokens, for what it reads and for what it writes."""
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(FIRST_WORD, VOCAB - 20, (BATCH, LENGTH), generator=generator)
-    found = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    if family.category == "encoder-decoder":
-        found["decoder_input_ids"] = ids
-    return found
-
-
 def _built(family: Family, record: Record):
     try:
-        model, record.places = count(lambda: tiny_model(family), feeds(family))
+        model, given, record.places = count(lambda: tiny_model(family), lambda made: candidates(family, made))
     except ImportError as error:
         raise _Stop("needs-package", first_line(error)) from error
     except Exception as error:  # transformers' code may raise anything
@@ -119,39 +107,30 @@ def _built(family: Family, record: Record):
     record.rules = sorted({str(rule.get("rope_type", "default")) for rule in rules(_rope(config))})
     if not record.expected:
         raise _Stop("no-rotation", "It applies no rotation.")
-    return model
+    return model, given
 
 
 def _rope(config) -> Any:
     return getattr(config, "rope_parameters", None) or {"rope_type": "default"}
 
 
-def _run(model, record: Record):
-    """The model's answer to a few tokens; whether it tells positions apart is noted."""
-    import inspect
-
+def _run(model, given: dict[str, Any], record: Record):
+    """The model's answer to what it is given; whether it tells positions apart is noted."""
     import torch
 
-    ids = torch.randint(FIRST_WORD, VOCAB - 20, (BATCH, LENGTH), generator=torch.Generator().manual_seed(2))
-    mask, count_up = torch.ones_like(ids), torch.arange(LENGTH).repeat(BATCH, 1)
-    known = inspect.signature(model.forward).parameters
-    given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
-    if "decoder_input_ids" in known:
-        given["decoder_input_ids"] = ids
     with torch.no_grad():
         output = model(**given)
         want = first_tensor(output)
         if not torch.isfinite(want).all():
             raise _Stop("unbuildable", "Its logits are not finite.")
         record.spread = round(float(want.std()), 4)
-        if "position_ids" in known:
+        if "position_ids" in inspect.signature(model.forward).parameters and "input_ids" in given:
+            strided = 3 * torch.arange(LENGTH).repeat(BATCH, 1)
             try:
-                record.felt = round(
-                    float((first_tensor(model(**given, position_ids=3 * count_up)) - want).abs().max()), 4
-                )
-            except Exception as error:  # then it takes positions of another shape
+                moved = first_tensor(model(**given, position_ids=strided)) - want
+                record.felt = round(float(moved.abs().max()), 4)
+            except Exception:  # it takes positions of another shape
                 record.felt = None
-                record.where = innermost(error)
     layers = getattr(getattr(output, "past_key_values", None), "layers", ())
     record.caches = sorted({type(layer).__name__ for layer in layers})
     return given, want

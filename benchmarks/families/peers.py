@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from benchmarks.families.census import Family
-from benchmarks.families.judge import FIRST_WORD, first_line, first_tensor
-from benchmarks.families.shrink import VOCAB
+from benchmarks.families.inputs import text
+from benchmarks.families.judge import first_line, first_tensor
 from benchmarks.families.tiny import tiny_model
 from rope_deploy.artifact import TOLERANCES
 
@@ -126,10 +126,10 @@ def calls(model) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _call(shape: tuple[int, int], *, start: int = 0, step: int = 1) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(shape[1])
+    words = text(*shape, seed=shape[1])
     return {
-        "input_ids": torch.randint(FIRST_WORD, VOCAB - 20, shape, generator=generator),
-        "attention_mask": torch.ones(shape, dtype=torch.long),
+        "input_ids": words["input_ids"],
+        "attention_mask": words["attention_mask"],
         "position_ids": (start + step * torch.arange(shape[1])).repeat(shape[0], 1),
     }
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from benchmarks.families.exceptions import settings_of
+from benchmarks.families.source import default_sections
 
 VOCAB, POSITIONS, ORIGINAL = 96, 2048, 32
 HIDDEN, HEADS, HEAD_DIM, ROTARY, WINDOW = 64, 4, 16, 8, 8
@@ -72,7 +77,10 @@ RULES: tuple[tuple[str, Rule], ...] = (
 
 
 def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Keyword arguments that make `config_class` tiny; `overrides` win, before lists are cut to the layers."""
+    """Keyword arguments that make `config_class` tiny; `overrides` win, before lists are cut to the layers.
+
+    What configurations inside this one need is taken from `exceptions` too.
+    """
     overrides = dict(overrides or {})
     defaults = config_class()
     stated = {field.name: _default(field) for field in _fields(config_class)}
@@ -82,7 +90,8 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
     for name in parts:
         part = given.get(name)
         if hasattr(part, "to_dict"):
-            settings[name] = type(part)(**tiny_settings(type(part), overrides.pop(name, None)))
+            inner = {**settings_of(part.model_type), **overrides.pop(name, {})}
+            settings[name] = type(part)(**tiny_settings(type(part), inner))
     heads = next((v for k, v in given.items() if _is_heads(k) and isinstance(v, int)), 0)
     others = iter(range(OTHER_TOKENS, VOCAB))
     for name, default in stated.items():
@@ -109,7 +118,10 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
         if value is not None:
             settings[name] = value
     if (rope := given.get("rope_parameters")) is not None:
-        settings["rope_parameters"] = shrink_rope(copy.deepcopy(rope), settings)
+        settings["rope_parameters"] = shrink_rope(copy.deepcopy(rope))
+        if "max_position_embeddings" in stated and (sections := default_sections(_modeling_file(config_class))):
+            for rule in rules(settings["rope_parameters"]):
+                rule.setdefault("mrope_section", list(sections))
     if _splits_a_part(settings.get("rope_parameters")) and "head_dim" in given:
         settings["head_dim"] = LONG_HEAD_DIM
     settings.update(overrides)
@@ -120,11 +132,11 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
     return settings
 
 
-def shrink_rope(rope: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def shrink_rope(rope: dict[str, Any]) -> dict[str, Any]:
     """The same rule, for a context short enough to be crossed; also where there is a rule per layer type."""
     for name, value in rope.items():
         if isinstance(value, dict):
-            rope[name] = shrink_rope(value, settings)
+            rope[name] = shrink_rope(value)
         elif name == "original_max_position_embeddings" and value:
             rope[name] = ORIGINAL
     return rope
@@ -132,6 +144,11 @@ def shrink_rope(rope: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
 def _fields(config_class: type) -> list[dataclasses.Field]:
     return [field for field in dataclasses.fields(config_class) if field.init]
+
+
+def _modeling_file(config_class: type) -> Path:
+    path = Path(inspect.getfile(config_class))
+    return path.with_name(path.name.replace("configuration", "modeling"))
 
 
 def _given(config: Any, name: str, default: Any) -> Any:

@@ -58,6 +58,13 @@ def model_classes(path: Path, module: str) -> list[ModelClass]:
     return found
 
 
+def default_sections(path: Path) -> tuple[int, ...]:
+    """The sections of M-RoPE that a modeling file falls back to; () if it has none, or is none."""
+    text = path.read_text() if path.exists() else ""
+    found = re.search(r'"mrope_section",\s*\[([\d, ]+)\]', text)
+    return tuple(int(word) for word in found[1].split(",")) if found else ()
+
+
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
     for node in tree.body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.families.census import select
 from benchmarks.families.count import count
-from benchmarks.families.judge import feeds
+from benchmarks.families.inputs import candidates
 from benchmarks.families.tiny import tiny_model
 
 HEADS, WIDTH, LENGTH = 2, 8, 5
@@ -82,7 +82,7 @@ class Sinusoidal(torch.nn.Module):
 
 
 def counted(module: torch.nn.Module) -> int:
-    return len(count(lambda: module, {"x": torch.randn(2, LENGTH, WIDTH)})[1])
+    return len(count(lambda: module, lambda _: [{"x": torch.randn(2, LENGTH, WIDTH)}])[2])
 
 
 @pytest.mark.parametrize("rotate", [half, parts, written, complex_numbers, fused, partial, two_axes])
@@ -92,8 +92,19 @@ def test_every_spelling_counts_once(rotate, turned: int) -> None:
 
 
 def test_tables_made_with_the_model_are_seen() -> None:
-    _, places = count(lambda: Attention(half, made_early=True), {"x": torch.randn(2, LENGTH, WIDTH)})
+    given = {"x": torch.randn(2, LENGTH, WIDTH)}
+    _, used, places = count(lambda: Attention(half, made_early=True), lambda _: [given])
     assert len(places) == 2
+    assert used is given
+
+
+def test_inputs_are_tried_until_one_fits() -> None:
+    wrong, right = {"x": torch.randn(2, LENGTH, WIDTH + 1)}, {"x": torch.randn(2, LENGTH, WIDTH)}
+    _, used, places = count(lambda: Attention(half), lambda _: [wrong, right])
+    assert used is right
+    assert len(places) == 2
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        count(lambda: Attention(half), lambda _: [wrong])
 
 
 def test_positions_that_are_added_are_no_rotation() -> None:
@@ -124,5 +135,5 @@ TRUE = {
 @pytest.mark.parametrize(("name", "expected"), TRUE.items())
 def test_known_families(name: str, expected: int) -> None:
     family = select([name])[0]
-    _, places = count(lambda: tiny_model(family), feeds(family))
+    _, _, places = count(lambda: tiny_model(family), lambda model: candidates(family, model))
     assert len(places) == expected, places

@@ -38,8 +38,8 @@ def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.Mon
     honest = judging.count
 
     def one_more(make, feeds):
-        model, places = honest(make, feeds)
-        return model, [*places, "model.layers.9"]
+        model, given, places = honest(make, feeds)
+        return model, given, [*places, "model.layers.9"]
 
     monkeypatch.setattr(judging, "count", one_more)
     record = verdict(tmp_path)
