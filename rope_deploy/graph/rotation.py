@@ -338,4 +338,7 @@ def _axes(shape: ir.Shape, factors: Sequence[ir.Value]) -> tuple[int, int]:
         for sequence, heads in ((2, 1), (1, 2)):
             if known and all(((1,) * 4 + dims)[-4:][heads] == 1 != ((1,) * 4 + dims)[-4:][sequence] for dims in known):
                 return sequence, heads
+        for sequence, heads in ((2, 1), (1, 2)):  # one token a call: the axis that is more than one has the heads
+            if shape[sequence] == 1:
+                return sequence, heads
     raise NotARotation(f"its axes {shape} are not batch, heads, sequence, head_dim")

@@ -65,7 +65,7 @@ def report_of(frame: Frame, found: list[Audit], notes: list[str]) -> Report:
     return frame.report(
         checks=tuple(record for one in found for record in one.checks),
         diagnoses=tuple(record for one in found for record in one.diagnoses),
-        notes=(*notes, *dict.fromkeys(note for one in found for note in one.notes)),
+        notes=tuple(dict.fromkeys([*notes, *(note for one in found for note in one.notes)])),
     )
 
 

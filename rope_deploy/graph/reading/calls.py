@@ -12,7 +12,7 @@ from rope_deploy.graph.foreign import axes_of
 
 
 class Calls:
-    """Makes the bound inputs of calls. One row a call, unless the graph has a fixed number of them."""
+    """Makes the bound inputs of calls."""
 
     def __init__(self, graph: ir.Graph):
         self._inputs = list(graph.inputs)
@@ -27,8 +27,9 @@ class Calls:
         self.positions = next((value for value in self._inputs if value.name == POSITION_INPUT), None)
 
     @property
-    def batch(self) -> int:
-        return self._fixed.get("batch", 1)
+    def batch(self) -> int | None:
+        """How many rows every call has, None if that is free."""
+        return self._fixed.get("batch")
 
     @property
     def sequence(self) -> int | None:
@@ -36,10 +37,10 @@ class Calls:
         return self._fixed.get("sequence")
 
     def bound(self, positions: np.ndarray, length: int) -> Mapping[ir.Value, np.ndarray]:
-        """Inputs of a call with tokens at `positions` [S] whose sequence has `length` tokens, the past included."""
-        sequence = len(positions)
+        """Inputs of a call with tokens at `positions` [B, S] of sequences of `length` tokens, the past included."""
+        batch, sequence = positions.shape
         past = max(0, length - sequence) if self.cached else 0
-        sizes = {"batch": self.batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
+        sizes = {"batch": batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
         found = {}
         for value in self._inputs:
             dims = [_size(dim, sizes) for dim in value.shape] if value.shape is not None else [None]

@@ -101,30 +101,33 @@ def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
 
 def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Callable:
     fixed = calls.sequence if positions_from != "lengths" else None
-
     # Constants that nothing cuts to the length of the call: worked out once, for the tokens of an example.
     whole = [value for value in source.values if is_row_table(value)] if positions_from == "counted" else []
     frozen = min(map(_rows, whole), default=0)
 
     def once(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """cos and sin at `positions` [B, S], [B·S, R/2]."""
+        batch, count = positions.shape
         try:
             wanted = source.values
             arrays = evaluate(wanted, calls.bound(positions, length))
-            count = max(len(positions), frozen)
-            cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), (calls.batch, count), positions)
-            if len(positions) > len(cos):
-                raise Unreadable(f"it has rows for {len(cos)} tokens only")
+            shape = (batch, max(count, frozen))
+            cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), shape, positions.reshape(-1))
         except (NotEvaluable, NotARotation, IndexError, ValueError) as reason:
             raise Unreadable(str(reason)) from None
-        return cos[: len(positions)], sin[: len(positions)]
+        if frozen and count > frozen:
+            raise Unreadable(f"it has rows for {frozen} tokens only")
+        return cos[: positions.size], sin[: positions.size]
 
     def at(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         positions = np.asarray(positions, np.int64)
-        if not fixed:
-            return once(positions, length)
-        # Every call of this graph has the same number of tokens.
-        padded = np.resize(positions, -(-len(positions) // fixed) * fixed) if len(positions) else positions
-        parts = [once(padded[start : start + fixed], length) for start in range(0, len(padded), fixed)]
+        width = fixed or len(positions)
+        padded = np.resize(positions, (-(-len(positions) // width), width))
+        if calls.batch is None and positions_from == "input":
+            parts = [once(padded, length)]  # where every call has the same few tokens, rows take the place of calls
+        else:
+            parts = [once(np.tile(row, (calls.batch or 1, 1)), length) for row in padded]
+            parts = [(cos[:width], sin[:width]) for cos, sin in parts]
         cos, sin = (np.concatenate(halves)[: len(positions)] for halves in zip(*parts, strict=True))
         return cos, sin
 

@@ -54,7 +54,7 @@ class Decoder:
     """What to write. `tables` are stored caches [rows, R/2]; without them `inv_freq` is turned to cos and sin.
 
     `layers` are those that are rotated, of `count`; `roles` which of q and k. `angle_type` and `frequency_type` are
-    the ONNX types that angles and frequencies are computed in. `rows` works on position_ids before a table is read.
+    the ONNX types that angles and frequencies are computed in. `shape` is (B, S), `rows` works on position_ids before a table is read.
     """
 
     form: str = "chain"
@@ -71,6 +71,7 @@ class Decoder:
     matmul: bool = False
     positions: str = "input"
     cached: bool = False
+    shape: tuple[str | int, str | int] = ("b", "s")
     rows: Callable[[Writer, str], str] | None = None
     extra: Callable[[Writer], Tables] | None = field(default=None)
 
@@ -108,9 +109,9 @@ def write(path: Path, decoder: Decoder, stated: dict[str, Any] | None = None) ->
 
 def model(decoder: Decoder) -> onnx.ModelProto:
     to, h = Writer(), "inputs_embeds"
-    inputs = [helper.make_tensor_value_info(h, TensorProto.FLOAT, ["b", "s", WIDTH])]
+    inputs = [helper.make_tensor_value_info(h, TensorProto.FLOAT, [*decoder.shape, WIDTH])]
     if decoder.positions == "input":
-        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["b", "s"]))
+        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [*decoder.shape]))
     if decoder.cached or decoder.form == "fused":
         for layer in range(decoder.count):
             shape = ["b", HEADS, "past", HEAD]
@@ -125,7 +126,7 @@ def model(decoder: Decoder) -> onnx.ModelProto:
     for layer in range(decoder.count):
         h = _layer(to, decoder, rotation, layer, h, outputs)
     to.op("Identity", h, name="y")
-    shapes = {"y": ["b", "s", WIDTH]}
+    shapes = {"y": [*decoder.shape, WIDTH]}
     graph = helper.make_graph(
         to.nodes,
         "decoder",

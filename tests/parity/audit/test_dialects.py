@@ -39,6 +39,14 @@ def test_computed_cosines_pass_and_are_a_note(form, audited):
     assert any(note.startswith("RD605: 2 Cos and Sin") for note in report.notes)
 
 
+@pytest.mark.parametrize("shape", [("b", 1), (1, 1), (2, 24), ("b", 24), (3, "s")], ids=str)
+@pytest.mark.parametrize("tables", [None, stored(CONFIG)], ids=["computed", "stored"])
+def test_a_graph_for_calls_of_one_size_passes_and_a_fault_in_it_fails(shape, tables, audited):
+    assert audited(Decoder(shape=shape, tables=tables), CONFIG).verdict == "passed"
+    other = config(rope_parameters={"rope_type": "default", "rope_theta": 20_000.0})
+    assert codes(audited(Decoder(shape=shape, tables=tables), other)) == {"RD301"}
+
+
 def test_computed_cosines_fail_where_that_is_asked(audited):
     assert codes(audited(Decoder(), CONFIG, fail_on=["RD605"])) == {"RD605"}
 
