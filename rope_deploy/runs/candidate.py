@@ -67,11 +67,17 @@ def check_one(
 
 
 def attempt(
-    opened: Opened, reference: Runtime | None, runtime: str, questions: Questions, *, progress: Progress
+    opened: Opened,
+    reference: Runtime | None,
+    runtime: str,
+    questions: Questions,
+    engine: Path | None = None,
+    *,
+    progress: Progress = lambda step: None,
 ) -> Outcome:
-    """The same, failed where the runtime does not open."""
+    """The same, failed where the runtime does not open; only EnvironmentMissing is raised."""
     try:
-        return check_one(opened, reference, runtime, questions, progress=progress)
+        return check_one(opened, reference, runtime, questions, engine, progress=progress)
     except (UsageError, VendorError) as error:
         return unopened(opened.manifest.style, runtime, error)
 

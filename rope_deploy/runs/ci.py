@@ -13,7 +13,7 @@ from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import Outcome
 from rope_deploy.report.gates import with_gates
 from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
-from rope_deploy.runs.candidate import Questions, attempt, check_one
+from rope_deploy.runs.candidate import Questions, attempt
 from rope_deploy.runs.check import prose, results
 from rope_deploy.runs.contest import Timed
 from rope_deploy.runs.frame import Frame, Progress
@@ -159,7 +159,7 @@ def _check_engine(
         return []
     try:
         engine = Path(engines[0].path)
-        return [check_one(opened, reference, "trt", questions, engine, progress=progress)]
+        return [attempt(opened, reference, "trt", questions, engine, progress=progress)]
     except EnvironmentMissing as error:
         record = CheckRecord(
             style=opened.manifest.style,
