@@ -17,7 +17,7 @@ from rope_deploy.rope.rules import (
     Yarn,
 )
 from rope_deploy.rope.spec import RopeSpec
-from rope_deploy.rope.tables import Angles, cos_sin, from_angles, rows_at, tables
+from rope_deploy.rope.tables import Angles, by_pair, cos_sin, from_angles, rows_at, tables
 
 __all__ = [
     "RULES",
@@ -31,6 +31,7 @@ __all__ = [
     "RopeSpec",
     "Scaling",
     "Yarn",
+    "by_pair",
     "cos_sin",
     "from_angles",
     "longest",

@@ -35,11 +35,16 @@ def cos_sin(
     axes first, [A, ...]: each pair then takes that of its axis. Without, all axes are alike, as they are of text.
     """
     precision = np.float32 if angles == "model" else np.float64
-    places = positions.astype(precision)[..., None]
-    if len(spec.mrope_section) == len(positions) and positions.ndim == 3:
-        places = np.moveaxis(positions[spec.axes], 0, -1).astype(precision)
+    places = by_pair(spec, positions).astype(precision)
     frequencies = _frequencies(spec, seq_len if spec.depends_on_length else None, precision)
     return from_angles(spec, (places * frequencies).astype(np.float64), precision)
+
+
+def by_pair(spec: RopeSpec, positions: NDArray[Any]) -> NDArray[Any]:
+    """The position of each pair: [..., 1] for all alike, or [B, S, rotary_dim/2] of positions with axes [A, B, S]."""
+    if positions.ndim == 3 and len(positions) == len(spec.mrope_section):
+        return np.moveaxis(positions[spec.axes], 0, -1)
+    return positions[..., None]
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.parity.diagnosis.explain import Explanation, explain
@@ -22,7 +21,7 @@ def diagnose(manifest: Manifest, runtime: str, observations: Sequence[Observatio
 
     All observations of a site count, also those in which it was right: a mistake must explain both.
     """
-    specs = {r.name: replace(RopeSpec.from_dict(r.spec), mrope_section=()) for r in manifest.rotations if r.spec}
+    specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
     evidence: dict[Key, list[Observation]] = defaultdict(list)
     for seen in observations:
         if seen.site.spec in specs:

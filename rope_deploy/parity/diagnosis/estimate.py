@@ -11,7 +11,7 @@ from rope_deploy.errors import ConfigError
 from rope_deploy.parity.diagnosis.measure import Frequencies, Multipliers, frequencies, lengths
 from rope_deploy.parity.diagnosis.rotation import Mistake, Rotation, Tables, Turning, by_rule
 from rope_deploy.parity.diagnosis.rule import betas, scaled_by, words_of
-from rope_deploy.rope import Angles, Default, DynamicNTK, Linear, Llama3, RopeSpec, Scaling, Yarn, from_angles
+from rope_deploy.rope import Angles, Default, DynamicNTK, Linear, Llama3, RopeSpec, Scaling, Yarn, by_pair, from_angles
 
 Measured = list[Frequencies]
 
@@ -167,7 +167,7 @@ def _turning(spec: RopeSpec, frequency: np.ndarray) -> Turning:
     direction = -1.0 if spec.reversed else 1.0
 
     def turning(places: np.ndarray, _: int) -> Tables:
-        return from_angles(spec, places[..., None] * (direction * frequency))
+        return from_angles(spec, by_pair(spec, places) * (direction * frequency))
 
     return turning
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from rope_deploy.parity.diagnosis.axis import axis_mistakes
 from rope_deploy.parity.diagnosis.estimate import estimated_mistakes
 from rope_deploy.parity.diagnosis.measure import multipliers, placed
 from rope_deploy.parity.diagnosis.observation import Observation
@@ -55,14 +56,15 @@ def explain(
     order = sorted(range(len(evidence)), key=lambda number: -ratios[number])
     ordered = [evidence[number] for number in order]
     wrong = [seen for seen, ratio in zip(evidence, ratios) if ratio > 1]
-    least, closest = error, None
+    unexplained = right.residual(ordered)  # by the same measure as every hypothesis
+    least, closest = unexplained, None
     for mistake in chain(first, _mistakes(spec, right, angles, evidence, wrong, others or {})):
         residual = mistake.rotation.residual(ordered, limit=least)
         if residual <= EXPLAINED:
             return Explanation(mistake, error, residual)
         if residual < least:
             least, closest = residual, mistake
-    named = closest if least <= NEARLY * error else None
+    named = closest if least <= NEARLY * unexplained else None
     return Explanation(named, error, least, closest)
 
 
@@ -71,6 +73,7 @@ def _mistakes(
 ) -> Iterator[Mistake]:
     yield from shape_mistakes(spec, right)
     yield from place_mistakes(right)
+    yield from axis_mistakes(spec, right, angles)
     yield from rule_mistakes(spec, right, angles, others)
     yield from precision_mistakes(spec, right)
     calls = [multipliers(seen, interleaved=spec.interleaved, pairs=spec.rotary_dim // 2) for seen in evidence]

@@ -38,7 +38,7 @@ class Multipliers:
 
 def multipliers(seen: Observation, *, interleaved: bool, pairs: int) -> Multipliers:
     """Those of every real token of a call; none where only products were seen."""
-    if seen.rotated is None:
+    if seen.rotated is None or (seen.axes is not None and (seen.axes != seen.axes[0]).any()):
         return Multipliers(np.zeros(0, np.int64), np.zeros((0, pairs), np.complex128))
     before, after = (_pairs(x, interleaved, pairs) for x in (seen.unrotated, seen.rotated))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -20,7 +20,8 @@ class Observation:
     `unrotated` [B, N, S, H] is what the runtime handed to the rotation, `rotated` [B, N, S, H] what came out, None
     where only products with the keys were seen. `errors(prediction)` says how far what came out is from a
     prediction [B, N, S, H]: [B, S]. `budget` [B, S] is what rounding explains, `real` [B, S] marks the tokens that
-    count, `positions` [B, S] are the position_ids that were fed and `mask` [B, T] the attention_mask.
+    count, `positions` [B, S] are the position_ids that were fed and `mask` [B, T] the attention_mask. Where positions
+    have several axes (M-RoPE), `positions` is the first and `axes` [A, B, S] holds all.
     """
 
     case: str
@@ -32,6 +33,12 @@ class Observation:
     real: np.ndarray
     budget: np.ndarray
     errors: Callable[[np.ndarray], np.ndarray] = field(repr=False)
+    axes: np.ndarray | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where tokens stand: [B, S], or [A, B, S] if positions have several axes."""
+        return self.positions if self.axes is None else self.axes
 
     @property
     def past(self) -> int:

@@ -54,7 +54,7 @@ def measured_mistakes(right: Rotation, placed: Sequence[Placed]) -> Iterator[Mis
     last = int(found.max())
     if (found <= fed).all():
         stuck = f"Positions beyond {last} are taken for {last}, the last row of a table that is too short."
-        yield Mistake("RD207", stuck, replace(right, place=lambda seen: np.minimum(seen.positions, last)))
+        yield Mistake("RD207", stuck, replace(right, place=lambda seen: np.minimum(seen.places, last)))
         period = int(np.gcd.reduce(fed - found))
         for size in _divisors(period, last):
             wrapped = f"Position {size} is taken for 0: positions are counted modulo {size}."
@@ -74,7 +74,7 @@ def short_table_mistakes(right: Rotation, wrong: Sequence[Observation]) -> Itera
 
 
 def _off_budget(right: Rotation, seen: Observation) -> np.ndarray:
-    cos, sin = (t[:, None].astype(np.float64) for t in right.turning(seen.positions, int(seen.positions.max()) + 1))
+    cos, sin = (t[:, None].astype(np.float64) for t in right.turning(seen.places, int(seen.places.max()) + 1))
     errors = seen.errors(right.apply(seen.unrotated.astype(np.float64), cos, sin))
     return ~(errors <= seen.budget)
 
@@ -84,7 +84,7 @@ def _ending(turning: Turning, first: int, cosine: float) -> Turning:
 
     def ended(places: np.ndarray, length: int) -> Tables:
         cos, sin = turning(places, length)
-        beyond = (places >= first)[..., None]
+        beyond = (places if places.ndim == 2 else places.max(axis=0))[..., None] >= first
         return np.where(beyond, cosine, cos), np.where(beyond, sine, sin)
 
     return ended
@@ -95,11 +95,11 @@ def _off(offset: int, when: str = "") -> str:
 
 
 def _shifted(offset: int, *, only_after_past: bool = False) -> Place:
-    return lambda seen: seen.positions + (offset if seen.past or not only_after_past else 0)
+    return lambda seen: seen.places + (offset if seen.past or not only_after_past else 0)
 
 
 def _modulo(size: int) -> Place:
-    return lambda seen: seen.positions % size
+    return lambda seen: seen.places % size
 
 
 def _divisors(number: int, above: int) -> list[int]:

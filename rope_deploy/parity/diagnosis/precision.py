@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from rope_deploy.parity.diagnosis.rotation import Mistake, Rotation, Tables, Turning
-from rope_deploy.rope import RopeSpec, from_angles
+from rope_deploy.rope import RopeSpec, by_pair, from_angles
 
 Rounding = Callable[[np.ndarray], np.ndarray]
 
@@ -73,7 +73,7 @@ def _rounded(
     """The model's own arithmetic, table entry by table entry, with a rounding put in after a step."""
 
     def turning(places: np.ndarray, length: int) -> Tables:
-        angles = angle(position(places)[..., None] * frequency(spec.inv_freq(length)))
+        angles = angle(position(by_pair(spec, places)) * frequency(spec.inv_freq(length)))
         with np.errstate(invalid="ignore"):  # an angle too large for its type is infinite
             cos, sin = from_angles(spec, angles.astype(np.float64))
         return table(cos), table(sin)

@@ -14,9 +14,9 @@ from rope_deploy.parity.diagnosis.observation import Observation
 from rope_deploy.rope import Angles, RopeSpec, cos_sin, rotate
 
 Tables = tuple[np.ndarray, np.ndarray]
-# Observation -> positions [B, S]
+# Observation -> positions [B, S], or [A, B, S] where positions have several axes
 Place = Callable[[Observation], np.ndarray]
-# positions [B, S], length of the sequence in tokens -> cos and sin [B, S, R/2]
+# such positions, length of the sequence in tokens -> cos and sin [B, S, R/2]
 Turning = Callable[[np.ndarray, int], Tables]
 # x [B, N, S, H], cos and sin [B, 1, S, R/2] -> [B, N, S, H]
 Apply = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -46,7 +46,9 @@ class Rotation:
         A token placed outside the table is no number, as our graphs have it, or what a longer table would give.
         """
         places = self.place(seen)
-        inside = (places >= 0) & (places < self.rows)
+        inside, reach = (places >= 0) & (places < self.rows), np.abs(places)
+        if places.ndim == 3:
+            inside, reach = inside.all(axis=0), reach.max(axis=0)
         cos, sin = (table[:, None].astype(np.float64) for table in self.turning(places, int(places.max()) + 1))
         expected = self.apply(seen.unrotated.astype(np.float64), cos, sin)
         if seen.rotated is not None:
@@ -55,7 +57,7 @@ class Rotation:
         budget = seen.budget
         if not exactly:
             largest = np.abs(np.nan_to_num(expected)).max(axis=(1, 3))
-            budget = budget + largest * np.abs(places) * (FREQUENCY_ROUNDINGS * SINGLE)
+            budget = budget + largest * reach * (FREQUENCY_ROUNDINGS * SINGLE)
         ratio = seen.errors(expected) / np.maximum(budget, np.finfo(np.float64).tiny)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
         return np.where(seen.real & self._telling(seen, expected, ratio, exactly), ratio, 0.0)
@@ -90,7 +92,7 @@ class Mistake:
 
 
 def as_given(seen: Observation) -> np.ndarray:
-    return seen.positions
+    return seen.places
 
 
 def by_rule(spec: RopeSpec, angles: Angles = "model") -> Turning:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -61,13 +62,15 @@ def _observe(
 ) -> Observation:
     x = rng.standard_normal((len(positions), site.num_heads, positions.shape[1], spec.head_dim)).astype(np.float32)
     real = mask[:, -positions.shape[1] :] == 1
-    blank = Observation(case, site, x, None, positions, mask, real, np.ones(real.shape), lambda expected: None)
+    axes = None
+    if count := len(spec.mrope_section):  # alike for text that counts, else another order along each axis
+        rolled = [np.roll(positions, axis, axis=1) for axis in range(count)]
+        axes = np.stack([positions] * count if case.startswith(("prefill", "decode", "chunk")) else rolled)
+    blank = Observation(case, site, x, None, positions, mask, real, np.ones(real.shape), lambda expected: None, axes)
     y = _turned(did, blank).astype(np.float32)
     exact = _turned(sound(spec, rows), blank)
     budget = 8 * UNIT * np.abs(exact).max(axis=(1, 3))
-    return Observation(
-        case, site, x, y, positions, mask, real, budget, lambda expected: np.abs(y - expected).max(axis=(1, 3))
-    )
+    return replace(blank, rotated=y, budget=budget, errors=lambda expected: np.abs(y - expected).max(axis=(1, 3)))
 
 
 def _turned(did: Rotation, seen: Observation) -> np.ndarray:
@@ -76,6 +79,7 @@ def _turned(did: Rotation, seen: Observation) -> np.ndarray:
     cos, sin = (table[:, None].astype(np.float64) for table in did.turning(places, int(places.max()) + 1))
     y = did.apply(seen.unrotated.astype(np.float64), cos, sin)
     outside = (places < 0) | (places >= did.rows)
+    outside = outside.any(axis=0) if places.ndim == 3 else outside
     return np.where(outside[:, None, :, None], np.nan, y)
 
 
