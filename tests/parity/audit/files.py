@@ -54,7 +54,8 @@ class Decoder:
     """What to write. `tables` are stored caches [rows, R/2]; without them `inv_freq` is turned to cos and sin.
 
     `layers` are those that are rotated, of `count`; `roles` which of q and k. `angle_type` and `frequency_type` are
-    the ONNX types that angles and frequencies are computed in. `shape` is (B, S), `rows` works on position_ids before a table is read.
+    the ONNX types that angles and frequencies are computed in. `shape` is (B, S). `rows` works on position_ids before
+    a table is read.
     """
 
     form: str = "chain"
