@@ -5,8 +5,11 @@ cmake -S plugins -B FOLDER -DROPE_BUILD_TESTS=ON && cmake --build FOLDER
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from multiprocessing.managers import BaseManager
 from pathlib import Path
@@ -51,11 +54,19 @@ class _Manager(BaseManager):
     pass
 
 
+def _end_with_parent() -> None:
+    """If pytest itself crashes there is nobody to end this process, and it would hold the output open for ever."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 _Manager.register("Driver", Driver)
 
 
 @pytest.fixture(scope="session")
 def driver(built: Built) -> Iterator[Driver]:
     """The driver in a process of its own: a plugin that crashes fails a test and no more."""
-    with _Manager() as manager:
+    manager = _Manager()
+    manager.start(_end_with_parent)
+    with manager:
         yield manager.Driver(str(built.driver), str(built.library))
