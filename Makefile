@@ -12,13 +12,15 @@ BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-faults plugin test lint format environment clean
+.PHONY: help demo demo-faults plugin test zoo zoo-subset lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in ten ways, and see each one named"
 	@echo "make test         lint and run the tests"
+	@echo "make zoo          every family of transformers that rotates, swept; draws docs/coverage.md (hours; resumable)"
+	@echo "make zoo-subset   the families that stand for the others (minutes)"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
 	@echo "make environment  only set up $(VENV)"
@@ -39,6 +41,13 @@ demo-faults: $(STAMP)
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=10
+
+# Families whose results are there and current are not done again; out/zoo holds one JSON file each.
+zoo: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo --peers --page docs/coverage.md
+
+zoo-subset: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo --subset --changed --strict
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -24,7 +24,9 @@ import click
 
 from benchmarks.common import STYLES, offline
 from benchmarks.families import causes, census, coverage, record, workers
+from benchmarks.families.subset import SUBSET
 
+BAD = ("wrong", "sites", "crash", "timeout", "memory")
 PEERED = ("decoder", "masked-lm")
 OUT = Path("out/zoo")
 # What every child needs.
@@ -44,6 +46,7 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.argument("names", nargs=-1)
 @click.option("--category", "categories", multiple=True, help="Only this kind; may be given several times.")
 @click.option("--text", is_flag=True, help="Only text families: decoders, masked-lm, encoder-decoder, text.")
+@click.option("--subset", is_flag=True, help="Only the families that stand for the others.")
 @click.option("--styles", default=",".join(STYLES), show_default=True, help="Separated by commas.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
 @click.option("--seconds", default=SECONDS, show_default=True, help="Limit for one family.")
@@ -51,6 +54,7 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.option("--again", is_flag=True, help="Do families again that are done.")
 @click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if any family is wrong, crashed or was ended.")
 @click.option("--peers", "with_peers", is_flag=True, help="Try other exporters on each family too (text only).")
 @click.option("--page", type=click.Path(path_type=Path), help="Draw this page (docs/coverage.md) from all records.")
 @click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
@@ -59,6 +63,7 @@ def main(
     names: Sequence[str],
     categories: Sequence[str],
     text: bool,
+    subset: bool,
     styles: str,
     out: Path,
     seconds: float,
@@ -66,6 +71,7 @@ def main(
     again: bool,
     not_green: bool,
     changed: bool,
+    strict: bool,
     with_peers: bool,
     page: Path | None,
     only_causes: bool,
@@ -74,7 +80,7 @@ def main(
     """Sweep the families NAMES (all without any) and print a line for each."""
     offline()
     try:
-        families = census.select(names, categories or (census.TEXT if text else ()))
+        families = census.select(names or (SUBSET if subset else ()), categories or (census.TEXT if text else ()))
     except KeyError as error:
         raise click.UsageError(error.args[0]) from error
     if only_list:

@@ -221,7 +221,7 @@ def count(
     make: Callable[[], torch.nn.Module], feeds: Callable[[torch.nn.Module], Iterable[dict[str, Any]]]
 ) -> tuple[torch.nn.Module, dict[str, Any], list[str]]:
     """The model that `make` returns, the first of its `feeds` that it runs with, and where it then rotates: the path of
-    the module, once for each rotation. Raises what the model raised for the first of them if it runs with none."""
+    the module, once for each rotation. Raises what the model raised for the last of them if it runs with none."""
     watch = Watch()
     with watch:
         model = make()
@@ -233,7 +233,7 @@ def count(
             with watch, watch.following(model), torch.no_grad():
                 model(**given)
         except Exception as error:  # the model's code may raise anything
-            failure = failure or error
+            failure = error
         else:
             return model, given, watch.rotations.applied()
     raise failure or ValueError("It takes none of the inputs that are known here.")

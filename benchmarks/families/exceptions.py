@@ -63,7 +63,10 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
         "its default configuration does not say how it splits positions",
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}},
     ),
-    "minicpm3": Exceptional("it scales embeddings for a hidden size of thousands", {"scale_emb": 1}),
+    "minicpm3": Exceptional(
+        "it scales embeddings for a hidden size of thousands", {"scale_emb": 1, "dim_model_base": 64}
+    ),
+    "mimo_v2_flash": Exceptional("a third of its head turns, which must be even", {"head_dim": 24, "swa_head_dim": 24}),
     "dbrx": Exceptional(
         "its attention reads a base and a bound that its default configuration lacks",
         {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}},

@@ -29,6 +29,11 @@ OTHER_TOKENS = VOCAB - 16  # images, audio and the like: the last ones of the vo
 Rule = int | Callable[[int], int]
 
 
+def odd_if_odd(default: int) -> int:
+    """A small kernel whose padding is as the family's own."""
+    return min(default, 3 if default % 2 else 4)
+
+
 def at_most(limit: int) -> Callable[[int], int]:
     return lambda default: min(default, limit)
 
@@ -57,7 +62,8 @@ RULES: tuple[tuple[str, Rule], ...] = (
     (r"mamba.*groups", at_most(2)),
     (r"d_state|state_size", at_most(16)),
     (r"chunk_size$|block_size$", at_most(16)),
-    (r"conv.*kernel|conv.*cache|d_conv|kernel_size", at_most(4)),
+    (r"conv.*kernel|conv.*cache|d_conv|kernel_size", odd_if_odd),
+    (r"upsample_groups", HIDDEN),
     (r"window_len|sliding_window$|window_size|local_attention$|sliding_window_size", at_most(WINDOW)),
     (r"sliding_window_pattern|interval|period|every_n|global_attn|attention_pattern", at_most(2)),
     (r"(head|qk|v|kv)_?(head)?_dim$|attention_head_size|kv_channels|dim_head|d_head", at_most(HEAD_DIM)),

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.families import census
 from benchmarks.families.source import model_classes, words
+from benchmarks.families.subset import SUBSET
 
 MODELING = '''
 """Talks of rotary embeddings."""
@@ -109,3 +110,9 @@ def test_every_model_class_of_the_census_is_there() -> None:
 def test_an_unknown_family_is_an_error() -> None:
     with pytest.raises(KeyError, match="no rotating family llamma"):
         census.select(["llamma"])
+
+
+def test_the_subset_stands_for_every_kind() -> None:
+    chosen = census.select(SUBSET)
+    assert len(chosen) >= 25
+    assert {"decoder", "masked-lm", "encoder-decoder", "multimodal", "vision"} <= {one.category for one in chosen}
