@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import transformers as hf
+import torch
 
 from rope_deploy.models import LoadedModel, wrap
 from rope_deploy.models.factory import cast
@@ -26,43 +26,19 @@ WHOLE_LONGROPE = {
     "short_factor": [1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6],
     "long_factor": [1.1, 1.5, 2.0, 3.0, 4.0, 6.0, 7.0, 8.0],
 }
-MLA = {
-    **tiny.LLAMA,
-    "num_key_value_heads": 4,
-    "moe_intermediate_size": 32,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "first_k_dense_replace": 2,
-    "q_lora_rank": 24,
-    "kv_lora_rank": 16,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 16,
-    "v_head_dim": 16,
-    "max_position_embeddings": 2048,
-}
 
 
 @dataclass(frozen=True)
 class Family:
-    """A tiny model: one of tests.tiny's with `settings` of its own, or `model` and `config` where it has none."""
+    """One of tests.tiny's families with settings of its own."""
 
     name: str
-    tiny: str = ""
+    tiny: str
     settings: Mapping[str, Any] = field(default_factory=dict)
-    model: type[hf.PreTrainedModel] | None = None
-    config: type[hf.PreTrainedConfig] | None = None
 
     def load(self, dtype: str = "float32", seed: int = 0) -> LoadedModel:
         """The same weights for the same seed."""
-        if self.model is None or self.config is None:
-            model = tiny.build(self.tiny, seed=seed, **self.settings)
-        else:
-            model = tiny.fresh(self.model, self.config(**self.settings), seed=seed)
-        import torch
-
-        model = cast(model, getattr(torch, dtype))
+        model = cast(tiny.build(self.tiny, seed=seed, **self.settings), getattr(torch, dtype))
         return wrap(model, tiny.plain_config(model), source=f"tiny-{self.name}", dtype=dtype)
 
 
@@ -89,6 +65,5 @@ FAMILIES: Mapping[str, Family] = {
         Family("normed", "qwen3", _long(positions=2048)),
         Family("windowed", "mistral", _long(positions=2048)),
         Family("encoder", "modernbert"),
-        Family("latent", settings=MLA, model=hf.DeepseekV3ForCausalLM, config=hf.DeepseekV3Config),
     )
 }

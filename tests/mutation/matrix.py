@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from zlib import crc32
 
 from rope_deploy.artifact import load_manifest
+from rope_deploy.parity.cases import Set
 from tests.mutation.families import FAMILIES, LONG
 from tests.mutation.faults import FAULTS, Fault
 from tests.mutation.judged import judged
@@ -91,13 +92,13 @@ def planted(workshop: Workshop, model: Model, faults: Iterable[Fault], most: int
 
 
 def attempt(workshop: Workshop, model: Model, fault: Fault, way: Way) -> Trial | None:
-    """One fault planted and the check run; None where it does not apply."""
+    """One fault planted and the quick set of cases run; None where it does not apply."""
     began = time.perf_counter()
     artifact = workshop.artifact(model, way.style)
     with mutated(artifact, artifact.with_suffix(".mutant"), fault, way.layers, natural=way.natural) as mutant:
         if not mutant.layers:
             return None
-        verdict = judged(workshop.check(model, mutant.folder), fault, mutant.layers)
+        verdict = judged(workshop.check(model, mutant.folder, "quick"), fault, mutant.layers)
     return Trial(
         family=model.family,
         dtype=model.dtype,
@@ -114,10 +115,10 @@ def attempt(workshop: Workshop, model: Model, fault: Fault, way: Way) -> Trial |
     )
 
 
-def untouched(workshop: Workshop, model: Model, style: str, seed: int) -> Trial:
+def untouched(workshop: Workshop, model: Model, style: str, seed: int, which: Set = "full") -> Trial:
     """The artifact as it was exported; `seed` draws other tokens and positions. `caught` is a false alarm."""
     began = time.perf_counter()
-    outcome = workshop.check(model, workshop.artifact(model, style), seed)
+    outcome = workshop.check(model, workshop.artifact(model, style), which, seed)
     alarm = outcome.failed or bool(outcome.diagnoses)
     messages = [f"{record.case}: {record.message}" for record in outcome.records if record.verdict == "failed"]
     said = "; ".join([*messages, *(f"{d.code} {d.explanation}" for d in outcome.diagnoses)])

@@ -209,7 +209,8 @@ def _fits(node: onnx.NodeProto, sound: Sound, turn: Turn) -> bool:
 def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, turn: Turn) -> None:
     cos, sin, index = _slots(node) or (0, 0, 0)
     node.input[cos], node.input[sin] = graph.constant(turn.cos), graph.constant(turn.sin)
-    node.input[index] = sound.rows(turn.place)
+    if turn.place is not None:
+        node.input[index] = sound.rows(turn.place)
     if not np.array_equal(turn.pairs, sound.turn.pairs):
         width, fused = 2 * len(turn.pairs), node.op_type == "GroupQueryAttention"
         neighbours = not np.array_equal(turn.pairs, half_split(width))
@@ -235,9 +236,8 @@ def _shared(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
         for name, array in ((sound.rotation.cos_cache, turn.cos), (sound.rotation.sin_cache, turn.sin)):
             readers = graph.users(name or "")
             graph.overwrite(name or "", array)
-            index = sound.rows(turn.place)
-            for node in readers:
-                node.input[1] = index
+            for node in readers if turn.place is not None else ():
+                node.input[1] = sound.rows(turn.place)
     return True
 
 

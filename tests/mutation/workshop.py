@@ -16,6 +16,7 @@ from rope_deploy.artifact import load_manifest
 from rope_deploy.exporter import prepare, write
 from rope_deploy.exporter.prepare import Prepared
 from rope_deploy.parity import Outcome, check
+from rope_deploy.parity.cases import Set
 from rope_deploy.runtimes import Arrays, Runtime, open_ort, open_torch
 from tests.mutation.families import FAMILIES
 from tests.mutation.faults import Fault
@@ -83,10 +84,10 @@ class Workshop:
             self._written[model, style] = folder
         return self._written[model, style]
 
-    def check(self, model: Model, folder: Path, seed: int = 0) -> Outcome:
-        """All cases of the artifact in `folder`, which may differ from what its hashes say."""
+    def check(self, model: Model, folder: Path, which: Set, seed: int = 0) -> Outcome:
+        """A set of cases of the artifact in `folder`, which may differ from what its hashes say."""
         with open_ort(folder, taps=True, verify=False, threads=1) as candidate:
-            return check(load_manifest(folder), self.reference(model), candidate, seed=seed)
+            return check(load_manifest(folder), self.reference(model), candidate, which=which, seed=seed)
 
     def forget(self, model: Model) -> None:
         """Free the memory and the disk that a model takes."""

@@ -77,7 +77,8 @@ FREQUENCY = (
     Fault("rule-dropped", "RD302", turned(other_rule(no_rule))),
     Fault("linear-instead", "RD303", turned(other_rule(linear))),
     Fault("yarn-instead", "RD303", turned(other_rule(yarn))),
-    Fault("linear-factor", "RD304", turned(other_rule(only("linear", factor=2.0)))),
+    # Not half the factor: all angles would double, which is a rotation applied twice.
+    Fault("linear-factor", "RD304", turned(other_rule(only("linear", factor=3.0)))),
     Fault("linear-factor-larger", "RD304", turned(other_rule(only("linear", factor=10.0)))),
     Fault("llama3-factor", "RD304", turned(other_rule(only("llama3", factor=32.0)))),
     Fault("yarn-factor", "RD304", turned(other_rule(only("yarn", factor=16.0)))),
