@@ -155,4 +155,4 @@ def test_a_call_costs_little_more_than_in_this_process(folder):
                 runtime.run(feeds(), taps=True)
                 times.append(time.perf_counter() - began)
             cost[name] = min(times)
-    assert cost["far"] - cost["near"] < 0.02
+    assert cost["far"] - cost["near"] < 0.05
