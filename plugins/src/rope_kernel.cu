@@ -27,7 +27,8 @@ __global__ void __launch_bounds__(kThreads) rope_kernel(const __grid_constant__ 
     if constexpr (W::kNorm) {
         sum_squares<W>(plan, place, threadIdx.x, rms);
         for (int g = 0; g < W::G; ++g) {
-            for (std::uint32_t other = plan.lanes / 2; other > 0; other /= 2) rms[g] += __shfl_xor_sync(~0U, rms[g], other);
+            for (std::uint32_t other = plan.lanes / 2; other > 0; other /= 2)
+                rms[g] += __shfl_xor_sync(~0U, rms[g], other);
             rms[g] = rsqrtf(rms[g] / static_cast<float>(plan.p.head_dim) + plan.p.norm_eps);
         }
     }
@@ -54,7 +55,9 @@ const char* enqueue(void (*kernel)(Plan), const Plan& plan, cudaStream_t stream)
     config.attrs = &overlap;
     config.numAttrs = plan.p.early_start && can_start_early() ? 1 : 0;
     const cudaError_t code = cudaLaunchKernelEx(&config, kernel, plan);
-    return code == cudaSuccess ? nullptr : cudaGetErrorString(code);
+    if (code == cudaSuccess) return nullptr;
+    cudaGetLastError();  // it is told here; whoever asks CUDA next shall not take it for their own
+    return cudaGetErrorString(code);
 }
 
 }  // namespace

@@ -35,7 +35,7 @@ struct Positions {
 struct Chunk {
     std::uint32_t first;   // element where its first vector starts
     std::uint32_t second;  // element where its second vector starts
-    bool turns;           // otherwise it only passes through
+    bool turns;            // otherwise it only passes through
 };
 
 ROPE_FN const Tensor& tensor_of(const Plan& plan, const Place& place) {

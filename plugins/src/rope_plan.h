@@ -192,21 +192,26 @@ inline const char* make_plan(const Parameters& parameters, Plan& plan) {
 
 namespace detail {
 
-template <typename T, bool norm, bool plain, typename Run>
-auto dispatch_shape(const Plan& plan, Run& run) {
+template <typename T, int G, bool norm, bool plain, typename Run>
+auto dispatch_pairing(const Plan& plan, Run& run) {
     constexpr int V = 16 / static_cast<int>(sizeof(T));
-    const bool within = plan.p.interleaved;
+    if (plan.p.interleaved) return run(Variant<T, V, G, true, plain, norm>{});
+    return run(Variant<T, V, G, false, plain, norm>{});
+}
+
+template <typename T, bool norm, bool plain, typename Run>
+auto dispatch_heads(const Plan& plan, Run& run) {
     switch (plan.heads_per_thread) {
-        case 1: return within ? run(Variant<T, V, 1, true, plain, norm>{}) : run(Variant<T, V, 1, false, plain, norm>{});
-        case 2: return within ? run(Variant<T, V, 2, true, plain, norm>{}) : run(Variant<T, V, 2, false, plain, norm>{});
-        default: return within ? run(Variant<T, V, 4, true, plain, norm>{}) : run(Variant<T, V, 4, false, plain, norm>{});
+        case 1: return dispatch_pairing<T, 1, norm, plain>(plan, run);
+        case 2: return dispatch_pairing<T, 2, norm, plain>(plan, run);
+        default: return dispatch_pairing<T, 4, norm, plain>(plan, run);
     }
 }
 
 template <typename T, bool norm, typename Run>
 auto dispatch_source(const Plan& plan, Run& run) {
     if (plan.vector == 1) return run(Variant<T, 1, 1, false, false, norm>{});
-    return plan.plain ? dispatch_shape<T, norm, true>(plan, run) : dispatch_shape<T, norm, false>(plan, run);
+    return plan.plain ? dispatch_heads<T, norm, true>(plan, run) : dispatch_heads<T, norm, false>(plan, run);
 }
 
 template <typename T, typename Run>

@@ -172,7 +172,7 @@ class Problem:
         """The rotated tensor in fp64, [B, N, S, H], and how far fp32 arithmetic may be from it before rounding."""
         case = self.case
         x = decode(case.type, self.x[name])
-        slack = 2.0**-22
+        slack = 2.0**-21 if case.cache == "computed" else 2.0**-22  # a GPU's sine is off by an ulp or two
         if name in case.norm:
             x = x / np.sqrt((x**2).mean(-1, keepdims=True) + EPS) * decode(case.norm_type, self.weights[name])
             slack += 2.0**-20
