@@ -20,17 +20,21 @@ from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.rotaries import watching
 
 
-def run_reference(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
+def run_reference(
+    loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False, *, cache: bool = True
+) -> dict[str, np.ndarray]:
     """Run the model once on named numpy inputs; half-precision outputs come back as float32.
 
-    `past_key_values.*` may be absent (no past). `position_ids` may be absent for encoders.
+    `past_key_values.*` may be absent for a first prompt; with `cache=False` there is none, and no `present.*` either.
+    `position_ids` may be absent for encoders.
     """
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
     past = [tensors.pop(name) for name in list(tensors) if name.startswith("past_key_values.")]
     rotated: dict[str, torch.Tensor] = {}
     sequence = tensors["input_ids"].shape[1]
     with torch.no_grad(), _tapping(loaded, rotated, sequence) if taps else nullcontext():
-        result, presents = call(loaded, tensors, [p.to(next(loaded.model.parameters()).dtype) for p in past])
+        past = [p.to(next(loaded.model.parameters()).dtype) for p in past]
+        result, presents = call(loaded, tensors, past, cache=cache)
     name = "logits" if _has_logits(loaded) else "last_hidden_state"
     outputs = {name: result, **rotated}
     for index, present in enumerate(presents):
@@ -39,16 +43,16 @@ def run_reference(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bo
 
 
 def call(
-    loaded: LoadedModel, tensors: Mapping[str, torch.Tensor], past: list[torch.Tensor]
+    loaded: LoadedModel, tensors: Mapping[str, torch.Tensor], past: list[torch.Tensor], *, cache: bool = True
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The model's result and its flat cache [k0, v0, k1, …] (empty for encoders and plain modules)."""
-    if loaded.task != "decoder":
-        output = loaded.model(**tensors)
+    """The model's result and its flat cache [k0, v0, k1, …] (empty for encoders, plain modules and without cache)."""
+    if loaded.task != "decoder" or not cache:
+        output = loaded.model(**tensors, **({"use_cache": False} if loaded.task == "decoder" else {}))
         return first_tensor(output), []
     # Without the config the cache keeps every key, also in sliding-window layers: the mask does the windowing,
     # and one graph serves every length.
-    cache = DynamicCache(list(zip(past[0::2], past[1::2], strict=True)) or None)
-    output = loaded.model(**tensors, past_key_values=cache, use_cache=True)
+    kept = DynamicCache(list(zip(past[0::2], past[1::2], strict=True)) or None)
+    output = loaded.model(**tensors, past_key_values=kept, use_cache=True)
     return output.logits, [t for layer in output.past_key_values.layers for t in (layer.keys, layer.values)]
 
 

@@ -31,13 +31,13 @@ BATCH, SEQUENCE, PAST = 2, 3, 5
 class _Flat(torch.nn.Module):
     """The model with flat inputs, as the graph will have them."""
 
-    def __init__(self, loaded: LoadedModel, names: tuple[str, ...]):
+    def __init__(self, loaded: LoadedModel, names: tuple[str, ...], cache: bool):
         super().__init__()
         self.model = loaded.model
-        self._loaded, self._names = loaded, names
+        self._loaded, self._names, self._cache = loaded, names, cache
 
     def forward(self, tensors, past):
-        return call(self._loaded, dict(zip(self._names, tensors, strict=True)), past)
+        return call(self._loaded, dict(zip(self._names, tensors, strict=True)), past, cache=self._cache)
 
 
 def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
@@ -67,7 +67,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     }
     args = ([example[name] for name in names], past)
     dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
-    flat = _Flat(loaded, names).eval()
+    flat = _Flat(loaded, names, cache).eval()
     try:
         with _quiet(), unchanged(loaded.model), dense_experts(loaded.model), torch.no_grad():
             program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
@@ -149,8 +149,6 @@ def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> 
     for index, value in enumerate(past):
         value.name = f"past_key_values.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
         value.shape = ir.Shape(["batch", value.shape[1], "past", value.shape[3]])
-    if not cache:  # a decoder traced without its past still returns the keys it made; nobody asked for them
-        del graph.outputs[1:]
     graph.outputs[0].name = result
     for index, value in enumerate(graph.outputs[1:]):
         value.name = f"present.{index // 2}.{'key' if index % 2 == 0 else 'value'}"

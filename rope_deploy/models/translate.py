@@ -60,6 +60,8 @@ def _respell(program: torch.export.ExportedProgram) -> None:
             node.target = RENAMED[node.target]
         elif node.target is aten.copy_.default:
             _respell_copy(program, node)
+        elif node.target is aten.scaled_dot_product_attention.default:
+            _respell_attention(program, node)
 
 
 def _replace(program: torch.export.ExportedProgram, node: torch.fx.Node, other: torch.fx.Node) -> None:
@@ -76,6 +78,13 @@ def _respell_cast(program: torch.export.ExportedProgram, node: torch.fx.Node) ->
         _replace(program, node, node.args[0])
     else:
         node.target, node.args, node.kwargs = aten._to_copy.default, (node.args[0],), {"dtype": after}
+
+
+def _respell_attention(program: torch.export.ExportedProgram, node: torch.fx.Node) -> None:
+    """Keys broadcast over the heads (Falcon's multi-query attention) are grouped, to torch.onnx, only if said so."""
+    query, key = (argument.meta["val"].shape for argument in node.args[:2])
+    if len(query) == 4 and query[1] != key[1] and not node.kwargs.get("enable_gqa"):
+        node.kwargs = {**node.kwargs, "enable_gqa": True}
 
 
 def _respell_copy(program: torch.export.ExportedProgram, node: torch.fx.Node) -> None:

@@ -26,7 +26,8 @@ class TorchRuntime:
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         from rope_deploy.models import run_reference
 
-        return run_reference(self._loaded, dict(feeds), taps)
+        cache = any(name.startswith("past_key_values.") for name in feeds)  # of length 0 in a first prompt
+        return run_reference(self._loaded, dict(feeds), taps, cache=cache)
 
     def __enter__(self) -> Self:
         if self._threads is not None:
