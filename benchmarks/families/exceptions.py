@@ -59,6 +59,10 @@ EXCEPTIONS: Mapping[str, Exceptional] = {
     "emu3": Exceptional("it looks for its image tokens in a vocabulary map", {"vocabulary_map": {"<image>": 90}}),
     "qwen2_5_omni_thinker": Exceptional("it reads tokens that its default configuration lacks", IMAGES),
     "qwen3_omni_moe_thinker": Exceptional("it reads tokens that its default configuration lacks", IMAGES),
+    "wav2vec2-conformer": Exceptional("its default positions are relative", {"position_embeddings_type": "rotary"}),
+    "llama4_vision_model": Exceptional(
+        "its feed-forward takes four patches at once", {"intermediate_size": 256, "projector_input_dim": 64}
+    ),
     "hunyuan_vl_text": Exceptional(
         "its default configuration does not say how it splits positions",
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}},

@@ -27,17 +27,15 @@ def candidates(family: Family, model: torch.nn.Module) -> Iterator[dict[str, Any
     if "grid_thw" in names or "image_grid_thw" in names:
         grid = "grid_thw" if "grid_thw" in names else "image_grid_thw"
         patches = next(name for name in ("hidden_states", "pixel_values") if name in names)
-        for width in sizes.patch_widths:
-            yield {patches: _floats(GRID[0] * GRID[1] * GRID[2], width), grid: torch.tensor([GRID])}
-    for shapes in itertools.product(
-        *(_shapes(name, sizes) for name in names if name in FLOATS and _needed(names[name]))
-    ):
-        fed = [name for name in names if name in FLOATS and _needed(names[name])]
-        if fed:
-            yield {
-                **dict(zip(fed, (_floats(*shape) for shape in shapes), strict=True)),
-                **_others(names, sizes, shapes),
-            }
+        number, side = GRID[0] * GRID[1] * GRID[2], (sizes.channels, sizes.patch, sizes.patch)
+        flat = [(number, width) for width in sizes.patch_widths]
+        for shape in (*flat, (number, *side), (1, number, *side)):
+            yield {patches: _floats(*shape), grid: torch.tensor([GRID]), **_others(names, sizes, (shape,))}
+        return
+    fed = [name for name in names if name in FLOATS and _needed(names[name])]
+    for shapes in itertools.product(*(_shapes(name, sizes) for name in fed)) if fed else ():
+        floats = (_floats(*shape) for shape in shapes)
+        yield {**dict(zip(fed, floats, strict=True)), **_others(names, sizes, shapes)}
 
 
 def text(batch: int = BATCH, length: int = LENGTH, seed: int = 1) -> dict[str, torch.Tensor]:
@@ -103,6 +101,8 @@ def _others(names, sizes: _Sizes, shapes) -> dict[str, Any]:
     batch = shapes[0][0]
     if "image_sizes" in names:
         found["image_sizes"] = [(sizes.image, sizes.image)] * batch
+    if "merge_sizes" in names:
+        found["merge_sizes"] = torch.tensor([2])
     if "decoder_input_ids" in names:
         found["decoder_input_ids"] = text(batch)["input_ids"]
     if "input_ids" in names and _needed(names["input_ids"]):

@@ -19,10 +19,13 @@ from benchmarks.families.source import default_sections
 
 VOCAB, POSITIONS, ORIGINAL = 96, 2048, 32
 HIDDEN, HEADS, HEAD_DIM, ROTARY, WINDOW = 64, 4, 16, 8, 8
+PATCHED_WINDOW = 32  # in pixels: two merged patches of eight
 # A rule that splits a part of the head among three axes needs a head long enough for all three.
 LONG_HEAD_DIM = 64
 MOST_LAYERS = 6
-LAYERS = re.compile(r"^(num_hidden_layers|n_layers?|num_layers|num_(en|de)coder_layers|(en|de)coder_layers|depth)$")
+LAYERS = re.compile(
+    r"(^|_)num_hidden_layers$|^(n_layers?|num_layers|num_(en|de)coder_layers|(en|de)coder_layers|depth)$"
+)
 TOKENS = {"pad": 0, "bos": 1, "cls": 1, "decoder_start": 1, "eos": 2, "sep": 2, "mask": 3}
 OTHER_TOKENS = VOCAB - 16  # images, audio and the like: the last ones of the vocabulary
 
@@ -31,7 +34,7 @@ Rule = int | Callable[[int], int]
 
 def odd_if_odd(default: int) -> int:
     """A small kernel whose padding is as the family's own."""
-    return min(default, 3 if default % 2 else 4)
+    return min(default, 5 if default % 2 else 4)
 
 
 def at_most(limit: int) -> Callable[[int], int]:
@@ -78,7 +81,7 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ),
     (r"^(d_model|n_embd|embed_dim|dim|width|hidden_dim)$|model_dim|hidden_size(_global)?$", HIDDEN),
     (r"(intermediate|ffn|ff|mlp|inner|feed_forward).*(size|dim)?$", at_most(HIDDEN + HIDDEN // 2)),
-    (r"(size|dim|width|channels|rank)$", at_most(HIDDEN)),
+    (r"(size|dim|dimension|width|channels|rank)$", at_most(HIDDEN)),
 )
 
 
@@ -109,6 +112,10 @@ def tiny_settings(config_class: type, overrides: Mapping[str, Any] | None = None
             value = ROTARY if "qk_rope_head_dim" in stated else HEAD_DIM
         elif name == "max_position_embeddings" and given[name] is None:
             value = POSITIONS
+        elif name == "vocab_size" and default is None:
+            value = VOCAB
+        elif name == "window_size" and "patch_size" in stated:
+            value = PATCHED_WINDOW
         elif name == "num_key_value_heads" and given[name] is None:
             value = HEADS
         elif isinstance(default, bool) or not isinstance(default, int):

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from benchmarks.families.census import select
+from benchmarks.families.count import count
 from benchmarks.families.exceptions import EXCEPTIONS
+from benchmarks.families.inputs import candidates
 from benchmarks.families.shrink import ORIGINAL, VOCAB, kinds, rules, spread
 from benchmarks.families.tiny import tiny_config, tiny_model
 
@@ -69,7 +71,36 @@ def test_the_same_model_every_time() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_every_exception_is_needed_by_a_family_there_is() -> None:
-    for name, exception in EXCEPTIONS.items():
-        assert select([name])[0].config
-        assert exception.reason
+def test_every_exception_is_of_a_configuration_there_is() -> None:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    assert not EXCEPTIONS.keys() - CONFIG_MAPPING_NAMES.keys()
+    assert all(exception.reason and exception.settings for exception in EXCEPTIONS.values())
+
+
+@pytest.mark.filterwarnings("ignore")  # of the families' own code
+@pytest.mark.parametrize(
+    ("name", "main"),
+    [
+        ("t5gemma", "decoder_input_ids"),
+        ("qwen2_vl", "input_ids"),
+        ("qwen2_vl_vision", "hidden_states"),
+        ("dinov3_vit", "pixel_values"),
+        ("lasr_encoder", "input_features"),
+        ("moonshine", "input_values"),
+    ],
+)
+def test_every_kind_of_model_is_fed_what_it_takes(name: str, main: str) -> None:
+    family = select([name])[0]
+    _, given, places = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    assert main in given
+    assert len(places) >= 4
+
+
+def test_sections_that_only_the_code_knows_are_kept() -> None:
+    small = config("qwen2_vl").text_config
+    assert small.rope_parameters["mrope_section"] == [2, 3, 3]  # of 16, 24, 24
+
+
+def test_a_configuration_inside_another_gets_its_exceptions() -> None:
+    assert config("cohere_compass").text_config.logit_scale == config("cohere_compass_text").logit_scale == 1.0
