@@ -36,8 +36,7 @@ def estimated_mistakes(
         yield from _ramps(spec, right, angles, measured)
         yield from _frozen(spec, right, angles, measured)
         yield from _rules(spec, right, angles, measured)
-        if not spec.depends_on_length:
-            yield from _singles(spec, right, measured[0])
+        yield from _singles(spec, right, measured[0])
     yield from _lengths(spec, right, lengths(calls))
 
 
@@ -140,18 +139,21 @@ def _rules(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) 
 
 
 def _singles(spec: RopeSpec, right: Rotation, measured: Frequencies) -> Iterator[Mistake]:
-    due, found = _due(spec), measured.values
+    """Pairs that turn by another share of what they should; under a rule of the length, by that share at each."""
+    due, found = _due(spec, measured.length), measured.values
     wrong = measured.known & (np.abs(found - due) > SINGLE * np.abs(due))
     if not wrong.any():
         return
-    used = np.where(wrong, found, due)
     pairs = np.flatnonzero(wrong)
     worst = int(
         pairs[np.argmax(np.abs(found[pairs] - due[pairs]) / np.maximum(np.abs(found[pairs]), np.abs(due[pairs])))]
     )
     which = "All pairs" if wrong.all() else f"{len(pairs)} of {len(due)} pairs"
     explanation = f"{which} turn otherwise; pair {worst} by {found[worst]:.6g} a position instead of {due[worst]:.6g}."
-    yield Mistake("RD309", explanation, replace(right, turning=_turning(spec, used)))
+    share = np.where(wrong, found / np.where(due == 0, 1, due), 1.0)
+    added = np.where(wrong & (due == 0), found, 0.0)
+    turning = _turning(spec, lambda length: _due(spec, length) * share + added)
+    yield Mistake("RD309", explanation, replace(right, turning=turning))
 
 
 def _lengths(spec: RopeSpec, right: Rotation, length: np.ndarray) -> Iterator[Mistake]:
@@ -162,12 +164,12 @@ def _lengths(spec: RopeSpec, right: Rotation, length: np.ndarray) -> Iterator[Mi
     yield Mistake("RD403", explanation, replace(right, turning=scaled_by(right.turning, found / due)))
 
 
-def _turning(spec: RopeSpec, frequency: np.ndarray) -> Turning:
-    """`frequency` is measured, so it has the direction already."""
+def _turning(spec: RopeSpec, frequency: Callable[[int], np.ndarray]) -> Turning:
+    """`frequency` of a length comes from what was measured, so it has the direction already."""
     direction = -1.0 if spec.reversed else 1.0
 
-    def turning(places: np.ndarray, _: int) -> Tables:
-        return from_angles(spec, by_pair(spec, places) * (direction * frequency))
+    def turning(places: np.ndarray, length: int) -> Tables:
+        return from_angles(spec, by_pair(spec, places) * (direction * frequency(length)))
 
     return turning
 

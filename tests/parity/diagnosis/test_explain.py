@@ -63,7 +63,7 @@ def by_family(spec, right):
         yield Mistake("RD207", "", clamped)
         frequency = spec.inv_freq(None, np.float64)
         frequency[3] *= 1.2
-        yield Mistake("RD309", "", replace(right, turning=estimate._turning(spec, frequency)))
+        yield Mistake("RD309", "", replace(right, turning=estimate._turning(spec, lambda _: frequency)))
         width = 8 if spec.rotary_dim == 16 else 48
         if not isinstance(spec.scaling, Proportional):
             other = replace(right, turning=by_rule(replace(spec, rotary_dim=width)))
