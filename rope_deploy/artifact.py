@@ -178,6 +178,12 @@ class Manifest:
         return tuple(o.name for o in self.outputs if o.name.startswith("present."))
 
     @property
+    def position_axes(self) -> int:
+        """Axes of a position: 1, or A where position_ids is [A, batch, sequence] (M-RoPE)."""
+        shapes = [info.shape for info in self.inputs if info.name == "position_ids"]
+        return int(shapes[0][0]) if shapes and len(shapes[0]) == 3 else 1
+
+    @property
     def result_name(self) -> str:
         """`logits` or `last_hidden_state`."""
         return self.outputs[0].name

@@ -18,7 +18,7 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.bench.spread import of_median
 from rope_deploy.errors import UsageError
 from rope_deploy.report.records import LatencyRecord
-from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past
+from rope_deploy.runtimes import Arrays, Runtime, as_past, counted, empty_past
 
 FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
 WARMUP = 2
@@ -160,7 +160,7 @@ def arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
     """One row of random tokens after `past` others, the same for every contestant."""
     total = past + tokens
     ids = np.random.default_rng(past).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, tokens))
-    made = {"input_ids": ids, "attention_mask": np.ones((1, total)), "position_ids": np.arange(past, total)[None]}
+    made = {"input_ids": ids, "attention_mask": np.ones((1, total)), "position_ids": counted(manifest, past, total)}
     types = {info.name: info.dtype for info in manifest.inputs}
     return {name: value.astype(types[name]) for name, value in made.items() if name in types}
 

@@ -22,11 +22,20 @@ SPREAD = 3  # tokens without order stand within so many times their number of po
 
 @dataclass(frozen=True)
 class Call:
-    """input_ids [B, S], position_ids [B, S], attention_mask [B, T]; `real` [B, S] marks the tokens that count."""
+    """input_ids [B, S], position_ids [B, S], attention_mask [B, T]; `real` [B, S] marks the tokens that count.
+
+    Where the graph's positions have several axes (M-RoPE), `axes` [A, B, S] holds them and position_ids is the first.
+    """
 
     input_ids: np.ndarray
     position_ids: np.ndarray
     attention_mask: np.ndarray
+    axes: np.ndarray | None = None
+
+    @property
+    def places(self) -> np.ndarray:
+        """Where tokens stand, as the graph is told: [B, S] or [A, B, S]."""
+        return self.position_ids if self.axes is None else self.axes
 
     @property
     def tokens(self) -> int:
@@ -39,7 +48,7 @@ class Call:
     def feeds(self, manifest: Manifest, past: Arrays) -> Arrays:
         """The graph's inputs: these arrays in the manifest's types, and `past`."""
         types = {info.name: info.dtype for info in manifest.inputs}
-        own = {name: getattr(self, name) for name in ("input_ids", "attention_mask", "position_ids")}
+        own = {"input_ids": self.input_ids, "attention_mask": self.attention_mask, "position_ids": self.places}
         return {name: value.astype(types[name]) for name, value in own.items() if name in types} | past
 
 
@@ -62,10 +71,22 @@ def calls_for(case: Case, manifest: Manifest, seed: int = 0, text: Sequence[int]
     positions = np.where(mask == 1, np.take_along_axis(placed, count, axis=1), placed[:, :1])
     if all(info.name != "position_ids" for info in manifest.inputs):  # the graph counts columns, padding included
         positions = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
+    axes = _along_axes(case, positions, manifest)
     end = 0
     for tokens in (prompt, *case.later):
         begin, end = end, end + tokens
-        yield Call(ids[:, begin:end], positions[:, begin:end], mask[:, :end])
+        own = None if axes is None else axes[:, :, begin:end]
+        yield Call(ids[:, begin:end], positions[:, begin:end], mask[:, :end], own)
+
+
+def _along_axes(case: Case, positions: np.ndarray, manifest: Manifest) -> np.ndarray | None:
+    """[A, rows, columns] where positions have A axes: alike for tokens that count, as of text, else in another order
+    along each axis, as of the patches of an image."""
+    count = manifest.position_axes
+    if count == 1:
+        return None
+    step = 0 if case.placing == "count" else 1
+    return np.stack([np.roll(positions, axis * step, axis=1) for axis in range(count)])
 
 
 def _padded(length: int, width: int, padding: str) -> np.ndarray:

@@ -40,7 +40,7 @@ class Invariants:
         """Origin and norm, for the tokens they can be judged by."""
         x, y = x.astype(np.float64), y.astype(np.float64)
         largest = np.maximum(np.abs(x).max(axis=(1, 3)), np.finfo(np.float32).tiny)
-        start = call.real & (call.position_ids == 0)
+        start = call.real & (call.places.reshape(-1, *call.real.shape) == 0).all(axis=0)
         if start.any() and site.spec not in self._factors:
             self._factors[site.spec] = _factor(x, y, start, self._unit)
         if (factor := self._factors.get(site.spec)) is None:
@@ -63,7 +63,7 @@ class Invariants:
         """
         if set(turns) != {"q", "k"} or not call.real.all() or call.tokens < 2:
             return
-        positions = call.position_ids
+        positions = call.places
         turns = {role: (x.astype(np.float64), y.astype(np.float64)) for role, (x, y) in turns.items()}
         first, known = self._first.setdefault((layer, positions.shape), (positions, turns))
         if (gap := np.unique(positions - first)).size != 1 or gap[0] == 0:
@@ -80,7 +80,7 @@ class Invariants:
         allowed += factor * 2 * turn(positions.max()) * length["q"] * length["k"]
         ours, theirs = _scores(turns), _scores(known)
         apart = np.abs(ours - theirs).max(axis=(1, 3))
-        about = {"real": call.real, "positions": positions, "layer": layer, "role": "q"}
+        about = {"real": call.real, "positions": call.position_ids, "layer": layer, "role": "q"}
         yield worst("invariant", f"scores.{layer}", apart, allowed, **about)
 
 

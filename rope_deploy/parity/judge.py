@@ -139,7 +139,7 @@ def _turned(
         scale = magnitude(theirs)
         for rotation in manifest.rotations:
             site = Site(layer, "k", rotation.name, theirs.shape[1], theirs.shape[3], "BNSH", None, None)
-            if not oracle.fits(site) or (expected := oracle.rotated(site, theirs, call.position_ids)) is None:
+            if not oracle.fits(site) or (expected := oracle.rotated(site, theirs, call.places)) is None:
                 continue
             errors = np.where(call.real, token_errors(ours, expected, 2), 0.0).max() / scale
             if errors <= manifest.tolerances.rotated:

@@ -24,12 +24,10 @@ model that does not follow the rule must not hide a graph that does not either.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from rope_deploy.artifact import Manifest, Site
-from rope_deploy.rope import RopeSpec, rotate, tables
+from rope_deploy.rope import RopeSpec, by_pair, rotate, tables
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 ROUNDINGS = 8  # of tables, products and sum, for two elements of the largest size
@@ -38,14 +36,15 @@ WORSE = 2  # than PyTorch's own error is still no worse: it may err to one side,
 
 
 class Oracle:
-    """Tables for every rotation of one manifest, made when first needed."""
+    """Tables for every rotation of one manifest, made when first needed.
+
+    Positions are [B, S] everywhere, or [A, B, S] where they have several axes.
+    """
 
     def __init__(self, manifest: Manifest):
         self._angles, self._rows = manifest.angles, manifest.max_position
         self._unit = UNIT_ROUNDOFF[manifest.dtype]
-        # Text has one position per token, also where images have three: all axes of a section coincide.
-        specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
-        self._specs = {name: replace(spec, mrope_section=()) for name, spec in specs.items()}
+        self._specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
         self._computed = {r.name for r in manifest.rotations if r.source == "runtime"}
         # Tables that come from the model alone: there is no rule to compare them with.
         self.without_rule = tuple(r.name for r in manifest.rotations if not r.spec)
@@ -56,12 +55,11 @@ class Oracle:
         return site.spec in self._specs and self._specs[site.spec].rotary_dim <= site.head_dim
 
     def rotated(self, site: Site, unrotated: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
-        """float64 [B, N, S, H] from unrotated [B, N, S, H] and positions [B, S]; None where no rule is known."""
+        """float64 [B, N, S, H] from unrotated [B, N, S, H] and positions; None where no rule is known."""
         if site.spec not in self._specs:
             return None
-        cos, sin = (
-            table[positions][:, None].astype(np.float64) for table in self._tables(site, positions, self._angles)
-        )
+        rows = by_pair(self._specs[site.spec], positions)
+        cos, sin = (_rows(table, rows)[:, None] for table in self._tables(site, positions, self._angles))
         interleaved = self._specs[site.spec].interleaved
         return rotate(unrotated.astype(np.float64), cos, sin, interleaved=interleaved)
 
@@ -86,13 +84,14 @@ class Oracle:
         gap = self._angle_error(site, positions)
         if self._angles == "float64" and site.spec in self._specs:
             ours, theirs = (self._tables(site, positions, angles) for angles in ("float64", "model"))
+            rows = by_pair(self._specs[site.spec], positions)
             for a, b in zip(ours, theirs):
-                gap = gap + np.abs(a[positions].astype(np.float64) - b[positions]).max(axis=-1)
+                gap = gap + np.abs(_rows(a, rows) - _rows(b, rows)).max(axis=-1)
         return _largest(want) * np.sqrt(2) * gap
 
     def _angle_error(self, site: Site, positions: np.ndarray) -> np.ndarray:
         """Radians, [B, S]: fp32 frequencies computed at run time may be off by some units, times the position."""
-        return turn(positions) if site.spec in self._computed else np.zeros(positions.shape)
+        return turn(positions) * (site.spec in self._computed)
 
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
         spec = self._specs[site.spec]
@@ -103,9 +102,15 @@ class Oracle:
         return self._made[key]
 
 
+def _rows(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Each pair's column at its own row: table [M, P] and rows [B, S, 1 or P] -> float64 [B, S, P]."""
+    return table[rows, np.arange(table.shape[1])].astype(np.float64)
+
+
 def turn(positions: np.ndarray) -> np.ndarray:
-    """Radians by which float32 frequencies may put a pair at `positions` off."""
-    return positions * (FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF["float32"])
+    """Radians by which float32 frequencies may put a pair at `positions` off: [B, S]."""
+    reach = positions.max(axis=0) if positions.ndim == 3 else positions
+    return reach * (FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF["float32"])
 
 
 def _largest(x: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def see(pair: Pair, case: str, step: Step, site: Site) -> Seen | None:
         return None
     unrotated, exact = got.get(f"unrotated.{site.layer}.{site.role}"), None
     if unrotated is not None and unrotated.ndim == 4 and oracle.fits(site):
-        exact = oracle.rotated(site, unrotated, call.position_ids)
+        exact = oracle.rotated(site, unrotated, call.places)
     own = _own_error(oracle, call, site, got, want)
     theirs = _against_pytorch(manifest, oracle, call, site, view, got, want)
     ours = None if exact is None else _against_oracle(oracle, call, site, view, got, exact, own)
@@ -133,7 +133,7 @@ def _against_pytorch(
     if (errors := view.errors(reference, "theirs")) is None:
         return _ill_shaped("rotated", view.tensor, call, site, got[view.tensor], reference)
     scale = magnitude(reference)
-    tolerance = oracle.slack(site, reference, call.position_ids) * view.blur / scale + manifest.tolerances.rotated
+    tolerance = oracle.slack(site, reference, call.places) * view.blur / scale + manifest.tolerances.rotated
     return _judged("rotated", view.tensor, call, site, errors / scale, tolerance)
 
 
@@ -144,7 +144,7 @@ def _against_oracle(
     if (errors := view.errors(exact, "ours")) is None:
         return _ill_shaped("oracle", tensor, call, site, got[view.tensor], exact)
     given = np.isfinite(exact).all(axis=(1, 3))  # of what came in as no number, nothing can be asked
-    tolerance, errors = oracle.budget(site, exact, call.position_ids, own) * view.blur, np.where(given, errors, 0.0)
+    tolerance, errors = oracle.budget(site, exact, call.places, own) * view.blur, np.where(given, errors, 0.0)
     return _judged("oracle", tensor, call, site, errors, tolerance)
 
 
@@ -168,7 +168,7 @@ def _own_error(oracle: Oracle, call: Call, site: Site, got: Tensors, want: Tenso
         return None
     if (end := site_end(given, site, ours)) is None:
         return None
-    exact = oracle.rotated(site, given[..., end], call.position_ids)
+    exact = oracle.rotated(site, given[..., end], call.places)
     return None if exact is None else np.where(call.real, token_errors(turned[..., end], exact, 2), 0.0)
 
 
@@ -237,6 +237,7 @@ def _observation(
         unrotated=unrotated,
         rotated=rotated,
         positions=call.position_ids,
+        axes=call.axes,
         mask=call.attention_mask,
         real=call.real,
         budget=budget,

@@ -3,7 +3,7 @@
 from rope_deploy.runtimes.base import Arrays, Runtime
 from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_layers, empty_past
 from rope_deploy.runtimes.engine import TrtRuntime, open_trt
-from rope_deploy.runtimes.feeds import check_feeds
+from rope_deploy.runtimes.feeds import check_feeds, counted
 from rope_deploy.runtimes.generate import greedy
 from rope_deploy.runtimes.isolated import Isolated, open_isolated
 from rope_deploy.runtimes.ort import OrtRuntime, open_ort
@@ -23,6 +23,7 @@ __all__ = [
     "check_feeds",
     "compact",
     "compacting_layers",
+    "counted",
     "empty_past",
     "greedy",
     "open_isolated",

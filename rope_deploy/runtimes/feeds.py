@@ -16,6 +16,12 @@ from rope_deploy.errors import PositionOutOfRange, UsageError
 UNFUSE = "Export with `--no-fused-attention` for a graph without this limit."
 
 
+def counted(manifest: Manifest, start: int, end: int) -> np.ndarray:
+    """position_ids of one row of text, from `start` to below `end`: [1, S], or [A, 1, S] with all axes alike."""
+    row = np.arange(start, end)[None]
+    return row if manifest.position_axes == 1 else np.stack([row] * manifest.position_axes)
+
+
 def check_feeds(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> None:
     """Raise unless `manifest`'s graph can run `feeds` and will answer rightly.
 
@@ -99,7 +105,8 @@ def _positions(manifest: Manifest, positions: np.ndarray | None, past: int, toke
         where = np.argwhere(bad)[0]
         value = int(positions[tuple(where)])
         index = ", ".join(map(str, where))
-        asked = f"position_ids[{index}] = {value} (batch {where[0]}, token {where[-1]}) lies outside the exported table"
+        place = f"position_ids[{index}] = {value} (batch {where[-2]}, token {where[-1]})"
+        asked = f"{place} lies outside the exported table"
         raise _out_of_range(asked, rows, int(positions.max()) + 1 if value > 0 else None)
 
 

@@ -10,6 +10,7 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.errors import UsageError
 from rope_deploy.runtimes.base import Arrays, Runtime
 from rope_deploy.runtimes.cache import as_past, empty_past
+from rope_deploy.runtimes.feeds import counted
 
 
 def greedy(
@@ -41,7 +42,7 @@ def _feeds(manifest: Manifest, pending: Sequence[int], total: int, past: Arrays)
     every = {
         "input_ids": np.array([pending]),
         "attention_mask": np.ones((1, total)),
-        "position_ids": np.arange(total - len(pending), total)[None],
+        "position_ids": counted(manifest, total - len(pending), total),
     }
     dtypes = {info.name: info.dtype for info in manifest.inputs}
     return {name: value.astype(dtypes[name]) for name, value in every.items() if name in dtypes} | past
