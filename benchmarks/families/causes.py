@@ -21,7 +21,7 @@ class Cause:
 
 
 def causes(records: Iterable[Record]) -> list[Cause]:
-    """Every cause, the most frequent first; a green family without its cache counts under the reason for that."""
+    """Every cause, the most frequent first."""
     groups: dict[tuple[str, str, str], list[tuple[str, Record]]] = defaultdict(list)
     for record in records:
         for verdict, stage, reason in _complaints(record):
@@ -36,8 +36,6 @@ def causes(records: Iterable[Record]) -> list[Cause]:
 def _complaints(record: Record) -> Iterable[tuple[str, str, str]]:
     if record.verdict != "green":
         yield record.verdict, record.stage.split(" ")[0], record.reason
-    if record.styles and record.cached not in ("", "yes"):
-        yield "no cache", "export", record.cached
 
 
 def normal(reason: str, record: Record) -> str:
@@ -53,12 +51,10 @@ def markdown(records: Iterable[Record]) -> str:
     """The causes as a Markdown page: how often, what was said, where, and of whom."""
     records = list(records)
     green = [record for record in records if record.verdict == "green"]
-    cached = [record for record in green if record.cached in ("", "yes")]
-    lines = [f"{len(records)} families, {len(green)} green, {len(cached)} of them with a cache or in need of none.", ""]
+    lines = [f"{len(records)} families, {len(green)} green.", ""]
     for cause in causes(records):
         names = ", ".join(record.family for record in cause.records)
         first = cause.records[0]
         lines += [f"### {len(cause.records)} × {cause.verdict} at {cause.stage}", "", f"    {cause.reason[:600]}", ""]
-        where = first.cached_where if cause.verdict == "no cache" else first.where
-        lines += [f"at `{where}`" if where else "", f"families: {names}", ""]
+        lines += [f"at `{first.where}`" if first.where else "", f"families: {names}", ""]
     return "\n".join(lines)

@@ -137,6 +137,9 @@ def _run(model, given: dict[str, Any], record: Record):
 
 
 def first_tensor(output):
+    """The logits, or what comes first of what a model gives."""
+    if isinstance(output, (tuple, list)):
+        return output[0]
     logits = getattr(output, "logits", None)
     return logits if logits is not None else next(iter(output.values()))
 
@@ -180,7 +183,7 @@ def _exported(loaded, record: Record, styles: Sequence[str], folder: Path) -> di
 
     A family whose cache cannot be exported is exported without one, which is noted.
     """
-    decodes = loaded.task == "decoder"
+    decodes, began = loaded.task == "decoder", time.perf_counter()
     try:
         made = _at_once(loaded, styles, folder, cache=True)
         record.cached = "yes" if decodes else ""
@@ -188,7 +191,10 @@ def _exported(loaded, record: Record, styles: Sequence[str], folder: Path) -> di
         if not decodes or stop.verdict not in ("refused", "crash"):
             raise
         record.cached, record.cached_where = stop.reason, stop.where
+        began = time.perf_counter()
         made = _at_once(loaded, styles, folder, cache=False)
+    written = sum(result.seconds for result in made.values() if not isinstance(result, _Stop))
+    record.trace_s = round(time.perf_counter() - began - written, 2)
     paths = {}
     for style, result in made.items():
         if isinstance(result, _Stop):
@@ -287,6 +293,8 @@ def _conclude(record: Record) -> None:
     order: tuple[Verdict, ...] = ("wrong", "crash", "sites", "refused", "needs-package", "green")
     worst = min(record.styles.values(), key=lambda result: order.index(result.verdict))
     record.verdict, record.reason = worst.verdict, worst.reason
+    if record.verdict == "green" and record.caches and record.cached not in ("", "yes"):
+        record.verdict, record.reason, record.where = "uncached", record.cached, record.cached_where
 
 
 def first_line(error: BaseException) -> str:

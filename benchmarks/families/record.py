@@ -19,6 +19,7 @@ Verdict = Literal[
     "green",  # every style asked for is right, and every rotation is accounted for
     "wrong",  # a check failed
     "sites",  # right, but not every rotation was raised
+    "uncached",  # right, but only without the cache that the family has
     "refused",  # declined with a reason
     "crash",  # anything else went wrong, without a reason for the user
     "timeout",
@@ -53,7 +54,7 @@ class Record:
     """`stage` is what was under way last. `expected` rotations happen in PyTorch, at `places`; `spread` is the
     standard deviation of the logits, `felt` how far they move when positions stride by three. `cached` says whether
     the graph has a KV cache: "" if it should not, else "yes" or why not, and what raised
-    that."""
+    that. `trace_s` is the time of an export that all styles share; add a style's `export_s` for that of one style."""
 
     family: str
     category: str
@@ -74,6 +75,7 @@ class Record:
     felt: float | None = None
     styles: dict[str, StyleResult] = field(default_factory=dict)
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trace_s: float | None = None
     seconds: float = 0.0
     versions: dict[str, str] = field(default_factory=dict)
     code: str = ""

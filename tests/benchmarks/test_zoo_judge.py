@@ -113,7 +113,7 @@ def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, mon
     assert {name: one.verdict for name, one in record.styles.items()} == {"tables": "green", "plugin": "refused"}
 
 
-def test_a_cache_that_cannot_be_exported_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_right_without_its_cache_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = api.export
 
     def without_cache(loaded, folder, *, cache, **options):
@@ -123,7 +123,8 @@ def test_a_cache_that_cannot_be_exported_is_noted(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(api, "export", without_cache)
     record = verdict(tmp_path)
-    assert (record.verdict, record.cached) == ("green", "No cache today.")
+    assert (record.verdict, record.reason, record.cached) == ("uncached", *["No cache today."] * 2)
+    assert record.styles["tables"].verdict == "green"
 
 
 def test_what_does_not_rotate_is_not_exported(tmp_path: Path) -> None:

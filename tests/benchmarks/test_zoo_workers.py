@@ -104,8 +104,8 @@ def test_the_same_message_is_one_cause() -> None:
         whole(verdict="refused", reason="Cannot read some_family at 7"),
         whole(verdict="refused", reason="Something else"),
         whole(),
-        whole(cached="Its cache is of an unknown kind."),
+        whole(verdict="uncached", reason="Its cache is of an unknown kind."),
     ]
     found = causes(records)
-    assert [(cause.verdict, len(cause.records)) for cause in found] == [("refused", 2), ("no cache", 1), ("refused", 1)]
-    assert "5 families, 2 green, 1 of them with a cache" in markdown(records)
+    assert [(cause.verdict, len(cause.records)) for cause in found] == [("refused", 2), ("refused", 1), ("uncached", 1)]
+    assert "5 families, 1 green." in markdown(records)
