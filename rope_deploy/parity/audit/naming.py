@@ -12,6 +12,8 @@ from rope_deploy.graph.reading import FoundTable
 from rope_deploy.parity.audit.fit import Fit, budget, lengths_of
 from rope_deploy.parity.diagnosis.explain import explain
 from rope_deploy.parity.diagnosis.observation import Observation
+from rope_deploy.parity.diagnosis.rotation import sound
+from rope_deploy.parity.diagnosis.rule import rule_mistakes
 from rope_deploy.rope import RopeSpec
 
 NEAR = 96  # positions from 0 on, where angles are small and estimates are safe
@@ -37,7 +39,10 @@ def name_mistake(
     """
     alone, rest = as_table(spec), {name: as_table(other) for name, other in others.items()}
     evidence = [_observe(table, alone, length, found) for length in lengths_of(table, spec, max_position)]
-    explained = explain(alone, table.rows or max_position, "model", evidence, others=rest)
+    rows = table.rows or max_position
+    # A table is applied once, as the graph shows: twice the angles are a factor of 2 that was dropped.
+    likely = tuple(rule_mistakes(alone, sound(alone, rows, "model"), "model", rest))
+    explained = explain(alone, rows, "model", evidence, others=rest, first=likely)
     mistake = explained.mistake if explained is not None else None
     error = max(found.ratio, explained.error if explained is not None else 0.0)
     stated = stated_precision(table)

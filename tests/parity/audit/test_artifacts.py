@@ -65,9 +65,10 @@ def test_another_configuration_can_be_held_against_it(exported, tmp_path):
 
 
 def _rules(stated: dict) -> list[dict]:
-    parameters = stated.get("rope_parameters", stated)  # GPT-J's has none: its base is fixed, unless one is stated
-    nested = [value for value in parameters.values() if isinstance(value, dict)]
-    return nested or [parameters]
+    if "rope_parameters" not in stated:  # GPT-J's configuration
+        return [stated]
+    nested = [value for value in stated["rope_parameters"].values() if isinstance(value, dict)]
+    return nested or [stated["rope_parameters"]]
 
 
 def test_an_ordinary_check_finds_a_row_that_no_case_visits(tmp_path):

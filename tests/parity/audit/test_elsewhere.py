@@ -49,7 +49,10 @@ def test_angles_through_a_matrix_product_are_a_hazard(audited):
     assert codes(audited(Decoder(matmul=True), CONFIG, fail_on=["RD502"])) == {"RD502"}
 
 
-@pytest.mark.parametrize("stated", [YARN, LLAMA3, rule("linear", factor=4.0)], ids=["yarn", "llama3", "linear"])
+DROPPED = {"yarn": YARN, "llama3": LLAMA3, "linear": rule("linear", factor=4.0), "twice": rule("linear", factor=2.0)}
+
+
+@pytest.mark.parametrize("stated", DROPPED.values(), ids=DROPPED)
 def test_a_scaling_rule_that_was_dropped(stated, audited):
     assert audited(Decoder(tables=stored(stated)), stated).verdict == "passed"
     assert codes(audited(Decoder(tables=stored(CONFIG)), stated)) == {"RD302"}
