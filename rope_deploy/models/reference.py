@@ -1,8 +1,9 @@
 """The PyTorch model behind the same flat names as the exported graph: the reference for every comparison.
 
 Inputs and outputs are those of the artifact (see `rope_deploy.artifact`); taps add "rotated.{layer}.q" [B, N, S, H]
-and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention, and "unrotated.{layer}.{q|k}", the same
-before the rotation, where the model's own rotary function can be watched.
+and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention, or what they were made of if a norm or a
+factor comes between rotation and attention; and "unrotated.{layer}.{q|k}", the same before the rotation, where the
+model's own rotary function can be watched.
 """
 
 from __future__ import annotations
@@ -82,10 +83,14 @@ def _tapping(loaded: LoadedModel, rotated: dict[str, torch.Tensor], sequence: in
         def keep(module, query, key):
             layer = getattr(module, "layer_idx", None)
             layer = next(counted) if layer is None else layer
-            for role, tensor in (("q", query), ("k", key[:, :, -sequence:])):
+            for number, (role, tensor) in enumerate((("q", query), ("k", key[:, :, -sequence:]))):
+                before = watched.before(tensor)
+                if before is None and (both := watched.reworked(number, tensor)) is not None:
+                    before, tensor = both
                 rotated[f"rotated.{layer}.{role}"] = tensor.detach().clone()
-                if (before := watched.before(tensor)) is not None:
+                if before is not None:
                     rotated[f"unrotated.{layer}.{role}"] = before
+            watched.next_layer()
 
         with listening(keep) if loaded.native_attention else _older_attention(loaded, keep):
             yield

@@ -2,7 +2,8 @@
 
 Nearly every family turns q and k in a function of its module with "rotary" in its name. What such a function was
 given and gave back is remembered, and found again in the tensors that enter the attention: whole, with heads and
-tokens exchanged, or as the turned slice at one end of the head. Where nothing fits, nothing is claimed.
+tokens exchanged, or as the turned slice at one end of the head. Some families norm or scale q and k between rotation
+and attention; what their function gave back is then the rotated tensor. Where nothing fits, nothing is claimed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,20 @@ class Watched:
                 if (found := _in_place(rotated, before, after)) is not None:
                     return found
         return None
+
+    def reworked(self, number: int, rotated: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What q (0) or k (1) of this layer was before and after its rotation, if `rotated` [B, N, S, H], which enters
+        the attention, was made of it by more than moving it; None unless exactly q and k were turned."""
+        if len(self.pairs) != 2:
+            return None
+        given, turned = self.pairs[number]
+        ways = [(given, turned), (given.transpose(1, 2), turned.transpose(1, 2))]
+        # With as many tokens as heads both fit: a norm or a factor leaves vectors pointing much where they did.
+        ways = [(before, after) for before, after in ways if after.shape == rotated.shape]
+        return max(ways, key=lambda way: float((way[1] * rotated).sum()), default=None)
+
+    def next_layer(self) -> None:
+        self.pairs = []
 
 
 def _in_place(rotated: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | None:

@@ -3,7 +3,7 @@
 Named numpy arrays go in, named numpy arrays come out; the names are those of the artifact (see
 `rope_deploy.artifact`). With `taps=True` the result also holds, as far as this runtime can see them:
 
-    rotated.{layer}.{q|k}    [B, N, S, H]      q and k as they enter the attention
+    rotated.{layer}.{q|k}    [B, N, S, H]      q and k as the rotation leaves them
     unrotated.{layer}.{q|k}  [B, N, S, H]      the same before the rotation
     products.{layer}         [B, N, S, total]  q·k for every key a query sees, where the attention is fused and
                                                q itself exists only inside the operator (causal: a query sees

@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+import transformers as hf
 
-from rope_deploy.models import run_reference
+from rope_deploy.models import run_reference, wrap
 from rope_deploy.models.rotaries import Watched, watching
 from rope_deploy.rope import rotate, specs_from_config, tables
 from tests import tiny
@@ -75,3 +76,24 @@ def test_the_functions_are_the_models_own_again_afterwards_also_after_an_error()
         assert module.apply_rotary_pos_emb is not function
         raise ZeroDivisionError
     assert module.apply_rotary_pos_emb is function
+
+
+@pytest.mark.parametrize("family", ["hunyuan", "llama4"])
+def test_what_is_normed_or_scaled_after_its_rotation_is_heard_as_it_was_turned(family):
+    """HunYuan norms q and k after turning them, Llama 4 too, and scales q by the position."""
+    if family == "hunyuan":
+        model = tiny.fresh(hf.HunYuanDenseV1ForCausalLM, hf.HunYuanDenseV1Config(**tiny.LLAMA, head_dim=16))
+    else:
+        sizes = {**tiny.LLAMA, "head_dim": 16, "intermediate_size_mlp": 96, "num_local_experts": 2}
+        model = tiny.fresh(hf.Llama4ForCausalLM, hf.Llama4TextConfig(**sizes, attention_chunk_size=64))
+    loaded = wrap(model, tiny.plain_config(model), source=family)
+    positions = np.array([[0, 3, 1, 7, 20]])
+    feeds = {"input_ids": positions + 3, "attention_mask": np.ones((1, 5), np.int64), "position_ids": positions}
+    out = run_reference(loaded, feeds, taps=True)
+    spec = next(iter(loaded.specs.values()))
+    cos, sin = (table[positions][:, None] for table in tables(spec, 32))
+    for role in "qk":
+        turned = rotate(out[f"unrotated.0.{role}"].astype(np.float64), cos, sin, interleaved=spec.interleaved)
+        np.testing.assert_allclose(turned, out[f"rotated.0.{role}"], atol=1e-5)
+        other = rotate(out[f"unrotated.0.{role}"].astype(np.float64), cos, -sin, interleaved=spec.interleaved)
+        assert np.abs(other - out[f"rotated.0.{role}"]).max() > 0.05, "the comparison sees the direction"
