@@ -278,6 +278,7 @@ def build(
     profiles: Sequence[str] = (),
     plugin: str | Path | None = None,
     timing_cache: str | Path | None = None,
+    taps: bool = False,
     force: bool = False,
     progress: Callable[[BuildProgress], None] | None = None,
 ) -> EngineRecord:
@@ -298,6 +299,7 @@ def build(
         profiles=tuple(profiles),
         plugin=Path(plugin) if plugin is not None else None,
         timing_cache=Path(timing_cache) if timing_cache is not None else None,
+        taps=taps,
         force=force,
         progress=progress,
     )

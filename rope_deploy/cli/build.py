@@ -60,6 +60,7 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
     type=click.Path(path_type=Path),
     help="Where the tensorrt flavour keeps its measurements. Default: FILE.engine.cache.",
 )
+@click.option("--taps", is_flag=True, help="Also return q and k of every layer, for `check`: slower, not for service.")
 @force_option
 @json_option
 def build(
@@ -70,6 +71,7 @@ def build(
     profiles: tuple[str, ...],
     plugin: Path | None,
     timing_cache: Path | None,
+    taps: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -93,6 +95,7 @@ def build(
             profiles=profiles,
             plugin=plugin,
             timing_cache=timing_cache,
+            taps=taps,
             force=force,
             progress=progress,
         )

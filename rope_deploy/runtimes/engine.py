@@ -17,23 +17,34 @@ from rope_deploy.artifact import Manifest, TensorInfo, hash_file
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.feeds import check_feeds
+from rope_deploy.runtimes.taps import read_taps
 from rope_deploy.trt import FLAVORS, EngineManifest, Flavor, Profile, gpus, installed_version, load_engine_manifest
 
 
 class TrtRuntime:
-    """An engine in GPU memory. Made by `open_trt`; sees nothing inside the engine."""
+    """An engine in GPU memory. Made by `open_trt`; it has taps if it was built with them."""
 
     name = "trt"
-    taps = False
 
-    def __init__(self, manifest: Manifest, runner: Any, profiles: Sequence[Profile], inputs: Sequence[TensorInfo]):
-        self.manifest = manifest
+    def __init__(
+        self,
+        manifest: Manifest,
+        runner: Any,
+        profiles: Sequence[Profile],
+        inputs: Sequence[TensorInfo],
+        taps: bool = False,
+    ):
+        self.manifest, self.taps = manifest, taps
         self._runner, self._profiles, self._inputs = runner, profiles, inputs
         self._active = -1
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         """Run once; see `runtimes.base`. Raises what `check_feeds` raises, UsageError for a shape that no profile
-        covers, VendorError for TensorRT's own."""
+        covers or taps the engine has not, VendorError for TensorRT's own."""
+        if taps and not self.taps:
+            raise UsageError(
+                "This engine was built without taps.", todo="Build it with `rope-deploy build --taps`, for checks only."
+            )
         check_feeds(self.manifest, feeds)
         self._choose(feeds)
         try:
@@ -41,7 +52,9 @@ class TrtRuntime:
         except Exception as error:  # Polygraphy's and TensorRT's own share no base below Exception
             raise VendorError(f"TensorRT failed to run the engine: {error}") from error
         # The runner writes its next answer into the same memory.
-        return {name: np.array(value) for name, value in outputs.items()}
+        kept = {name: np.array(value) for name, value in outputs.items()}
+        results = {info.name: kept[info.name] for info in self.manifest.outputs}
+        return results | read_taps(self.manifest, (), kept, feeds) if taps else results
 
     def _choose(self, feeds: Mapping[str, np.ndarray]) -> None:
         """Activate the first profile that covers these shapes."""
@@ -87,7 +100,7 @@ def open_trt(engine: Path, manifest: Manifest, *, plugins: Iterable[Path] = ()) 
         )
     _require(built, FLAVORS[built.flavor])
     runner = _activated(engine, FLAVORS[built.flavor], plugins)
-    return TrtRuntime(manifest, runner, built.profiles, built.inputs)
+    return TrtRuntime(manifest, runner, built.profiles, built.inputs, taps=bool(built.taps))
 
 
 def _require(built: EngineManifest, flavor: Flavor) -> None:

@@ -32,6 +32,7 @@ def build_engine(
     profiles: Sequence[str] = (),
     plugin: Path | None = None,
     timing_cache: Path | None = None,
+    taps: bool = False,
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> EngineRecord:
@@ -40,7 +41,9 @@ def build_engine(
     `capabilities`: GPUs to build for, e.g. ("8.0", "8.9"); by default what the flavour builds for by itself.
     `profiles`: as on the command line, see `rope_deploy.trt.requested`. `plugin`: a library whose operators take
     precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
-    `target.cache`; TensorRT-RTX has none. Float32 is computed as float32, never as TF32.
+    `target.cache`; TensorRT-RTX has none. `taps`: q and k of every layer, before and after their rotation, become
+    outputs, so that a check sees inside; it keeps the library from fusing across them. Float32 is computed as
+    float32, never as TF32.
 
     Raises:
         UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
@@ -54,6 +57,7 @@ def build_engine(
     opened = open_source(Path(source))
     wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
     _check_options(chosen, opened, capabilities, plugin, timing_cache)
+    tapped = _taps(opened) if taps else ()
     require(chosen)
     _check_gpu(chosen, capabilities)
     if chosen.needs_gpu and timing_cache is None:
@@ -67,6 +71,7 @@ def build_engine(
             capabilities=tuple(capabilities),
             plugin=str(plugin.resolve()) if plugin else None,
             timing_cache=str(timing_cache.resolve()) if timing_cache else None,
+            taps=tapped,
         )
         outcome = run_worker(job, progress)
         manifest = EngineManifest(
@@ -79,6 +84,7 @@ def build_engine(
             profiles=wanted,
             inputs=opened.inputs,
             plugins={plugin.name: hash_file(plugin)} if plugin else {},
+            taps=tapped,
             engine=hash_file(unfinished),
             seconds=round(outcome.seconds, 3),
             warnings=outcome.warnings,
@@ -135,6 +141,17 @@ def _check_options(
         faults.append("TensorRT-RTX keeps no timing cache: leave --timing-cache out (kernels are chosen at run time).")
     if faults:
         raise ConfigError(f"The {flavor.name} engine cannot be built as asked:", faults)
+
+
+def _taps(source: Source) -> tuple[str, ...]:
+    """What the manifest names at its sites, each once."""
+    if source.manifest is None:
+        raise UsageError(
+            "Only the engine of an artifact has taps: a bare ONNX file does not say where its rotations are.",
+            todo="Give the folder that `rope-deploy export` made.",
+        )
+    sites = source.manifest.sites
+    return tuple(dict.fromkeys(name for site in sites for name in (site.input, site.output) if name))
 
 
 def _check_gpu(flavor: Flavor, capabilities: Sequence[str]) -> None:

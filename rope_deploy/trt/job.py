@@ -18,7 +18,10 @@ Kind = Literal["import", "capability", "plugin", "parse", "profile", "build", "m
 
 @dataclass(frozen=True)
 class Job:
-    """`profiles`: by profile and input name the (min, opt, max) shapes. Paths are absolute."""
+    """`profiles`: by profile and input name the (min, opt, max) shapes. Paths are absolute.
+
+    `taps` are values inside the graph that become outputs of the engine.
+    """
 
     flavor: str
     model: str
@@ -27,6 +30,7 @@ class Job:
     capabilities: tuple[str, ...] = ()
     plugin: str | None = None
     timing_cache: str | None = None
+    taps: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -34,7 +38,7 @@ class Job:
     @staticmethod
     def from_json(text: str) -> Job:
         document = json.loads(text)
-        for field in ("profiles", "capabilities"):
+        for field in ("profiles", "capabilities", "taps"):
             document[field] = tuple(document[field])
         return Job(**document)
 

@@ -22,7 +22,8 @@ SCHEMA_VERSION = 1
 class EngineManifest:
     """`profiles` are in the engine's order. `files`: graph and weights by name; `engine`: the engine file itself.
 
-    `style` is empty when the graph was not exported by rope-deploy. `warnings` are the vendor's, each once.
+    `style` is empty when the graph was not exported by rope-deploy. `warnings` are the vendor's, each once. `taps`:
+    values inside the graph that the engine also returns.
     """
 
     source: str
@@ -39,6 +40,7 @@ class EngineManifest:
     warnings: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     tf32: bool = False
+    taps: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:

@@ -75,6 +75,7 @@ def _build(job: Job, channel: Channel) -> str:
     builder = trt.Builder(logger)
     channel.send("progress", phase="Reading the graph", done=0, steps=0, depth=0)
     network, _parser = _parse(trt, builder, logger, job)
+    _mark_taps(network, job.taps)
     create_config = _config(trt, flavor, job, targets, channel)
     _write(_serialize(builder, network, create_config, job, heard), job.output)
     return str(trt.__version__)
@@ -151,6 +152,20 @@ def _parse(trt: Any, builder: Any, logger: Any, job: Job) -> tuple[Any, Any]:
         # Attention without a dedicated kernel, as in float32, becomes matrix products instead of an error.
         SetDecomposableAttentions((builder, network))()
     return network, parser
+
+
+def _mark_taps(network: Any, names: tuple[str, ...]) -> None:
+    """Make values inside the network outputs of it, under their own names."""
+    wanted = set(names) - {network.get_input(index).name for index in range(network.num_inputs)}
+    wanted -= {network.get_output(index).name for index in range(network.num_outputs)}
+    for index in range(network.num_layers if wanted else 0):
+        layer = network.get_layer(index)
+        for tensor in (layer.get_output(number) for number in range(layer.num_outputs)):
+            if tensor.name in wanted:
+                network.mark_output(tensor)
+                wanted.remove(tensor.name)
+    if wanted:
+        raise WorkerError("parse", "These values are not to be seen in the network:", tuple(sorted(wanted)))
 
 
 def _describe(error: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.artifact import hash_file
 from rope_deploy.errors import EnvironmentMissing, PositionOutOfRange, UsageError, VendorError
-from rope_deploy.runtimes import TrtRuntime, empty_past, engine, open_trt
+from rope_deploy.runtimes import TrtRuntime, empty_past, engine, open_ort, open_trt
 from rope_deploy.trt import EngineManifest, Gpu, Profile, Range, manifest_path
 from tests.runtimes.toy import ROWS, Twin, write_toy
 
@@ -189,3 +189,36 @@ def test_engine_on_this_machine_agrees_with_the_twin(tmp_path, manifest):
     with open_trt(tmp_path / "toy.engine", toy) as runtime:
         feeds = feeds_for(toy, 1, 5, 0)
         np.testing.assert_allclose(runtime.run(feeds)["logits"], Twin().run(feeds)["logits"], atol=1e-3)
+
+
+class TappedRunner(FakeRunner):
+    """An engine built with taps also returns what lies at the sites: here q and k as they come and as they go."""
+
+    def infer(self, feeds):
+        outputs = super().infer(feeds)
+        with open_ort(self.folder, taps=True) as session:
+            inside = session._session.run(session._all, dict(feeds))
+        return outputs | dict(zip(session._all, inside))
+
+
+def test_an_engine_with_taps_shows_q_and_k_of_every_layer(manifest, tmp_path):
+    write_toy(tmp_path / "toy", "tables")
+    runner = TappedRunner()
+    runner.folder = tmp_path / "toy"
+    feeds = feeds_for(manifest, 1, 5, 0)
+    with (
+        TrtRuntime(manifest, runner, PROFILES, manifest.inputs, taps=True) as runtime,
+        open_ort(runner.folder, taps=True) as session,
+    ):
+        got, want = runtime.run(feeds, taps=True), session.run(feeds, taps=True)
+        assert set(runtime.run(feeds)) == {info.name for info in manifest.outputs}, "asked for nothing, shows nothing"
+    names = {name for name in want if "rotated" in name}
+    assert names and names == {name for name in got if "rotated" in name}
+    for name in names:
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_an_engine_without_taps_says_how_to_build_one(runtime, manifest):
+    with pytest.raises(UsageError, match="without taps") as caught:
+        runtime.run(feeds_for(manifest, 1, 5, 0), taps=True)
+    assert "--taps" in caught.value.todo

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from rope_deploy.artifact import hash_file
+from rope_deploy.artifact import hash_file, load_manifest
 from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError, VendorError
 from rope_deploy.trt import build_engine, engine, load_engine_manifest, manifest_path
 from rope_deploy.trt.job import Job
@@ -224,3 +224,21 @@ def test_a_library_that_is_no_plugin_is_refused(toy, tmp_path):
     (tmp_path / "lib.so").write_bytes(b"not a library")
     with pytest.raises(VendorError, match="plugin library"):
         build_engine(toy, tmp_path / "toy.engine", flavor="tensorrt", plugin=tmp_path / "lib.so")
+
+
+@needs_rtx
+@pytest.mark.parametrize("style", ["tables", "onnx"])
+def test_an_engine_with_taps_names_every_site(tmp_path, style):
+    write_toy(tmp_path / "toy", style)
+    build_engine(tmp_path / "toy", tmp_path / "toy.engine", flavor="rtx", taps=True)
+    taps = load_engine_manifest(tmp_path / "toy.engine").taps
+    sites = load_manifest(tmp_path / "toy").sites
+    assert set(taps) == {name for site in sites for name in (site.input, site.output)}
+    content = (tmp_path / "toy.engine").read_bytes()
+    assert all(name.encode() in content for name in taps), "an engine holds the names of what it returns"
+
+
+@needs_rtx
+def test_a_bare_file_has_no_taps(plain, tmp_path):
+    with pytest.raises(UsageError, match="does not say where its rotations are"):
+        build_engine(plain[0], tmp_path / "g.engine", flavor="rtx", profiles=plain[1], taps=True)
