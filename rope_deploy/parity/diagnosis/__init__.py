@@ -2,6 +2,5 @@
 
 from rope_deploy.parity.diagnosis.diagnose import diagnose
 from rope_deploy.parity.diagnosis.observation import Observation
-from rope_deploy.parity.diagnosis.tables import TableMistake, diagnose_table
 
-__all__ = ["Observation", "TableMistake", "diagnose", "diagnose_table"]
+__all__ = ["Observation", "diagnose"]
