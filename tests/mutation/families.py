@@ -16,6 +16,8 @@ from rope_deploy.models.factory import cast
 from tests import tiny
 
 LONG = 8192
+# Some calls are longer, some are not: of a fused sliding window, products are only seen of calls that fit into it.
+WINDOW = 12
 LLAMA3 = {**tiny.LLAMA3, "original_max_position_embeddings": 512}
 LINEAR = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
 YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 2048}
@@ -57,13 +59,13 @@ FAMILIES: Mapping[str, Family] = {
         Family("longrope-whole", "phi3", {"rope_parameters": WHOLE_LONGROPE, "partial_rotary_factor": 1.0}),
         Family("dynamic", "llama", _long(DYNAMIC, 32)),
         Family("proportional", "llama", _long(PROPORTIONAL, head_dim=32)),
-        Family("two-rules", "gemma3", _long(positions=2048)),
-        Family("interleaved-and-still", "cohere2", _long(positions=2048)),
+        Family("two-rules", "gemma3", _long(positions=2048, sliding_window=WINDOW)),
+        Family("interleaved-and-still", "cohere2", _long(positions=2048, sliding_window=WINDOW)),
         Family("interleaved-partial", "gptj", {"n_positions": 2048}),
         Family("interleaved-half", "glm", _long(positions=2048)),
         Family("partial", "gpt_neox", _long(positions=2048)),
         Family("normed", "qwen3", _long(positions=2048)),
-        Family("windowed", "mistral", _long(positions=2048)),
+        Family("windowed", "mistral", _long(positions=2048, sliding_window=WINDOW)),
         Family("encoder", "modernbert"),
     )
 }

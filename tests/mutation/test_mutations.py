@@ -33,6 +33,7 @@ HOMES = {
     "linear-factor-larger": "linear",
     "llama3-factor": "llama3",
     "dynamic-factor": "dynamic",
+    "frozen-short": "longrope-whole",
     "frozen-long": "longrope-whole",
     "frozen-middle": "dynamic",
     "short-long-swapped": "longrope-whole",

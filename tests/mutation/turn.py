@@ -120,7 +120,7 @@ class Sound:
             original = number(self.spec.original_max_position)
             row = op("Add", row, op("Where", op("GreaterOrEqual", longest, original), original, number(0)))
         if self.rotation.source == "runtime":
-            row = op("Add", row, op("Mul", longest, number(end)))
+            row = op("Add", row, op("Mul", op("Min", longest, number(end - 1)), number(end)))
         return op("Where", inside, row, number(len(self.turn.cos) - 1))
 
 

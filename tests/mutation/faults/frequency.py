@@ -39,7 +39,8 @@ def only(rope_type: str, **settings: Any) -> Rule:
 
 
 def no_rule(scaling: Scaling) -> Scaling | None:
-    return None if isinstance(scaling, Default) else Default()
+    """Without dynamic NTK, which is then no other mistake than to stand still at the first length."""
+    return None if scaling.rope_type in ("default", "dynamic") else Default()
 
 
 def linear(scaling: Scaling) -> Scaling | None:

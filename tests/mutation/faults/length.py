@@ -42,6 +42,7 @@ def attention_scaling(times: int) -> Edit:
 
 
 LENGTH = (
+    Fault("frozen-short", "RD307", turned(frozen(1))),
     Fault("frozen-long", "RD307", turned(frozen())),
     Fault("frozen-middle", "RD307", turned(frozen(64))),
     Fault("short-long-swapped", "RD308", turned(short_and_long_swapped)),
