@@ -73,10 +73,11 @@ class Source:
 def read_table(source: Source, calls: Calls, marks: Marks) -> FoundTable:
     """The table of `source`. Raises Unreadable if it cannot be evaluated at all."""
     above = list(ancestors(source.values))
-    at = _evaluation(source, calls, _positions(source, above, calls))
+    positions = _positions(source, above, calls)
+    at = _evaluation(source, calls, positions)
     turning = [node for node in above if node.op_type in TRIGONOMETRIC and marks.get(node.outputs[0])]
     stored = [] if turning else _stored(source, above)
-    rows = _usable(at, min(map(_rows, stored))) if stored else None
+    rows = _usable(at, min(map(_rows, stored)), counted=positions == "counted") if stored else None
     cos, _ = at(np.arange(min(2, rows or 2)), min(2, rows or 2))
     angles = [node.inputs[0] for node in above if node.op_type in TRIGONOMETRIC]
     product = next((node for node in ancestors(angles) if node.op_type in PRODUCTS), None) if angles else None
@@ -84,7 +85,7 @@ def read_table(source: Source, calls: Calls, marks: Marks) -> FoundTable:
         name=", ".join(sorted(value.name for value in stored)) or ", ".join(sorted(map(_name, turning))) or "constants",
         rows=rows,
         width=cos.shape[1],
-        positions=_positions(source, above, calls),
+        positions=positions,
         precision=_precision(source, cos.dtype.name, angles),
         at=at,
         nodes=tuple(_name(node) for node in turning),
@@ -102,7 +103,8 @@ def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
 def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Callable:
     fixed = calls.sequence if positions_from != "lengths" else None
     # Constants that nothing cuts to the length of the call: worked out once, for the tokens of an example.
-    whole = [value for value in source.values if is_row_table(value)] if positions_from == "counted" else []
+    gathered = source.rows is not None or positions_from != "counted"
+    whole = [] if gathered else [value for value in source.values if is_row_table(value)]
     frozen = min(map(_rows, whole), default=0)
 
     def once(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,15 +154,18 @@ def _rows(table: ir.Value) -> int:
     return max(int(dim) for dim in table.shape[:-1])
 
 
-def _usable(at, most: int) -> int:
-    """For how many positions from 0 on there are numbers; our own tables end in a row of NaN."""
+def _usable(at, most: int, *, counted: bool) -> int:
+    """For how many positions from 0 on there are numbers; our own tables end in a row of NaN.
+
+    Where tokens are counted, a position is that of the last of so many.
+    """
 
     def serves(position: int) -> bool:
         try:
-            cos, sin = at(np.arange(position, position + 1), position + 1)
+            halves = at(np.arange(0 if counted else position, position + 1), position + 1)
         except Unreadable:
             return False
-        return bool(np.isfinite(cos.astype(np.float32)).all() and np.isfinite(sin.astype(np.float32)).all())
+        return all(bool(np.isfinite(half[-1].astype(np.float32)).all()) for half in halves)
 
     if serves(most - 1):
         return most

@@ -15,8 +15,8 @@ from tests.parity.audit.conftest import codes
 from tests.runs.broken import with_other_table
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
-# Two rules, LongRoPE in two tables, layers without rotation, a partial interleaved one.
-FAMILIES = ("gemma3", "phi3", "cohere2", "gptj")
+# Two rules, LongRoPE in two tables, layers without rotation, a partial interleaved one, positions that are counted.
+FAMILIES = ("gemma3", "phi3", "cohere2", "gptj", "modernbert")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
