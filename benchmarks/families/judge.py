@@ -137,11 +137,11 @@ def _run(model, given: dict[str, Any], record: Record):
 
 
 def first_tensor(output):
-    """The logits, or what comes first of what a model gives."""
-    if isinstance(output, (tuple, list)):
-        return output[0]
-    logits = getattr(output, "logits", None)
-    return logits if logits is not None else next(iter(output.values()))
+    """The logits, or else the first numbers that a model gives."""
+    if (logits := getattr(output, "logits", None)) is not None:
+        return logits
+    given = output if isinstance(output, (tuple, list)) else output.values()
+    return next(one for one in given if hasattr(one, "is_floating_point") and one.is_floating_point())
 
 
 def _reloaded(model, want, work: Path):

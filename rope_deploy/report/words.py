@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from collections.abc import Sequence
 
 from rope_deploy.report.records import Verdict, Worst
 
@@ -22,6 +23,18 @@ VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "sk
 # What must not reach a terminal or an XML parser: control characters except tab and newline, lone surrogates,
 # non-characters, and the marks that reorder the text around them.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def layers(numbers: Sequence[int]) -> str:
+    """Layer numbers, in order, as "layer 3" or "layers 0–4, 6–9"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"layer{'s' if len(numbers) > 1 else ''} {said}"
 
 
 def clean(text: str) -> str:

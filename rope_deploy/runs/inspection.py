@@ -10,6 +10,7 @@ from typing import Any, Literal
 from rope_deploy.artifact import Manifest, changed_files, load_manifest
 from rope_deploy.graph.survey import survey
 from rope_deploy.models import read_config
+from rope_deploy.report import words
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.trt import load_engine_manifest
 
@@ -86,19 +87,7 @@ def _sites(manifest: Manifest, name: str) -> str:
     sites = [site for site in manifest.sites if site.spec == name]
     heads = Counter((site.role, site.num_heads) for site in sites)
     roles = " and ".join(f"{role} ({count} heads)" for role, count in sorted(heads, reverse=True))
-    return f"{_ranges(sorted({site.layer for site in sites}))}, {roles}" if sites else "nowhere"
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Layer numbers as "layers 0–4, 6–9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"layer{'s' if len(numbers) > 1 else ''} {words}"
+    return f"{words.layers(sorted({site.layer for site in sites}))}, {roles}" if sites else "nowhere"
 
 
 def _forms(forms: dict[str, int]) -> str:
@@ -146,7 +135,7 @@ def _model(subject: str, trust_remote_code: bool) -> Inspection:
     rotations = tuple(
         RotationView(
             name or "rope",
-            _ranges([n for n, kind in enumerate(types) if kind == name]) if name in types else "all layers",
+            words.layers([n for n, kind in enumerate(types) if kind == name]) if name in types else "all layers",
             spec.scaling.rope_type,
             spec.to_dict(),
         )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rope_deploy.graph.reading import FoundSite
+from rope_deploy.report import words
 from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord, Verdict, Worst
 
@@ -101,19 +102,7 @@ class Findings:
 def place(sites: Sequence[FoundSite]) -> str:
     """E.g. "q and k of layers 0–29"."""
     layers = sorted({site.layer for site in sites})
-    return f"{' and '.join(_roles({site.role for site in sites}))} of {ranges(layers)}"
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Layer numbers as "layers 0–4, 6–9"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    words = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"layer{'s' if len(numbers) > 1 else ''} {words}"
+    return f"{' and '.join(_roles({site.role for site in sites}))} of {words.layers(layers)}"
 
 
 def _roles(roles: set[str]) -> tuple[str, ...]:

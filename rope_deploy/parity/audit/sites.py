@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from rope_deploy.graph.reading import FoundSite, Reading
 from rope_deploy.parity.audit.expected import Expected
-from rope_deploy.parity.audit.results import Findings, place, ranges
+from rope_deploy.parity.audit.results import Findings, place
+from rope_deploy.report.words import layers as layers_of
 
 LAYOUT = {True: "interleaved", False: "half-split"}
 
@@ -87,18 +88,30 @@ def _places(reading: Reading, expected: Expected, findings: Findings) -> None:
     if still:
         inverted = " The layers without rotation are inverted." if turned and _inverted(have, due) else ""
         findings.mistake(
-            "RD106", f"Nothing is rotated in {ranges(still)}.{inverted}", ranges(still), layers=still, roles=("q", "k")
+            "RD106",
+            f"Nothing is rotated in {layers_of(still)}.{inverted}",
+            layers_of(still),
+            layers=still,
+            roles=("q", "k"),
         )
     if turned:
         findings.mistake(
-            "RD110", f"{ranges(turned)} must not be rotated.".capitalize(), ranges(turned), layers=turned, roles="qk"
+            "RD110",
+            f"{layers_of(turned)} must not be rotated.".capitalize(),
+            layers_of(turned),
+            layers=turned,
+            roles="qk",
         )
     single = sorted(layer for layer in {n for n, _ in missing} if layer not in still)
     for layer in single:
         (absent,) = {role for n, role in missing if n == layer}
         present = "k" if absent == "q" else "q"
         findings.mistake(
-            "RD108", f"{present} is rotated and {absent} is not.", ranges([layer]), layers=[layer], roles=(absent,)
+            "RD108",
+            f"{present} is rotated and {absent} is not.",
+            layers_of([layer]),
+            layers=[layer],
+            roles=(absent,),
         )
 
 

@@ -9,6 +9,7 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.parity.diagnosis.explain import Explanation, explain
 from rope_deploy.parity.diagnosis.observation import Observation
 from rope_deploy.parity.diagnosis.rotation import Mistake, sound
+from rope_deploy.report import words
 from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import DiagnosisRecord
 from rope_deploy.rope import RopeSpec
@@ -106,11 +107,4 @@ def where(sites: Iterable[Key], all_sites: Iterable[Key]) -> str:
 def _layers(found: Sequence[int], every: Sequence[int]) -> str:
     if tuple(found) == tuple(every) and len(every) > 1:
         return f"in all {len(every)} layers"
-    runs: list[list[int]] = []
-    for layer in found:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs]
-    return f"of layer{'s' if len(found) > 1 else ''} {', '.join(words)}"
+    return f"of {words.layers(found)}"
