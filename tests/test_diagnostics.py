@@ -86,7 +86,7 @@ def test_a_table_that_ends_is_wrong_from_behind_its_end():
 
 STATIC = {
     "RD601": "its table differs between heads",
-    "RD602": "places are rotated,",
+    "RD602": "rotations in the file; ",
     "RD603": "turns them otherwise.",
     "RD604": "and tokens after a cache do not go on counting from it.",
     "RD605": "Cos and Sin run for every call; a table would replace them.",
