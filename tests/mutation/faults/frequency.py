@@ -58,9 +58,11 @@ def yarn(scaling: Scaling) -> Scaling | None:
 
 
 def one_pair(change: float) -> Edit:
+    """One of the pairs that turn, the middle one, turns by another frequency."""
+
     def edit(sound: Sound) -> Turn:
         changed = np.ones(len(sound.turn.pairs), np.float32)
-        changed[len(changed) // 2] = change
+        changed[np.count_nonzero(sound.spec.inv_freq()) // 2] = change
         return sound.by_angles(lambda positions, inv_freq: positions * (inv_freq * changed))
 
     return edit

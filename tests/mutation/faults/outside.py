@@ -6,10 +6,11 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
+from onnx import helper
 
 from tests.mutation.faults.fault import Fault
 from tests.mutation.graph import Graph
-from tests.mutation.turn import rotated, sites_of
+from tests.mutation.turn import Sound, rotated, sites_of
 
 
 def still_layers_turn(graph: Graph, layers: Collection[int] | None, natural: bool) -> tuple[int, ...]:
@@ -23,8 +24,14 @@ def still_layers_turn(graph: Graph, layers: Collection[int] | None, natural: boo
         cached = graph.producer(f"present.{layer}.key")
         assert cached is not None and cached.op_type == "Concat", layer
         for node, slot in ((cached, 1), _query(graph, f"present.{layer}.key")):
-            node.input[slot] = rotated(graph, node.input[slot], model, model.turn)
+            node.input[slot] = _turned(graph, node.input[slot], model)
     return tuple(still)
+
+
+def _turned(graph: Graph, x: str, model: Sound) -> str:
+    """Turned as `model` is, in the type that its tables have."""
+    table, own = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (model.turn.cos.dtype, graph.manifest.dtype))
+    return graph.op("Cast", rotated(graph, graph.op("Cast", x, to=table), model, model.turn), to=own)
 
 
 def _query(graph: Graph, keys: str) -> tuple[onnx.NodeProto, int]:
