@@ -70,8 +70,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     flat = _Flat(loaded, names, cache).eval()
     try:
         with _quiet(), unchanged(loaded.model), dense_experts(loaded.model), torch.no_grad():
-            program = torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
-            model = translate(program)
+            model = translate(_exported(flat, args, dynamic))
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
         raise ModelError(
             f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
@@ -79,6 +78,17 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
         ) from error
     _name(model.graph, names, cache, result_name(loaded))
     return model
+
+
+def _exported(flat: torch.nn.Module, args, dynamic) -> torch.export.ExportedProgram:
+    """The program for any size. Some conditions on sizes are always true and the tracer cannot prove it, as that the
+    least of 16 and the length is at most the length; asked to, it leaves them to be asserted at run time."""
+    try:
+        return torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
+    except torch._dynamo.exc.UserError:
+        return torch.export.export(
+            flat, args, dynamic_shapes=dynamic, strict=False, prefer_deferred_runtime_asserts_over_guards=True
+        )
 
 
 def _reason(error: Exception) -> str:

@@ -40,7 +40,7 @@ _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels"
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _THETA = ("rope_theta", "rotary_emb_base")
-_MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len")
+_MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 
 
 def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = None) -> dict[str, RopeSpec]:

@@ -133,6 +133,31 @@ def _session(model: ir.Model):
     return onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString())
 
 
+class Chooses(nn.Module):
+    """Weighs tokens by the 16 largest scores, or all where there are fewer: of an indexer for sparse attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(8, 4)
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        x = self.embed(input_ids)
+        scores = x.sum(-1)
+        best = scores.topk(min(16, scores.shape[1]), dim=1).values
+        return x * best.sum(dim=1)[:, None, None]
+
+
+def test_a_least_of_a_number_and_the_length_is_traced_for_every_length():
+    module = Chooses()
+    session = _session(trace(wrap(module, {}, source="chooses")))
+    for length in (3, 16, 40):
+        ids = torch.arange(2 * length).reshape(2, length) % 8
+        ones = np.ones((2, length), np.int64)
+        feeds = {"input_ids": ids.numpy(), "attention_mask": ones, "position_ids": ones}
+        (out, *_) = session.run(None, {value.name: feeds[value.name] for value in session.get_inputs()})
+        np.testing.assert_allclose(out, module(ids, None, None).detach().numpy(), atol=1e-5)
+
+
 # What cannot be traced
 
 
