@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from rope_deploy.artifact import Finding
-from rope_deploy.errors import UsageError
+from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.exporter.audit import Audited, audit, recomputed
 from rope_deploy.graph import Raised, clean, raise_rotations
 from rope_deploy.models import LoadedModel, trace
@@ -55,11 +56,24 @@ def prepare(
     progress("Finding the rotations")
     clean(model)
     raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
+    refuse_repeats(raised)
     audited = audit(raised.rotations, loaded.specs)
     if angles == "float64":
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
     return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit)
+
+
+def refuse_repeats(raised: Raised) -> None:
+    """Raise unless each layer turns its q once and its k once: a manifest, and every check, names a site by these."""
+    sites = Counter((node.attributes["layer"].value, node.attributes["role"].value) for node in raised.markers())
+    if repeated := sorted(site for site, count in sites.items() if count > 1):
+        layer, role = repeated[0]
+        raise UnmatchedRotation(
+            f"{role} of layer {layer} is rotated {sites[layer, role]} times.",
+            exists=f"{len(sites)} places of {sites.total()} rotations have a name of their own.",
+            todo="Layers that run several times, and second rotations in a layer, are not supported.",
+        )
 
 
 def in_float64(one: Audited) -> Audited:
