@@ -252,6 +252,8 @@ def test_every_command_loads_takes_json_and_explains_itself(name: str) -> None:
     command = entry.group.get_command(context, name)
     assert command.name == name
     assert command.help
-    assert "--json" in {option for parameter in command.params for option in parameter.opts}
-    assert "print_json(" in inspect.getsource(sys.modules[command.callback.__module__])
-    assert all(parameter.help for parameter in command.params if isinstance(parameter, click.Option))
+    for one in command.commands.values() if isinstance(command, click.Group) else (command,):
+        assert one.help
+        assert "--json" in {option for parameter in one.params for option in parameter.opts}
+        assert "print_json(" in inspect.getsource(sys.modules[one.callback.__module__])
+        assert all(parameter.help for parameter in one.params if isinstance(parameter, click.Option))
