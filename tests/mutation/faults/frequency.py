@@ -58,11 +58,13 @@ def yarn(scaling: Scaling) -> Scaling | None:
 
 
 def one_pair(change: float) -> Edit:
-    """One of the pairs that turn, the middle one, turns by another frequency."""
+    """One of the pairs that turn, the middle one, turns by another frequency. Of two pairs it would be rope_theta."""
 
-    def edit(sound: Sound) -> Turn:
-        changed = np.ones(len(sound.turn.pairs), np.float32)
-        changed[np.count_nonzero(sound.spec.inv_freq()) // 2] = change
+    def edit(sound: Sound) -> Turn | None:
+        changed, turning = np.ones(len(sound.turn.pairs), np.float32), np.count_nonzero(sound.spec.inv_freq())
+        if turning < 3:
+            return None
+        changed[turning // 2] = change
         return sound.by_angles(lambda positions, inv_freq: positions * (inv_freq * changed))
 
     return edit
