@@ -228,7 +228,8 @@ def test_folders_that_held_something_already_stay(tmp_path):
 # Signals, in a process of its own
 
 SLOW = """
-import importlib, sys, time
+import importlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
 writing = importlib.import_module("rope_deploy.exporter.write")
 real = writing.save
 def slow(*arguments):
