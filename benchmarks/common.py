@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +43,11 @@ def model_folder(work: Path) -> Path:
     """SmolLM2 as a plain Hugging Face folder, made once: every exporter starts from the same fp32 weights."""
     folder = work / "hf"
     if not folder.exists():
+        from rope_deploy.config import ModelSection, model_source
         from rope_deploy.models import load_model
 
         package, name = GGUF
-        loaded = load_model(str(files(package) / name))
+        loaded = load_model(model_source(ModelSection(package=package, file=name)))
         loaded.model.hf_quantizer = None  # the weights are plain fp32 by now, but it forbids saving them
         with new_folder(folder) as temporary:
             loaded.model.save_pretrained(temporary)

