@@ -13,6 +13,7 @@ from functools import partial
 
 import torch
 
+from benchmarks.shape import Shape
 from plugins.binding import BFLOAT16, FLOAT16, FLOAT32, Kernel, Parameters, Strides, Tensor
 
 TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -20,24 +21,6 @@ CODES = {"bfloat16": BFLOAT16, "float16": FLOAT16, "float32": FLOAT32}
 ROWS = 32768  # of the tables
 THETA = 1e4
 MOST_SETS = 256
-
-
-@dataclass(frozen=True)
-class Shape:
-    """B batch, S tokens, N query and K key heads, H head_dim."""
-
-    B: int
-    S: int
-    N: int
-    K: int
-    H: int
-
-    def __str__(self) -> str:
-        return f"B{self.B} S{self.S} N{self.N}/{self.K} H{self.H}"
-
-    @property
-    def elements(self) -> int:
-        return self.B * self.S * (self.N + self.K) * self.H
 
 
 @dataclass

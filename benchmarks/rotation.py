@@ -10,7 +10,6 @@ style `tables` uses should be the fastest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,26 +19,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks import common
+from benchmarks.shape import Shape
 from rope_deploy.rope import Default, RopeSpec, rotate, tables
 
 DEPTH = 8
 LARGEST_ERROR = 1e-5
 HF, SPLIT, SWAPPED = "HF chain", "split halves", "swapped pairs (style tables)"
 CONTRIB, STANDARD, FLAT = "com.microsoft.RotaryEmbedding", "RotaryEmbedding-23, 4-D", "RotaryEmbedding-23, 3-D"
-
-
-@dataclass(frozen=True)
-class Shape:
-    """B batch, S tokens, N query and K key heads, H head_dim."""
-
-    B: int
-    S: int
-    N: int
-    K: int
-    H: int
-
-    def __str__(self) -> str:
-        return f"B{self.B} S{self.S} N{self.N}/{self.K} H{self.H}"
 
 
 SHAPES = (Shape(1, 128, 9, 3, 64), Shape(1, 2048, 32, 8, 128), Shape(8, 1, 32, 8, 128))
