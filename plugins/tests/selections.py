@@ -33,6 +33,11 @@ def with_pairing(pairing: str, case: Case) -> Case:
     return replace(case, interleaved=pairing == "interleaved", proportional=pairing == "proportional")
 
 
+def varied(number: int) -> dict[str, int | bool]:
+    """What need not be combined with everything, varied along with the number of a case."""
+    return {"batch": 1 + number % 3, "tokens": (1, 5, 2, 7, 3)[number % 5], "shared": number % 4 == 1}
+
+
 def grid(kind: str, pairing: str, cache: str) -> Iterator[Case]:
     """Every width × layout (and in place) × position type × head count, sizes and alignment varied along."""
     layouts = [*((a, b, False) for a, b in LAYOUTS), ("BSNH", "", True), ("odd", "", True)]
@@ -43,14 +48,12 @@ def grid(kind: str, pairing: str, cache: str) -> Iterator[Case]:
             Case(
                 type=kind,
                 cache=cache,
-                batch=1 + number % 3,
-                tokens=(1, 5, 2, 7, 3)[number % 5],
+                **varied(number),
                 q_heads=q,
                 k_heads=k,
                 head_dim=head,
                 rotary_dim=rotary,
                 positions=positions,
-                shared=number % 4 == 1,
                 layout_in=source,
                 layout_out=target,
                 in_place=in_place,

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from plugins.tests.cases import EPS, MARGIN, Case, Field, Problem, decode, half_ulp
-from plugins.tests.selections import PAIRINGS, WIDTHS, with_pairing
+from plugins.tests.selections import HEADS, PAIRINGS, WIDTHS, varied, with_pairing
 from tests.plugins.driving import BF16, FLOAT, HALF, INT32, INT64, Built, Driver, Tensor
 
 TYPES = {"float32": FLOAT, "float16": HALF, "bfloat16": BF16}
@@ -156,22 +156,19 @@ def faults(problem: Problem, name: str, field: Field, after: np.ndarray) -> Iter
 
 def grid(kind: str, pairing: str) -> Iterator[Case]:
     """Every width × both layouts in and out × type of cache and of rows × heads, sizes varied along."""
-    heads = ((4, 2), (9, 3), (5, 0), (1, 1))
-    axes = product(WIDTHS, LAYOUTS, LAYOUTS, ("float32", "same"), ("int32", "int64"), heads)
+    axes = product(WIDTHS, LAYOUTS, LAYOUTS, ("float32", "same"), ("int32", "int64"), HEADS)
     for number, ((head, rotary), source, target, cache, positions, (q, k)) in enumerate(axes):
         yield with_pairing(
             pairing,
             Case(
                 type=kind,
                 cache=cache,
-                batch=1 + number % 3,
-                tokens=(1, 5, 2, 7, 3)[number % 5],
+                **varied(number),
                 q_heads=q,
                 k_heads=k,
                 head_dim=head,
                 rotary_dim=rotary,
                 positions=positions,
-                shared=number % 4 == 1,
                 layout_in=source,
                 layout_out=target,
             ),

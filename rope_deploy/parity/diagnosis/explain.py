@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 from rope_deploy.parity.diagnosis.axis import axis_mistakes
@@ -39,15 +40,13 @@ def explain(
     *,
     others: Mapping[str, RopeSpec] | None = None,
     first: Sequence[Mistake] = (),
-    right: Rotation | None = None,
 ) -> Explanation | None:
     """What a site with rule `spec` did wrong, judged by all that was seen of it; None if it did nothing wrong.
 
     Mistakes are tried from the plainest to those with estimated numbers, and the first that accounts for all
     evidence is it. `others` are the rules of other layers; `first` are mistakes found elsewhere, tried before all.
-    `right` is what it should have done, if that is not simply to follow the rule.
     """
-    right = right or sound(spec, rows, angles)
+    right = sound(spec, rows, angles)
     ratios = [right.ratio(seen, exactly=True) for seen in evidence]
     error = max(ratios, default=0.0)
     if error <= 1:
@@ -69,20 +68,21 @@ def explain(
 
 
 def _mistakes(
-    spec: RopeSpec, right, angles: Angles, evidence: Sequence[Observation], wrong: Sequence[Observation], others
+    spec: RopeSpec,
+    right: Rotation,
+    angles: Angles,
+    evidence: Sequence[Observation],
+    wrong: Sequence[Observation],
+    others: Mapping[str, RopeSpec],
 ) -> Iterator[Mistake]:
     yield from shape_mistakes(spec, right)
     yield from place_mistakes(right)
     yield from axis_mistakes(spec, right, angles)
     yield from rule_mistakes(spec, right, angles, others)
     yield from precision_mistakes(spec, right)
-    calls = [multipliers(seen, interleaved=spec.interleaved, pairs=spec.rotary_dim // 2) for seen in evidence]
-    stood = [
-        placed(call, right.turning, right.rows, int(seen.positions.max()) + 1)
-        for call, seen in zip(calls, evidence)
-        if any(seen is one for one in wrong)
-    ]
+    measured = partial(multipliers, interleaved=spec.interleaved, pairs=spec.rotary_dim // 2)
+    stood = [placed(measured(seen), right.turning, right.rows, int(seen.positions.max()) + 1) for seen in wrong]
     yield from measured_mistakes(right, stood)
     yield from short_table_mistakes(right, wrong)
     yield from width_mistakes(spec, right, angles)
-    yield from estimated_mistakes(spec, right, angles, calls)
+    yield from estimated_mistakes(spec, right, angles, list(map(measured, evidence)))

@@ -60,10 +60,10 @@ class Rotation:
             budget = budget + largest * reach * (FREQUENCY_ROUNDINGS * SINGLE)
         ratio = seen.errors(expected) / np.maximum(budget, np.finfo(np.float64).tiny)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
-        return np.where(seen.real & self._telling(seen, expected, ratio, exactly), ratio, 0.0)
+        return np.where(seen.real & self._telling(seen, expected, exactly), ratio, 0.0)
 
     @staticmethod
-    def _telling(seen: Observation, expected: np.ndarray, ratio: np.ndarray, exactly: bool) -> np.ndarray:
+    def _telling(seen: Observation, expected: np.ndarray, exactly: bool) -> np.ndarray:
         """Tokens that say something, [B, S]: not those that came in as no number, or came out as expected of one."""
         void = np.isnan(seen.unrotated).any(axis=(1, 3))
         if seen.rotated is not None:
