@@ -25,6 +25,8 @@ MANIFEST_NAME = "rope_deploy.json"
 MODEL_NAME = "model.onnx"
 DATA_NAME = "model.onnx.data"
 SCHEMA_VERSION = 1
+# A cache goes in as past_key_values.{layer}.{part} and comes out as present.{layer}.{part}.
+PAST_PREFIX, PRESENT_PREFIX = "past_key_values.", "present."
 
 Style = Literal["tables", "onnx", "contrib", "plugin"]
 STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
@@ -171,11 +173,11 @@ class Manifest:
 
     @property
     def past_names(self) -> tuple[str, ...]:
-        return tuple(i.name for i in self.inputs if i.name.startswith("past_key_values."))
+        return tuple(i.name for i in self.inputs if i.name.startswith(PAST_PREFIX))
 
     @property
     def present_names(self) -> tuple[str, ...]:
-        return tuple(o.name for o in self.outputs if o.name.startswith("present."))
+        return tuple(o.name for o in self.outputs if o.name.startswith(PRESENT_PREFIX))
 
     @property
     def position_axes(self) -> int:

@@ -14,9 +14,11 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.models.attention import Listener, listening
+from rope_deploy.models.caches import flat, new_cache
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.rotaries import watching
 
@@ -30,31 +32,43 @@ def run_reference(
     `position_ids` may be absent for encoders.
     """
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    past = [tensors.pop(name) for name in list(tensors) if name.startswith("past_key_values.")]
+    past = {name.removeprefix(PAST_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PAST_PREFIX)}
     rotated: dict[str, torch.Tensor] = {}
     sequence = tensors["input_ids"].shape[1]
     with torch.no_grad(), _tapping(loaded, rotated, sequence) if taps else nullcontext():
-        past = [p.to(next(loaded.model.parameters()).dtype) for p in past]
-        result, presents = call(loaded, tensors, past, cache=cache)
+        result, presents = call(loaded, tensors, _to_continue(loaded, past), cache=cache)
     name = "logits" if _has_logits(loaded) else "last_hidden_state"
-    outputs = {name: result, **rotated}
-    for index, present in enumerate(presents):
-        outputs[f"present.{index // 2}.{'key' if index % 2 == 0 else 'value'}"] = present
+    outputs = {name: result, **rotated, **{f"{PRESENT_PREFIX}{part}": tensor for part, tensor in presents.items()}}
     return {name: _numpy(tensor) for name, tensor in outputs.items()}
 
 
+def _to_continue(loaded: LoadedModel, past: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """`past` in the model's dtype; {} for a first prompt, whose past has no rows and whose states are zero."""
+    if any(not tensor.numel() for tensor in past.values()):
+        return {}
+    dtype = next(loaded.model.parameters()).dtype
+    # The states of a recurrence keep the type they came in: models hold them in float32.
+    return {name: tensor if "recurrent" in name else tensor.to(dtype) for name, tensor in past.items()}
+
+
 def call(
-    loaded: LoadedModel, tensors: Mapping[str, torch.Tensor], past: list[torch.Tensor], *, cache: bool = True
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The model's result and its flat cache [k0, v0, k1, …] (empty for encoders, plain modules and without cache)."""
+    loaded: LoadedModel,
+    tensors: Mapping[str, torch.Tensor],
+    past: Mapping[str, torch.Tensor],
+    *,
+    cache: bool = True,
+    traced: bool = False,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The model's result and its cache by name (see `rope_deploy.models.caches`).
+
+    No cache for encoders, plain modules and with `cache=False`. `traced` as in `new_cache`.
+    """
     if loaded.task != "decoder" or not cache:
         output = loaded.model(**tensors, **({"use_cache": False} if loaded.task == "decoder" else {}))
-        return first_tensor(output), []
-    # Without the config the cache keeps every key, also in sliding-window layers: the mask does the windowing,
-    # and one graph serves every length.
-    kept = DynamicCache(list(zip(past[0::2], past[1::2], strict=True)) or None)
+        return first_tensor(output), {}
+    kept = new_cache(loaded.model, past, traced=traced)
     output = loaded.model(**tensors, past_key_values=kept, use_cache=True)
-    return output.logits, [t for layer in output.past_key_values.layers for t in (layer.keys, layer.values)]
+    return output.logits, flat(output.past_key_values)
 
 
 def first_tensor(output) -> torch.Tensor:

@@ -16,7 +16,9 @@ from contextlib import contextmanager
 import onnx_ir as ir
 import torch
 
+from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.errors import ModelError
+from rope_deploy.models.caches import GROWING
 from rope_deploy.models.experts import dense_experts
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
@@ -31,27 +33,29 @@ BATCH, SEQUENCE, PAST = 2, 3, 5
 class _Flat(torch.nn.Module):
     """The model with flat inputs, as the graph will have them."""
 
-    def __init__(self, loaded: LoadedModel, names: tuple[str, ...], cache: bool):
+    def __init__(self, loaded: LoadedModel, names: tuple[str, ...], parts: tuple[str, ...], cache: bool):
         super().__init__()
         self.model = loaded.model
-        self._loaded, self._names, self._cache = loaded, names, cache
+        self._loaded, self._names, self._parts, self._cache = loaded, names, parts, cache
 
     def forward(self, tensors, past):
-        return call(self._loaded, dict(zip(self._names, tensors, strict=True)), past, cache=self._cache)
+        given, kept = dict(zip(self._names, tensors, strict=True)), dict(zip(self._parts, past, strict=True))
+        result, presents = call(self._loaded, given, kept, cache=self._cache, traced=True)
+        return result, [presents[name] for name in self._parts]
 
 
 def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     """An ONNX model at opset 23 whose initializers share memory with the PyTorch weights.
 
-    Decoders: input_ids, attention_mask, position_ids, past_key_values.N.key/.value → logits, present.N.key/.value.
-    With `cache=False`, and for encoders, the past and present tensors are absent. Where positions have several axes
-    (M-RoPE), position_ids is [axes, batch, sequence].
+    Decoders: input_ids, attention_mask, position_ids, past_key_values.N.PART → logits, present.N.PART, where PART
+    is key, value or another of `rope_deploy.models.caches`. With `cache=False`, and for encoders, the past and
+    present tensors are absent. Where positions have several axes (M-RoPE), position_ids is [axes, batch, sequence].
 
     Raises ModelError when PyTorch cannot export the model.
     """
     cache = cache and loaded.task == "decoder"
     names = _input_names(loaded)
-    past = _example_past(loaded) if cache else []
+    past = _example_past(loaded) if cache else {}
     sequence = torch.arange(SEQUENCE)
     start = PAST if cache else 0
     example = {
@@ -65,9 +69,9 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
         "attention_mask": {0: batch, 1: torch.export.Dim.DYNAMIC if cache else seq},
         "position_ids": {0: batch, 1: seq} if loaded.position_axes == 1 else {1: batch, 2: seq},
     }
-    args = ([example[name] for name in names], past)
-    dynamic = ([axes[name] for name in names], [{0: batch, 2: prior} for _ in past])
-    flat = _Flat(loaded, names, cache).eval()
+    args = ([example[name] for name in names], list(past.values()))
+    dynamic = ([axes[name] for name in names], [_axes_of(name, batch, prior) for name in past])
+    flat = _Flat(loaded, names, tuple(past), cache).eval()
     try:
         with _quiet(), unchanged(loaded.model), dense_experts(loaded.model), torch.no_grad():
             model = translate(_exported(flat, args, dynamic))
@@ -76,7 +80,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
             f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
             todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
         ) from error
-    _name(model.graph, names, cache, result_name(loaded))
+    _name(model.graph, names, tuple(past), result_name(loaded))
     return model
 
 
@@ -113,10 +117,16 @@ def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
     return names
 
 
-def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
-    """Random keys and values with the shapes the model itself produces for a first call.
+def _axes_of(name: str, batch: torch.export.Dim, prior: torch.export.Dim) -> dict[int, torch.export.Dim]:
+    """The axes of a part of the cache that are symbolic."""
+    growing = GROWING.get(name.split(".")[1])
+    return {0: batch} if growing is None else {0: batch, growing: prior}
 
-    Raises ModelError for a cache that is not keys and values alone (convolution or recurrent states).
+
+def _example_past(loaded: LoadedModel) -> dict[str, torch.Tensor]:
+    """The cache that the model itself leaves after a first call.
+
+    Raises ModelError for a cache that it does not keep in layers that are known here.
     """
     tensors = {
         "input_ids": torch.ones(BATCH, PAST, dtype=torch.long),
@@ -125,11 +135,10 @@ def _example_past(loaded: LoadedModel) -> list[torch.Tensor]:
     }
     try:
         with torch.no_grad():
-            _, presents = call(loaded, tensors, [])
-        return [torch.randn_like(p) for p in presents]
+            return call(loaded, tensors, {})[1]
     except Exception as error:  # what a model raises when its layers do not find the cache they want
         raise ModelError(
-            f"The cache of {loaded.source} ({loaded.model_type}) is not keys and values alone: "
+            f"The cache of {loaded.source} ({loaded.model_type}) is of a kind that is not known: "
             f"{type(error).__name__}: {error}",
             todo="Export it without a cache: --no-cache.",
         ) from error
@@ -142,26 +151,27 @@ def _along_axes(positions: torch.Tensor, axes: int) -> torch.Tensor:
     return positions + torch.arange(axes)[:, None, None]
 
 
-def _name(graph: ir.Graph, names: tuple[str, ...], cache: bool, result: str) -> None:
+def _name(graph: ir.Graph, names: tuple[str, ...], parts: tuple[str, ...], result: str) -> None:
     """Give inputs, outputs and axes the artifact's names; the tracer's own are s0, s70 and the like."""
     inputs = list(graph.inputs)
-    past = inputs[len(names) :]
+    past = dict(zip(parts, inputs[len(names) :], strict=True))
     symbols = {str(inputs[0].shape[0]): "batch", str(inputs[0].shape[1]): "sequence"}
-    if past:
-        symbols[str(past[0].shape[2])] = "past"
+    for part, value in past.items():
+        if (growing := GROWING.get(part.split(".")[1])) is not None:
+            symbols[str(value.shape[growing])] = "past"
     for node in graph:
         for value in node.outputs:
             value.shape = _renamed(value.shape, symbols)
     for value, name in zip(inputs, names, strict=False):
         value.name = name
         leading = list(value.shape)[:-2]  # the axes of a position, where it has several
-        value.shape = ir.Shape([*leading, "batch", "total" if cache and name == "attention_mask" else "sequence"])
-    for index, value in enumerate(past):
-        value.name = f"past_key_values.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
-        value.shape = ir.Shape(["batch", value.shape[1], "past", value.shape[3]])
+        value.shape = ir.Shape([*leading, "batch", "total" if parts and name == "attention_mask" else "sequence"])
+    for part, value in past.items():
+        value.name = f"{PAST_PREFIX}{part}"
+        value.shape = _renamed(value.shape, symbols)
     graph.outputs[0].name = result
-    for index, value in enumerate(graph.outputs[1:]):
-        value.name = f"present.{index // 2}.{'key' if index % 2 == 0 else 'value'}"
+    for part, value in zip(parts, graph.outputs[1:], strict=True):
+        value.name = f"{PRESENT_PREFIX}{part}"
 
 
 def _renamed(shape: ir.Shape | None, symbols: dict[str, str]) -> ir.Shape | None:

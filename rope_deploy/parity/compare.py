@@ -143,3 +143,10 @@ def worst(
 def missing(kind: Kind, tensor: str, fault: str, layer: int | None = None, role: str | None = None) -> Difference:
     """A tensor that is absent or has the wrong shape: as wrong as can be."""
     return Difference(kind, tensor, np.inf, 0.0, layer, role, fault=fault)
+
+
+def shape_fault(value: np.ndarray | None, shape: tuple[int | str, ...]) -> str:
+    """What is wrong with what a runtime returned, "" if its shape is right."""
+    if value is None:
+        return "the runtime did not return it"
+    return "" if value.shape == shape else f"shape {value.shape} instead of {shape}"

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from rope_deploy.artifact import Manifest, Site
+from rope_deploy.parity.caches import caches_of, kept
 from rope_deploy.parity.calls import Call
-from rope_deploy.parity.compare import Difference, magnitude, missing, token_errors, worst
+from rope_deploy.parity.compare import Difference, magnitude, missing, shape_fault, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.sites import Seen, Tensors, see
 from rope_deploy.parity.walk import Pair, Step
-from rope_deploy.runtimes import compact, compacting_layers
 
 
 @dataclass(frozen=True)
@@ -57,8 +56,8 @@ def judge(pair: Pair, case: str, step: Step) -> Judged:
     about_sites = [difference for one in seen for difference in one.differences]
     about_sites += _scores(pair, call, got)
     if not want:
-        return Judged((_finite(manifest, call, got), *about_sites, *_kept(manifest, step)), seen, (), (), 0)
-    caches = tuple(_caches(manifest, oracle, step))
+        return Judged((_finite(manifest, call, got), *about_sites, *kept(manifest, step)), seen, (), (), 0)
+    caches = tuple(caches_of(manifest, oracle, step))
     turned = tuple(_turned(manifest, oracle, call, caches, got, want))
     flips = _flips(got.get(manifest.result_name), want[manifest.result_name], call.real, manifest.tolerances.logits)
     differences = (_results(manifest, call, got, want), *about_sites, *caches)
@@ -77,7 +76,7 @@ def _scores(pair: Pair, call: Call, got: Tensors) -> Iterator[Difference]:
 
 def _results(manifest: Manifest, call: Call, got: Tensors, want: Tensors) -> Difference:
     name = manifest.result_name
-    if fault := _shape_fault(got.get(name), want[name].shape):
+    if fault := shape_fault(got.get(name), want[name].shape):
         return missing("logits", name, fault)
     errors = token_errors(got[name], want[name], 1)
     return worst("logits", name, errors, manifest.tolerances.logits, real=call.real, positions=call.position_ids)
@@ -88,42 +87,9 @@ def _finite(manifest: Manifest, call: Call, got: Tensors) -> Difference:
     name = manifest.result_name
     value = got.get(name)
     if value is None or value.shape[:2] != call.input_ids.shape:
-        return missing("logits", name, _shape_fault(value, (*call.input_ids.shape, "…")))
+        return missing("logits", name, shape_fault(value, (*call.input_ids.shape, "…")))
     errors = np.where(np.isfinite(value).all(axis=-1), 0.0, np.inf)
     return worst("logits", name, errors, manifest.tolerances.logits, real=call.real, positions=call.position_ids)
-
-
-def _kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
-    """A cache that grows keeps the rows it had; a fused attention may move them."""
-    past, fused = step.columns.shape[1] - step.call.tokens, compacting_layers(manifest)
-    for name in manifest.present_names:
-        layer, part = int(name.split(".")[1]), name.split(".")[2]
-        before, after = step.feeds[name.replace("present.", "past_key_values.", 1)], step.got.get(name)
-        if fault := _shape_fault(after, (*before.shape[:2], step.columns.shape[1], before.shape[3])):
-            yield missing("cache", name, fault, layer, part)
-        elif past and layer not in fused:
-            errors = token_errors(after[:, :, :past], before, 2)
-            real, positions = step.call.attention_mask[:, :past] == 1, step.columns[:, :past]
-            about = {"real": real, "positions": positions, "layer": layer, "role": part}
-            yield worst("cache", name, errors, manifest.tolerances.rotated, **about)
-
-
-def _caches(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Difference]:
-    """The real rows of every present key and value, where each layer keeps them."""
-    keys, compacting = {site.layer: site for site in manifest.sites if site.role == "k"}, compacting_layers(manifest)
-    mask, got, want = step.call.attention_mask, step.got, step.want
-    for name in manifest.present_names:
-        layer, part = int(name.split(".")[1]), name.split(".")[2]
-        if fault := _shape_fault(got.get(name), want[name].shape):
-            yield missing("cache", name, fault, layer, part)
-            continue
-        arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
-        theirs, positions = arrange(want[name]), arrange(step.columns)
-        site = keys.get(layer) if part == "key" else None
-        scale = magnitude(theirs)
-        allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) / scale if site else 0.0)
-        about = {"real": arrange(mask) == 1, "positions": positions, "layer": layer, "role": part}
-        yield worst("cache", name, token_errors(got[name], theirs, 2) / scale, allowed, **about)
 
 
 def _turned(
@@ -156,9 +122,3 @@ def _flips(got: np.ndarray | None, want: np.ndarray, real: np.ndarray, tolerance
         logits = want[real][token].astype(np.float64)
         margin = float(logits[theirs[token]] - logits[ours[token]])
         yield Flip(margin, margin <= 2 * tolerance)
-
-
-def _shape_fault(value: np.ndarray | None, shape: tuple[int | str, ...]) -> str:
-    if value is None:
-        return "the runtime did not return it"
-    return "" if value.shape == shape else f"shape {value.shape} instead of {shape}"

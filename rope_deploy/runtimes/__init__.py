@@ -1,7 +1,7 @@
 """One interface for whatever can run the model: open it, give it named arrays, get named arrays back."""
 
 from rope_deploy.runtimes.base import Arrays, Runtime
-from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_layers, empty_past
+from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_layers, empty_past, row_axes
 from rope_deploy.runtimes.engine import TrtRuntime, open_trt
 from rope_deploy.runtimes.feeds import check_feeds, counted
 from rope_deploy.runtimes.generate import greedy
@@ -30,4 +30,5 @@ __all__ = [
     "open_ort",
     "open_torch",
     "open_trt",
+    "row_axes",
 ]

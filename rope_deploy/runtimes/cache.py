@@ -1,4 +1,7 @@
-"""Where the rows of a key-value cache lie.
+"""Where the rows of a cache lie.
+
+Keys, values and an indexer's keys have a row per token; the states of convolutions and recurrences have a fixed size
+and are zero before a first prompt.
 
 A graph of standard operators appends: row t of the cache belongs to column t of attention_mask, padding included.
 A fused attention compacts: the real tokens of a sequence fill the first rows, whatever padding lay between. One
@@ -11,12 +14,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rope_deploy.artifact import Manifest
+from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Manifest
 from rope_deploy.runtimes.base import Arrays
 
 
 def empty_past(manifest: Manifest, batch: int) -> Arrays:
-    """`past_key_values.*` of length 0 for a first prompt; {} for a graph without a cache."""
+    """`past_key_values.*` of a first prompt, of length 0 or zero; {} for a graph without a cache."""
 
     def size(axis: int | str) -> int:
         return axis if isinstance(axis, int) else batch if axis == "batch" else 0
@@ -25,10 +28,21 @@ def empty_past(manifest: Manifest, batch: int) -> Arrays:
     return {info.name: np.zeros([size(axis) for axis in info.shape], info.dtype) for info in past}
 
 
+def row_axes(manifest: Manifest) -> dict[str, int | None]:
+    """The axis of every `present.*` that has a row per token; None for a state of fixed size."""
+    shapes = {info.name: info.shape for info in manifest.inputs}
+    pasts = ((name, shapes[_past(name)]) for name in manifest.present_names)
+    return {name: shape.index("past") if "past" in shape else None for name, shape in pasts}
+
+
+def _past(present: str) -> str:
+    return present.replace(PRESENT_PREFIX, PAST_PREFIX, 1)
+
+
 def as_past(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> Arrays:
     """The `present.*` of one run as the `past_key_values.*` of the next, in the graph's dtype."""
     dtypes = {info.name: info.dtype for info in manifest.inputs}
-    renamed = {name: outputs[name.replace("past_key_values.", "present.", 1)] for name in manifest.past_names}
+    renamed = {_past(name): outputs[name] for name in manifest.present_names}
     return {name: value.astype(dtypes[name], copy=False) for name, value in renamed.items()}
 
 
@@ -47,8 +61,8 @@ def compact(cache: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def as_kept(manifest: Manifest, past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
     """A past from PyTorch, every row in its column of mask [B, P], as the layers of this graph keep it."""
-    layers = compacting_layers(manifest)
-    return {name: compact(value, mask) if int(name.split(".")[1]) in layers else value for name, value in past.items()}
+    compacting = {f"{PAST_PREFIX}{layer}.{part}" for layer in compacting_layers(manifest) for part in ("key", "value")}
+    return {name: compact(value, mask) if name in compacting else value for name, value in past.items()}
 
 
 def new_rows(present: np.ndarray, mask: np.ndarray, tokens: int) -> np.ndarray:
