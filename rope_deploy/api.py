@@ -273,6 +273,7 @@ def build(
     source: str | Path,
     target: str | Path,
     *,
+    style: str | None = None,
     flavor: str | None = None,
     capabilities: Sequence[str] = (),
     profiles: Sequence[str] = (),
@@ -284,25 +285,33 @@ def build(
 ) -> EngineRecord:
     """Compile an artifact or ONNX file into a TensorRT engine, with a manifest beside it.
 
-    `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine. `profiles` are
-    texts such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1"; without them they follow from the manifest.
+    `style` "auto" also takes a folder of artifacts, one a style as `export` writes several, or a model, which it
+    exports to `target`.artifact: it builds the style that suits the flavour best, and the next one where that is
+    refused; the record's `style` says which it is, its `message` and the engine's manifest why. The name of a style
+    takes that one. `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine.
+    `profiles` are texts such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1"; without them they follow from the
+    manifest.
 
-    Raises UsageError, EnvironmentMissing (the flavour or a GPU is absent), VendorError (the builder refuses).
+    Raises UsageError, EnvironmentMissing (the flavour or a GPU is absent), GraphRefused (a VendorError: the builder
+    does not take the graph; `nodes` names what it refuses, `of_rotation` False says that it is not the rotation).
     """
+    options = {
+        "flavor": flavor,
+        "capabilities": tuple(capabilities),
+        "profiles": tuple(profiles),
+        "plugin": Path(plugin) if plugin is not None else None,
+        "timing_cache": Path(timing_cache) if timing_cache is not None else None,
+        "taps": taps,
+        "force": force,
+        "progress": progress,
+    }
+    if style is not None:
+        from rope_deploy.runs.engine import build_styled
+
+        return build_styled(Path(source), Path(target), style, **options)
     from rope_deploy.trt import build_engine
 
-    return build_engine(
-        Path(source),
-        Path(target),
-        flavor=flavor,
-        capabilities=tuple(capabilities),
-        profiles=tuple(profiles),
-        plugin=Path(plugin) if plugin is not None else None,
-        timing_cache=Path(timing_cache) if timing_cache is not None else None,
-        taps=taps,
-        force=force,
-        progress=progress,
-    )
+    return build_engine(Path(source), Path(target), **options)
 
 
 def plugin_build(

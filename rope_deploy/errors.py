@@ -9,6 +9,7 @@
     │   └── PositionOutOfRange     2  a position lies outside the exported table
     ├── EnvironmentMissing         3  a package, a GPU, disk space or a tool is absent
     └── VendorError                4  a vendor's compiler, builder or runtime failed
+        ├── GraphRefused           4  it does not take an operator of the graph
         └── RuntimeCrashed         4  it took its process with it
 
 A message has three parts, and every raise fills in what it knows: what was asked, what exists, what to do.
@@ -17,6 +18,7 @@ A message has three parts, and every raise fills in what it knows: what was aske
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class RopeDeployError(Exception):
@@ -70,6 +72,35 @@ class EnvironmentMissing(RopeDeployError):
 
 class VendorError(RopeDeployError):
     exit_code = 4
+
+
+@dataclass(frozen=True)
+class RefusedNode:
+    """A node of a graph that a vendor does not take. `inside`: the functions it lies in, outermost last."""
+
+    operator: str
+    name: str
+    inside: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.operator} {self.name!r}" + "".join(f" in {function}" for function in self.inside)
+
+
+class GraphRefused(VendorError):
+    """`nodes` are those the vendor named. `of_rotation`: one of them belongs to a rotation, so that another style may
+    help; None where that is not known."""
+
+    def __init__(
+        self,
+        asked: str,
+        *,
+        exists: str = "",
+        todo: str = "",
+        nodes: Sequence[RefusedNode] = (),
+        of_rotation: bool | None = None,
+    ):
+        super().__init__(asked, exists=exists, todo=todo)
+        self.nodes, self.of_rotation = tuple(nodes), of_rotation
 
 
 class RuntimeCrashed(VendorError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.export import STYLES
 
 if TYPE_CHECKING:
     from rope_deploy.report.records import EngineRecord
@@ -21,7 +22,7 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
 
 
 @click.command()
-@click.argument("source", metavar="DIR|FILE.onnx", type=click.Path(path_type=Path))
+@click.argument("source", metavar="DIR|FILE.onnx|MODEL", type=click.Path(path_type=Path))
 @click.option(
     "-o",
     "--output",
@@ -30,6 +31,12 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
     metavar="FILE.engine",
     type=click.Path(path_type=Path),
     help="The engine.",
+)
+@click.option(
+    "--style",
+    type=click.Choice(["auto", *STYLES]),
+    help="Which one of several styles in DIR; auto: the best that the flavour accepts. With it a MODEL is taken too, "
+    "and exported to FILE.engine.artifact.",
 )
 @click.option(
     "--flavor",
@@ -66,6 +73,7 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
 def build(
     source: Path,
     target: Path,
+    style: str | None,
     flavor: str | None,
     capabilities: tuple[str, ...],
     profiles: tuple[str, ...],
@@ -77,11 +85,13 @@ def build(
 ) -> None:
     """Compile an artifact or ONNX file into a TensorRT engine.
 
+    DIR is an artifact or, with --style, a folder that has one of each style in it.
     Profiles are derived from the artifact's manifest; a bare ONNX file needs a --profile for every dynamic axis.
     Beside the engine, FILE.engine.json says what it was built from, for which GPUs and shapes, and with what.
 
     \b
     rope-deploy build smollm2/tables -o smollm2.engine --flavor rtx --compute-capability 8.0,8.9
+    rope-deploy build smollm2 -o smollm2.engine --style auto --flavor rtx
     rope-deploy build smollm2/tables -o long.engine --profile total@decode=1:512:8192 --profile batch@decode=1:1:16
     """
     from rope_deploy import api
@@ -90,6 +100,7 @@ def build(
         record = api.build(
             source,
             target,
+            style=style,
             flavor=flavor,
             capabilities=tuple(part.strip() for text in capabilities for part in text.split(",")),
             profiles=profiles,

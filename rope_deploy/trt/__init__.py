@@ -6,9 +6,12 @@ from rope_deploy.trt.job import Progress
 from rope_deploy.trt.launch import how_ended
 from rope_deploy.trt.manifest import EngineManifest, load_engine_manifest, manifest_path
 from rope_deploy.trt.profiles import Profile, Range
+from rope_deploy.trt.styles import AUTO, Choice, preferred
 
 __all__ = [
+    "AUTO",
     "FLAVORS",
+    "Choice",
     "EngineManifest",
     "Flavor",
     "Gpu",
@@ -22,5 +25,6 @@ __all__ = [
     "installed_version",
     "load_engine_manifest",
     "manifest_path",
+    "preferred",
     "require",
 ]

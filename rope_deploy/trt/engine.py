@@ -10,12 +10,13 @@ from pathlib import Path
 
 from rope_deploy import __version__
 from rope_deploy.artifact import disk_errors, hash_file, new_file, refuse_existing
-from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
+from rope_deploy.errors import ConfigError, EnvironmentMissing, GraphRefused, UsageError
 from rope_deploy.report.records import EngineRecord
 from rope_deploy.trt.flavor import Flavor, find_flavor, gpus, require
 from rope_deploy.trt.job import Job, Progress
 from rope_deploy.trt.launch import run_worker
 from rope_deploy.trt.manifest import EngineManifest, manifest_path
+from rope_deploy.trt.refusal import judged
 from rope_deploy.trt.requested import requested_profiles
 from rope_deploy.trt.source import Source, open_source
 
@@ -33,6 +34,7 @@ def build_engine(
     plugin: Path | None = None,
     timing_cache: Path | None = None,
     taps: bool = False,
+    chosen: str = "",
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> EngineRecord:
@@ -42,29 +44,30 @@ def build_engine(
     `profiles`: as on the command line, see `rope_deploy.trt.requested`. `plugin`: a library whose operators take
     precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
     `target.cache`; TensorRT-RTX has none. `taps`: q and k of every layer, before and after their rotation, become
-    outputs, so that a check sees inside; it keeps the library from fusing across them. Float32 is computed as
-    float32, never as TF32.
+    outputs, so that a check sees inside; it keeps the library from fusing across them. `chosen` says why it is
+    this style, for the manifest. Float32 is computed as float32, never as TF32.
 
     Raises:
         UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
         EnvironmentMissing: the flavour, a GPU, disk space or memory is absent.
-        VendorError: the vendor's library failed; parser errors name the nodes.
+        GraphRefused: the vendor does not take the graph; for an artifact it says whether a rotation is at fault.
+        VendorError: the vendor's library failed otherwise.
     """
     target = Path(target)
     _refuse_unwritable(target)
     refuse_existing(target, force=force)
-    chosen = find_flavor(flavor)
+    found = find_flavor(flavor)
     opened = open_source(Path(source))
     wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
-    _check_options(chosen, opened, capabilities, plugin, timing_cache)
+    _check_options(found, opened, capabilities, plugin, timing_cache)
     tapped = _taps(opened) if taps else ()
-    require(chosen)
-    _check_gpu(chosen, capabilities)
-    if chosen.needs_gpu and timing_cache is None:
+    require(found)
+    _check_gpu(found, capabilities)
+    if found.needs_gpu and timing_cache is None:
         timing_cache = target.with_name(target.name + ".cache")
     with new_file(target) as unfinished:
         job = Job(
-            flavor=chosen.name,
+            flavor=found.name,
             model=str(opened.model.resolve()),
             output=str(unfinished.resolve()),
             profiles=tuple(profile.shapes(opened.inputs) for profile in wanted),
@@ -73,24 +76,28 @@ def build_engine(
             timing_cache=str(timing_cache.resolve()) if timing_cache else None,
             taps=tapped,
         )
-        outcome = run_worker(job, progress)
+        try:
+            outcome = run_worker(job, progress)
+        except GraphRefused as error:
+            raise (judged(error, opened.model, opened.manifest) if opened.manifest else error) from None
         manifest = EngineManifest(
             source=str(opened.model),
             files=opened.files,
             style=opened.style,
             dtype="+".join(opened.dtypes),
-            flavor=chosen.name,
-            capabilities=_capabilities(chosen, capabilities),
+            flavor=found.name,
+            capabilities=_capabilities(found, capabilities),
             profiles=wanted,
             inputs=opened.inputs,
             plugins={plugin.name: hash_file(plugin)} if plugin else {},
             taps=tapped,
+            chosen=chosen,
             engine=hash_file(unfinished),
             seconds=round(outcome.seconds, 3),
             warnings=outcome.warnings,
             versions={
                 "rope-deploy": __version__,
-                chosen.module: outcome.version,
+                found.module: outcome.version,
                 "polygraphy": version("polygraphy"),
             },
         )

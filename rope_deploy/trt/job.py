@@ -4,7 +4,7 @@ Lines from the worker, one object each:
     {"event": "progress", "phase", "done", "steps", "depth"}    a step of the builder
     {"event": "log", "level": "warning" | "error", "text"}      what the vendor's library said
     {"event": "finished", "version", "seconds"}                 the engine is in `output`
-    {"event": "failed", "kind", "text", "details"}              it is not; `kind` is one of KINDS
+    {"event": "failed", "kind", "text", "details", "nodes"}     it is not; `kind` is a Kind, `nodes` those refused
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from typing import Literal
+
+from rope_deploy.errors import RefusedNode
 
 Kind = Literal["import", "capability", "plugin", "parse", "profile", "build", "memory", "disk"]
 
@@ -54,8 +56,8 @@ class Progress:
 
 
 class WorkerError(Exception):
-    """The worker could not build. `details` are single findings, e.g. one node of the graph each."""
+    """The worker could not build. `details` are single findings in words, `nodes` those of the graph at fault."""
 
-    def __init__(self, kind: Kind, text: str, details: tuple[str, ...] = ()):
+    def __init__(self, kind: Kind, text: str, details: tuple[str, ...] = (), nodes: tuple[RefusedNode, ...] = ()):
         super().__init__(text)
-        self.kind, self.text, self.details = kind, text, tuple(details)
+        self.kind, self.text, self.details, self.nodes = kind, text, tuple(details), tuple(nodes)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rope_deploy
-from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError, VendorError
+from rope_deploy.errors import ConfigError, EnvironmentMissing, GraphRefused, RefusedNode, UsageError, VendorError
 from rope_deploy.trt.flavor import FLAVORS
 from rope_deploy.trt.job import Job, Progress, WorkerError
 
@@ -36,7 +36,7 @@ def run_worker(job: Job, progress: Callable[[Progress], None] | None = None, *, 
     """Build in a child process; when this call ends, however it ends, the child has ended too.
 
     Raises:
-        VendorError: the library refused the graph, failed, aborted or crashed.
+        GraphRefused: the library does not take the graph. VendorError: it failed, aborted or crashed.
         ConfigError: it found the shapes of a profile contradictory. UsageError: it does not know a capability.
         EnvironmentMissing: it cannot be loaded, or memory ran out.
         OSError: the engine could not be written.
@@ -67,7 +67,10 @@ def run_worker(job: Job, progress: Callable[[Progress], None] | None = None, *, 
                         said.append(f"{event['level']}: {event['text']}")
                         warnings[event["text"]] = None
                     case "failed":
-                        raise _translated(WorkerError(**event), job)
+                        nodes = [
+                            RefusedNode(**node | {"inside": tuple(node["inside"])}) for node in event.pop("nodes", ())
+                        ]
+                        raise _translated(WorkerError(**event, nodes=nodes), job)
                     case "finished":
                         finished = event
         except BaseException:
@@ -100,10 +103,12 @@ def _translated(error: WorkerError, job: Job) -> Exception:
     match error.kind:
         case "parse":
             text = "\n".join([error.text, *(f"  - {detail}" for detail in error.details)])
-            return VendorError(text, todo="Export with another --style or --opset, or a custom operator with --plugin.")
+            todo = "Export with another --style or --opset, or a custom operator with --plugin."
+            return GraphRefused(text, todo=todo, nodes=error.nodes)
         case "build":
             text = "\n".join([error.text, *(f"  - {detail}" for detail in error.details)])
-            return VendorError(text, todo="The vendor's message names the operator; another --dtype or --style may do.")
+            todo = "The vendor's message names the operator; another --dtype or --style may do."
+            return GraphRefused(text, todo=todo)
         case "profile":
             return ConfigError(error.text, error.details, todo="Change the --profile options so that the shapes fit.")
         case "capability":

@@ -23,7 +23,7 @@ class EngineManifest:
     """`profiles` are in the engine's order. `files`: graph and weights by name; `engine`: the engine file itself.
 
     `style` is empty when the graph was not exported by rope-deploy. `warnings` are the vendor's, each once. `taps`:
-    values inside the graph that the engine also returns.
+    values inside the graph that the engine also returns. `chosen`: why it is this style, where that was not asked for.
     """
 
     source: str
@@ -41,13 +41,15 @@ class EngineManifest:
     versions: dict[str, str] = field(default_factory=dict)
     tf32: bool = False
     taps: tuple[str, ...] = ()
+    chosen: str = ""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
         return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
 
     def to_record(self, path: Path) -> EngineRecord:
-        message = f"profiles: {', '.join(profile.name for profile in self.profiles)}"
+        message = f"style {self.style}: {self.chosen}; " if self.chosen else ""
+        message += f"profiles: {', '.join(profile.name for profile in self.profiles)}"
         if self.warnings:
             message += f"; {len(self.warnings)} warning(s), the first: {self.warnings[0]}"
         return EngineRecord(

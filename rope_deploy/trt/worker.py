@@ -12,9 +12,11 @@ import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any, TextIO
 
+from rope_deploy.errors import RefusedNode
 from rope_deploy.trt.flavor import FLAVORS, Flavor
 from rope_deploy.trt.job import Job, WorkerError
 
@@ -48,7 +50,8 @@ def main() -> int:
         channel.send("finished", version=version, seconds=time.monotonic() - started)
         return 0
     except WorkerError as error:
-        channel.send("failed", kind=error.kind, text=error.text, details=error.details)
+        nodes = [asdict(node) for node in error.nodes]
+        channel.send("failed", kind=error.kind, text=error.text, details=error.details, nodes=nodes)
     except MemoryError:
         channel.send("failed", kind="memory", text="Memory ran out.", details=())
     except OSError as error:
@@ -144,8 +147,13 @@ def _parse(trt: Any, builder: Any, logger: Any, job: Job) -> tuple[Any, Any]:
     if job.plugin:  # without the flag a function body or a native layer of that name wins over the plugin
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
     if not parser.parse_from_file(job.model):
-        found = tuple(_describe(parser.get_error(index)) for index in range(parser.num_errors))
-        raise WorkerError("parse", f"{trt.__name__} {trt.__version__} does not accept this graph:", found)
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        raise WorkerError(
+            "parse",
+            f"{trt.__name__} {trt.__version__} does not accept this graph:",
+            tuple(_describe(error) for error in errors),
+            tuple(_node(error) for error in errors),
+        )
     if hasattr(trt.LayerType, "ATTENTION_INPUT"):
         from polygraphy.backend.trt import SetDecomposableAttentions
 
@@ -170,11 +178,13 @@ def _mark_taps(network: Any, names: tuple[str, ...]) -> None:
 
 def _describe(error: Any) -> str:
     """One parser error: which node, inside which functions, and why."""
-    inside = "".join(f" in {name}" for name in error.local_function_stack())
     code = str(error.code()).rpartition(".")[2].replace("_", " ").lower()
     reason = error.desc()
-    place = f"{error.node_operator()} {error.node_name()!r} (node {error.node()}){inside}"
-    return f"{place}: {code}" + (f": {reason}" if reason not in ("", "false") else "")
+    return f"{_node(error)} (node {error.node()}): {code}" + (f": {reason}" if reason not in ("", "false") else "")
+
+
+def _node(error: Any) -> RefusedNode:
+    return RefusedNode(error.node_operator(), error.node_name(), tuple(error.local_function_stack()))
 
 
 def _config(trt: Any, flavor: Flavor, job: Job, targets: list[tuple[int, int]] | None, channel: Channel) -> Any:

@@ -1,0 +1,67 @@
+"""Whether what a vendor refused belongs to a rotation, so that another style may help, or is the model's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rope_deploy.artifact import Manifest, Site
+from rope_deploy.errors import GraphRefused, RefusedNode
+
+if TYPE_CHECKING:
+    import onnx
+
+# Operators that are a rotation, whoever wrote them, or hold one: ONNX's, ONNX Runtime's and ours.
+ROTARY = ("RotaryEmbedding", "GroupQueryAttention", "RopeRotate", "RopeRotateQK")
+
+
+def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused:
+    """The same error saying whose the refused nodes are.
+
+    Where the parser named none, the nodes are looked up that the builder's message mentions.
+    """
+    import onnx
+
+    graph = onnx.load_model(model, load_external_data=False).graph
+    nodes = error.nodes or tuple(_mentioned(error.asked, graph.node))
+    if not nodes:
+        return error
+    rotating = rotation_nodes(graph.node, manifest.sites)
+    theirs = [node for node in nodes if not _rotates(node, rotating)]
+    listed = ", ".join(map(str, theirs))
+    exists = f"Not part of a rotation: {listed}." if theirs else "Only rotations are refused."
+    todo = error.todo
+    if len(theirs) == len(nodes):
+        todo = "No style changes that; another --dtype, --opset or --no-cache at the export may."
+    return GraphRefused(error.asked, exists=exists, todo=todo, nodes=nodes, of_rotation=len(theirs) < len(nodes))
+
+
+def rotation_nodes(nodes: Sequence[onnx.NodeProto], sites: Sequence[Site]) -> frozenset[str]:
+    """Names of the nodes that lie on the way from a site's input, and from its tables and positions, to its output."""
+    made_by = {name: node for node in nodes for name in node.output}
+    found = {node.name for node in nodes if node.op_type in ROTARY}
+    seen = {site.input for site in sites}  # of all: one node may turn q and k
+    waiting = [site.output for site in sites if site.output]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and name in made_by:
+            seen.add(name)
+            found.add(made_by[name].name)
+            waiting.extend(made_by[name].input)
+    return frozenset(found - {""})
+
+
+def _rotates(node: RefusedNode, rotating: frozenset[str]) -> bool:
+    return (
+        node.operator in ROTARY
+        or node.name in rotating
+        or any(function.rpartition(":")[2] in ROTARY for function in node.inside)
+    )
+
+
+def _mentioned(text: str, nodes: Iterable[onnx.NodeProto]) -> Iterable[RefusedNode]:
+    """Nodes whose name is a word of `text`."""
+    words = set(re.findall(r"[\w./:-]+", text))
+    return (RefusedNode(node.op_type, node.name) for node in nodes if node.name in words)
