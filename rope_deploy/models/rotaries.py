@@ -42,17 +42,23 @@ class Watched:
 
     def reworked(self, number: int, rotated: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """What q (0) or k (1) of this layer was before and after its rotation, if `rotated` [B, N, S, H], which enters
-        the attention, was made of it by more than moving it; None unless exactly q and k were turned."""
+        the attention, was made of it by more than moving it (JetMoE repeats keys for each of its experts); None unless
+        exactly q and k were turned."""
         if len(self.pairs) != 2:
             return None
         given, turned = self.pairs[number]
         ways = [(given, turned), (given.transpose(1, 2), turned.transpose(1, 2))]
         # With as many tokens as heads both fit: a norm or a factor leaves vectors pointing much where they did.
-        ways = [(before, after) for before, after in ways if after.shape == rotated.shape]
-        return max(ways, key=lambda way: float((way[1] * rotated).sum()), default=None)
+        ways = [(before, after) for before, after in ways if _repeated(after, rotated).shape == rotated.shape]
+        return max(ways, key=lambda way: float((_repeated(way[1], rotated) * rotated).sum()), default=None)
 
     def next_layer(self) -> None:
         self.pairs = []
+
+
+def _repeated(heads: torch.Tensor, rotated: torch.Tensor) -> torch.Tensor:
+    """`heads` as often as they go into the heads of `rotated`."""
+    return heads.repeat(1, max(rotated.shape[1] // heads.shape[1], 1), 1, 1)
 
 
 def _in_place(rotated: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor | None:
