@@ -28,15 +28,15 @@ def of_input(name: str) -> Dependence:
 
 
 def dependences(
-    graph: ir.Graph, *, tables: Collection[ir.Value] = (), counting: bool = False
+    graph: ir.Graph, *, tables: Collection[ir.Value] = (), counting: bool | None = None
 ) -> Mapping[ir.Value, Dependence]:
     """The dependence of every value; initializers and absent values have none and are not listed.
 
-    In a graph that takes no positions, whatever it counts is one; with `counting`, in any graph. `tables` are
-    constants that hold a row a position, so that what is cut out of them depends on positions too.
+    In a graph that takes no positions, whatever it counts is one; with `counting`, in any graph, or without it in
+    none. `tables` are values that hold a row a position, so that what is cut out of them depends on positions too.
     """
     marks: dict[ir.Value, Dependence] = {value: of_input(value.name) for value in graph.inputs}
-    counts = counting or Dependence.POSITION not in marks.values()
+    counts = Dependence.POSITION not in marks.values() if counting is None else counting
     marks |= dict.fromkeys(tables, Dependence.POSITION)
     for node in graph:
         mark = Dependence.POSITION if counts and node.op_type in COUNTING else Dependence.NOTHING
@@ -45,5 +45,5 @@ def dependences(
                 if value is not None:
                     mark |= marks.get(value, Dependence.NOTHING)
         for output in node.outputs:
-            marks[output] = mark
+            marks[output] = mark | Dependence.POSITION if output in tables else mark
     return marks

@@ -12,6 +12,7 @@ cos and sin, [B, S, rotary_dim/2], are present only where the rotation cannot be
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -20,12 +21,22 @@ import onnx_ir as ir
 
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.build import Builder, replace
+from rope_deploy.graph.byrow import RowTabulator, takes_rows
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.places import layer_of, role_of
-from rope_deploy.graph.rotation import BOTH, Column, Match, NotARotation, dummy_inputs, find_sums, recognise
+from rope_deploy.graph.rotation import (
+    BOTH,
+    Column,
+    Match,
+    NotARotation,
+    dummy_inputs,
+    find_sums,
+    recognise,
+    with_batch,
+)
 from rope_deploy.graph.tabulate import Table, Tabulator
 
 DOMAIN = "rope_deploy"
@@ -78,23 +89,33 @@ def raise_rotations(
     bit. Raises UnmatchedRotation, naming each place and the reason, if a rotation was not understood.
     """
     graph = model.graph
-    marks = dependences(graph)
+    given = next((value for value in graph.inputs if value.name == POSITION_INPUT), None)
+    by_row = RowTabulator(graph, cos, sin) if given is None and takes_rows(graph) else None
+    marks = dependences(graph) if by_row is None else by_row.marks
     sums = {found.output: found for found in find_sums(graph, marks)}
     inputs = dummy_inputs(graph)
-    tabulator = Tabulator(graph, marks, max_position, cos, sin)
+    tabulator = by_row or Tabulator(graph, marks, max_position, cos, sin)
     matches: dict[ir.Value, tuple[Match, Table]] = {}
     reasons: dict[str, str] = {}
     for found in sums.values():
         try:
-            match = recognise(found, sums, marks, inputs)
+            match = recognise(found, sums, marks, inputs, (4,) if by_row is None else (4, 3))
             matches[match.root] = match, tabulator.table(match)
         except (NotARotation, NotEvaluable) as reason:
             reasons[found.output.producer().name] = str(reason)
-    rotations = _Rotations(max_position)
+    rotations = _Rotations(max_position if by_row is None else None)
+    sites: Counter[str] = Counter()
     for number, (match, table) in enumerate(matches.values()):
-        _mark(graph, match, rotations.index(match, table), table, number)
+        role = role_of(match.root)
+        sites[role] += 1
+        # Blocks of a tower may be numbered anew in every stage; its rotations are counted as they come.
+        layer = layer_of(match.root.producer()) if by_row is None else max(sites.values()) - 1
+        place = number // 2 if layer is None else layer, role
+        positions = given if by_row is None else by_row.positions(match)
+        _mark(match, rotations.index(match, table), table, positions, place, number)
     prune(model)
-    unmatched = tuple(f"{name} ({op_type}): {why}" for name, op_type, why in unmatched_products(graph, reasons))
+    left = unmatched_products(graph, reasons, marks=None if by_row is None else by_row.marks)
+    unmatched = tuple(f"{name} ({op_type}): {why}" for name, op_type, why in left)
     if unmatched and not allow_unmatched:
         raise UnmatchedRotation(
             f"{len(unmatched)} places multiply activations by position-dependent values and are no known rotation:\n"
@@ -113,10 +134,11 @@ def raise_rotations(
 class _Rotations:
     """Collects distinct rotations: equal layout and equal tables, to the last bit, are one."""
 
-    def __init__(self, max_position: int):
+    def __init__(self, max_position: int | None):
         self._max, self._known = max_position, {}
 
     def index(self, match: Match, table: Table) -> int:
+        rows = len(table.cos) if self._max is None else self._max
         content = _digest(table.cos), _digest(table.sin), table.original, table.axes
         runtime = (match.cos, match.sin) if table.kind == "runtime" else None
         key = (match.head_dim, match.rotary_dim, match.interleaved, match.order, content, runtime)
@@ -124,7 +146,7 @@ class _Rotations:
             name = f"rope_{len(self._known)}"
             rearranged = match.order is not None
             rotation = RaisedRotation(
-                name, table, match.head_dim, match.rotary_dim, match.interleaved, self._max, rearranged
+                name, table, match.head_dim, match.rotary_dim, match.interleaved, rows, rearranged
             )
             self._known[key] = len(self._known), rotation
         return self._known[key][0]
@@ -137,27 +159,27 @@ def _digest(array: np.ndarray) -> bytes:
     return hashlib.sha256(array.tobytes()).digest()
 
 
-def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: int) -> None:
+def _mark(match: Match, rotation: int, table: Table, positions: ir.Value, place: tuple[int, str], number: int) -> None:
     """Put the marker where the rotation ends, and let everyone who used its end use the marker."""
-    producer = match.root.producer()
-    layer, role = layer_of(producer), role_of(match.root)
-    layer = number // 2 if layer is None else layer
-    positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
-    stem, inputs = f"rope/{layer}/{role}/{number}", [match.source, positions]
+    producer, source = match.root.producer(), match.source
+    layer, role = place
+    stem, inputs = f"rope/{layer}/{role}/{number}", [source, positions]
     if table.kind == "runtime":
         build = Builder(producer, f"{stem}/table")
         inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
         producer = inputs[-1].producer()
     build = Builder(producer, stem)
     if match.order is not None:
-        source = match.source
         inputs[0] = build.op("Gather", source, build.ints(match.order), axis=-1, dtype=source.dtype, shape=source.shape)
+    shape, single = with_batch(source.shape), len(source.shape) < len(with_batch(source.shape))
+    if single:
+        inputs[0] = build.op("Unsqueeze", inputs[0], build.ints([0]), dtype=source.dtype, shape=shape)
     output = build.op(
         MARKER,
         *inputs,
         domain=DOMAIN,
         dtype=match.root.dtype,
-        shape=match.root.shape,
+        shape=shape,
         rotation=rotation,
         layer=layer,
         role=role,
@@ -166,6 +188,8 @@ def _mark(graph: ir.Graph, match: Match, rotation: int, table: Table, number: in
         rotary_dim=match.rotary_dim,
         interleaved=int(match.interleaved),
     )
+    if single:
+        output = build.op("Squeeze", output, build.ints([0]), dtype=source.dtype, shape=source.shape)
     replace(match.root, output)
 
 
@@ -180,13 +204,13 @@ def _runtime_half(build: Builder, match: Match, columns: tuple[Column, ...]) -> 
 
 
 def unmatched_products(
-    graph: ir.Graph, reasons: Mapping[str, str], known: Collection[ir.Node] = ()
+    graph: ir.Graph, reasons: Mapping[str, str], known: Collection[ir.Node] = (), marks: Marks | None = None
 ) -> Iterator[tuple[str, str, str]]:
     """(node, operator, reason) of what still multiplies an activation by something that depends on the positions.
 
     `reasons` are those why a sum is no rotation, by the name of its node; the nodes `known` are part of one.
     """
-    marks = dependences(graph)
+    marks = dependences(graph) if marks is None else marks
     for node in graph:
         if node.op_type not in ("Mul", "MatMul", "Einsum") or node in known:
             continue

@@ -127,17 +127,22 @@ def dummy_inputs(graph: ir.Graph, sizes: Mapping[str, int] = SIZES) -> dict[ir.V
 
 
 def recognise(
-    candidate: Sum, sums: Mapping[ir.Value, Sum], marks: Marks, inputs: Mapping[ir.Value, np.ndarray]
+    candidate: Sum,
+    sums: Mapping[ir.Value, Sum],
+    marks: Marks,
+    inputs: Mapping[ir.Value, np.ndarray],
+    ranks: Sequence[int] = (4,),
 ) -> Match:
-    """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none."""
+    """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none.
+
+    `ranks`: how many axes the rotated tensor may have, the likelier first; one of three has no batch.
+    """
     origins = common_origins([p.moved for p in candidate.products], marks)
     if not origins:
         raise NotARotation("its two products do not rotate one common tensor")
     reason = NotARotation(f"its tensor is {origins[0].shape}; four axes were expected")
-    for source in origins:
-        # A tensor seen as pairs has five axes; the heads that it is a view of have four.
-        if source.shape is not None and len(source.shape) != 4:
-            continue
+    # A tensor seen as pairs has five axes; the heads that it is a view of have four.
+    for source in (one for rank in ranks for one in origins if one.shape is None or len(one.shape) == rank):
         try:
             return _widen(_cover(candidate, source, sums, marks, inputs), sums, marks, inputs)
         except NotARotation as error:
@@ -205,7 +210,7 @@ def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Matc
         root=root,
         sequence_axis=sequence_axis,
         heads_axis=heads_axis,
-        num_heads=shape[heads_axis],
+        num_heads=with_batch(shape)[heads_axis],
         head_dim=shape[-1],
         **_layout(elements, partial(_is_cosine, inputs=inputs)),
     )
@@ -325,11 +330,17 @@ def _is_cosine(column: Column, inputs: Mapping[ir.Value, np.ndarray]) -> bool:
     return bool(values.reshape(-1, values.shape[-1])[0, column.index] != 0)
 
 
+def with_batch(shape: Sequence) -> tuple:
+    """`shape` with four axes: a tensor without one has a batch of 1."""
+    return (*(1,) * (4 - len(shape)), *shape)
+
+
 def _axes(shape: ir.Shape, factors: Sequence[ir.Value]) -> tuple[int, int]:
-    """(sequence axis, heads axis) of [B, N, S, H] or [B, S, N, H].
+    """(sequence axis, heads axis) of [B, N, S, H] or [B, S, N, H], a missing batch counted.
 
     In a graph for one length both are numbers; what it is multiplied with is then the same for all heads.
     """
+    shape = with_batch(shape)
     for sequence, heads in ((2, 1), (1, 2)):
         if str(shape[sequence]) == "sequence" and isinstance(shape[heads], int):
             return sequence, heads

@@ -42,24 +42,26 @@ def cache_names(model: ir.Model, rotation: RaisedRotation) -> tuple[str | None, 
 class Rows:
     """Row indices [B, S], int64, one value a rotation, made once at the top of the graph.
 
-    Where a position has A axes they are [A, B, S], and `by_axes` makes of them a row a token.
+    Where a position has A axes they are [A, B, S], and `by_axes` makes of them a row a token. Positions are those of
+    the graph's input, or, in a graph without one, what markers have as theirs.
     """
 
     def __init__(self, graph: ir.Graph):
         self._graph = graph
-        self._positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
+        self._positions = next((value for value in graph.inputs if value.name == POSITION_INPUT), None)
         self._build = Builder(graph[0], "rope/rows", after=False)
         self._made: dict[tuple, ir.Value] = {}
 
-    def of(self, rotation: RaisedRotation) -> ir.Value:
+    def of(self, rotation: RaisedRotation, positions: ir.Value | None = None) -> ir.Value:
         """The row of each token in the caches of `rotation`; the NaN row where its position is outside."""
-        key = (rotation.max_position, rotation.table.kind, rotation.table.original)
+        positions = self._positions if positions is None else positions
+        key = (rotation.max_position, rotation.table.kind, rotation.table.original, positions)
         if key not in self._made:
-            self._made[key] = self._guarded(rotation)
+            self._made[key] = self._guarded(rotation, positions)
         return self._made[key]
 
-    def _guarded(self, rotation: RaisedRotation) -> ir.Value:
-        op, scalar, positions = self._build.op, self._scalar, self._positions
+    def _guarded(self, rotation: RaisedRotation, positions: ir.Value) -> ir.Value:
+        op, scalar = self._build.op, self._scalar
         shape, integer, boolean = positions.shape, ir.DataType.INT64, ir.DataType.BOOL
         if positions.dtype != integer:
             positions = op("Cast", positions, to=integer, dtype=integer, shape=shape)

@@ -47,6 +47,11 @@ class MarkedSite:
         return self.node.inputs[0]
 
     @property
+    def positions(self) -> ir.Value:
+        """Of each token: the graph's own, or what it was raised with."""
+        return self.node.inputs[1]
+
+    @property
     def output(self) -> ir.Value:
         return self.node.outputs[0]
 
@@ -64,7 +69,7 @@ class MarkedSite:
             (cos, index), (sin, _) = (rows.tokens(half) for half in halves)
             return cos, sin, index
         cos, sin = caches(self.node.graph, self.rotation)
-        return cos, sin, rows.of(self.rotation)
+        return cos, sin, rows.of(self.rotation, self.positions)
 
     def per_token(self, rows: Rows) -> tuple[ir.Value, ir.Value] | None:
         """cos and sin [B, S, R/2] where a token has no row of a table to itself: computed at run time, or put together

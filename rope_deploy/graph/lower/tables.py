@@ -25,9 +25,9 @@ class Spread:
         self._rows, self._made = rows, {}
 
     def of(self, site: MarkedSite) -> tuple[ir.Value, ir.Value]:
-        key = (site.rotation.name, site.heads_axis)
+        key = (site.rotation.name, site.heads_axis, site.positions)
         if key not in self._made:
-            name = f"rope/{site.rotation.name}/{site.heads_axis}"
+            name = f"rope/{site.rotation.name}/{site.heads_axis}/{len(self._made)}"
             if halves := site.per_token(self._rows):
                 cos, sin = halves
                 build = Builder(sin.producer(), name)
