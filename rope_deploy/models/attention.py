@@ -5,6 +5,9 @@ two differences: the mask is always explicit (an implicit `is_causal` changes me
 grouped heads stay grouped (repeating keys per query head would hide the grouping from the graph). One call
 becomes one `Attention` node, and the rotated query and key pass through here, which is where the taps listen.
 
+Models with an indexer that picks what attention reads (DeepSeek sparse attention, MiniMax M3) put its choice into the
+mask only for attentions they know by name; to any other they hand it over, and it goes into the mask here.
+
 Shapes: query [B, N, S, H], key and value [B, Nkv, T, H], mask bool [B or 1, 1, S, T], True = attend.
 """
 
@@ -19,8 +22,11 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
+from rope_deploy.errors import ModelError
+
 NAME = "rope_deploy"
-UNSUPPORTED = ("softcap", "s_aux")
+# What transformers' attentions may be given that changes their result and that ours does not do.
+UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
 
 Listener = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], None]
 _listener: ContextVar[Listener | None] = ContextVar("attention_listener", default=None)
@@ -36,13 +42,44 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **_):
-    """transformers' attention interface: returns ([B, S, N, H], None)."""
+def attend(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling=None,
+    dropout=0.0,
+    indices=None,
+    block_indices=None,
+    **others,
+):
+    """transformers' attention interface: returns ([B, S, N, H], None).
+
+    Only the keys in `indices` [B, S, picked] are read, or those in the blocks `block_indices` [B, Nkv, S, picked], of
+    `module.indexer.block_size` keys each; −1 picks nothing. Raises ModelError for what is not supported.
+    """
+    if given := [name for name in UNSUPPORTED if others.get(name) is not None]:
+        raise ModelError(f"{type(module).__name__} gives its attention {', '.join(given)}, which is not supported.")
     if (listener := _listener.get()) is not None:
         listener(module, query, key)
-    grouped = query.shape[1] != key.shape[1]
+    keys, grouped = key.shape[2], query.shape[1] != key.shape[1]
+    if indices is not None:
+        attention_mask = attention_mask & picked(indices[:, None], keys)
+    if block_indices is not None:
+        chosen = picked(block_indices, keys, module.indexer.block_size)
+        attention_mask = attention_mask & chosen.repeat_interleave(query.shape[1] // chosen.shape[1], dim=1)
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped)
     return out.transpose(1, 2), None
+
+
+def picked(numbers: torch.Tensor, keys: int, size: int = 1) -> torch.Tensor:
+    """bool [B, N, S, keys]: whether a key lies in one of the blocks of `size` keys that `numbers` [B, N, S, picked]
+    names; −1 names none."""
+    blocks = (keys + size - 1) // size
+    columns = numbers.long().masked_fill(numbers < 0, blocks)  # one column more, for what names none
+    none = torch.zeros((*numbers.shape[:-1], blocks + 1), dtype=torch.bool, device=numbers.device)
+    return none.scatter(-1, columns, True)[..., :blocks].repeat_interleave(size, dim=-1)[..., :keys]
 
 
 def explicit_mask(
