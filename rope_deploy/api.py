@@ -82,8 +82,7 @@ def export(
     from rope_deploy.exporter import prepare, write
 
     require_styles(styles)
-    target = Path(folder)
-    places = {style: target if len(styles) == 1 else target / style for style in styles}
+    places = {style: Path(folder, *([style] if len(styles) > 1 else [])) for style in styles}
     for place in places.values():
         refuse_existing(place, force=force)
     if isinstance(source, str):
@@ -285,33 +284,28 @@ def build(
 ) -> EngineRecord:
     """Compile an artifact or ONNX file into a TensorRT engine, with a manifest beside it.
 
-    `style` "auto" also takes a folder of artifacts, one a style as `export` writes several, or a model, which it
-    exports to `target`.artifact: it builds the style that suits the flavour best, and the next one where that is
-    refused; the record's `style` says which it is, its `message` and the engine's manifest why. The name of a style
-    takes that one. `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine.
-    `profiles` are texts such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1"; without them they follow from the
-    manifest.
+    With a `style` a folder of artifacts is taken too, or a model, exported to `target`.artifact. "auto" is the style
+    that suits the flavour best, the next where that is refused; the record's `style` and `message` say which and why.
+    `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine. `profiles` are texts
+    such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1", by default they follow from the manifest.
 
-    Raises UsageError, EnvironmentMissing (the flavour or a GPU is absent), GraphRefused (a VendorError: the builder
-    does not take the graph; `nodes` names what it refuses, `of_rotation` False says that it is not the rotation).
+    Raises UsageError, EnvironmentMissing (no flavour or GPU), VendorError (GraphRefused names the nodes).
     """
-    options = {
-        "flavor": flavor,
-        "capabilities": tuple(capabilities),
-        "profiles": tuple(profiles),
-        "plugin": Path(plugin) if plugin is not None else None,
-        "timing_cache": Path(timing_cache) if timing_cache is not None else None,
-        "taps": taps,
-        "force": force,
-        "progress": progress,
-    }
-    if style is not None:
-        from rope_deploy.runs.engine import build_styled
+    from rope_deploy.runs.engine import build_styled
 
-        return build_styled(Path(source), Path(target), style, **options)
-    from rope_deploy.trt import build_engine
-
-    return build_engine(Path(source), Path(target), **options)
+    return build_styled(
+        Path(source),
+        Path(target),
+        style,
+        flavor=flavor,
+        capabilities=tuple(capabilities),
+        profiles=tuple(profiles),
+        plugin=Path(plugin) if plugin is not None else None,
+        timing_cache=Path(timing_cache) if timing_cache is not None else None,
+        taps=taps,
+        force=force,
+        progress=progress,
+    )
 
 
 def plugin_build(

@@ -11,6 +11,7 @@ from rope_deploy.cli.common import force_option, json_option, print_json
 from rope_deploy.cli.progress import shown_steps
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
+ALL = "all"
 
 
 @click.command()
@@ -22,8 +23,9 @@ STYLES = ("tables", "onnx", "contrib", "plugin")
     "--style",
     "styles",
     multiple=True,
-    type=click.Choice(STYLES),
-    help="How to write the rotation. Default: tables. Repeat it for several, each in a folder of its name in DIR.",
+    type=click.Choice((*STYLES, ALL)),
+    help="How to write the rotation. Default: tables. Repeat it for several, or ask for all: each gets a folder of "
+    "its name in DIR.",
 )
 @click.option(
     "--dtype",
@@ -79,7 +81,7 @@ def export(
         records = api.export(
             model,
             folder,
-            styles=styles or ("tables",),
+            styles=STYLES if ALL in styles else styles or ("tables",),
             dtype=dtype,
             opset=opset,
             max_position=max_position,

@@ -22,7 +22,7 @@ Folders = Callable[[str], Path]
 def build_styled(
     source: Path,
     target: Path,
-    style: str,
+    style: str | None,
     *,
     flavor: str | None = None,
     plugin: Path | None = None,
@@ -34,18 +34,20 @@ def build_styled(
 
     `source` is an artifact, a folder of artifacts, an ONNX file (which has no style: it is built as it is), or a
     model as `load_model` takes it, which is exported to `target`.artifact. `options` are those of `build_engine`.
-    What was chosen and why, and what was refused before it, is in the record's message and the engine's manifest.
+    Without a `style` it is one artifact or file, as it is. What was chosen and why, and what was refused before it, is
+    in the record's message and the engine's manifest.
 
     Raises what `build_engine` raises, what an export raises for a model, UsageError for a style that is not there,
     and GraphRefused, naming each style's reason, if none can be built.
     """
+    options |= {"flavor": flavor, "plugin": plugin, "force": force, "progress": progress}
+    if style is None:
+        return build_engine(source, target, **options)
     if style != AUTO:
         require_styles((style,))
     chosen = find_flavor(flavor)
     choices = preferred(chosen, plugin=plugin is not None)
-    if style != AUTO:
-        choices = tuple(choice for choice in choices if choice.style == style) or (Choice(style, "as asked"),)
-    options |= {"flavor": flavor, "plugin": plugin, "force": force, "progress": progress}
+    choices = tuple(choice for choice in choices if style in (AUTO, choice.style))
     if _is_bare(source):
         if style != AUTO:
             raise UsageError(
@@ -128,21 +130,25 @@ def _first_accepted(
             return build_engine(folder_of(choice.style), target, chosen=why, **options)
         except VendorError as error:
             refused[choice.style] = error
-            last = error
-    if len(refused) == 1:
-        raise last
-    nodes = {node: None for error in refused.values() if isinstance(error, GraphRefused) for node in error.nodes}
-    told = {error.exists: None for error in refused.values() if isinstance(error, GraphRefused) and error.exists}
-    verdicts = [getattr(error, "of_rotation", None) for error in refused.values()]
-    raise GraphRefused(
-        "\n".join(
-            [f"No style of {source} can be built:", *(f"  - {name}: {_reason(e)}" for name, e in refused.items())]
-        ),
-        exists="\n".join(told),
-        todo=last.todo,
-        nodes=tuple(nodes),
-        of_rotation=None if None in verdicts else all(verdicts),
-    ) from last
+    raise _none_accepted(source, refused)
+
+
+def _none_accepted(source: Path, refused: dict[str, VendorError]) -> VendorError:
+    """What one style fails for by itself; of several each one's reason, and the model's own fault if there is one."""
+    errors = list(refused.values())
+    if len(errors) == 1:
+        return errors[0]
+    verdicts = {getattr(error, "of_rotation", None): error for error in reversed(errors)}
+    verdict = next(known for known in (False, None, True) if known in verdicts)
+    decisive = verdicts[verdict]
+    lines = [f"  - {style}: {_reason(error)}" for style, error in refused.items()]
+    return GraphRefused(
+        "\n".join([f"No style of {source} can be built:", *lines]),
+        exists=decisive.exists if verdict is False else "",
+        todo=decisive.todo,
+        nodes=getattr(decisive, "nodes", ()),
+        of_rotation=verdict,
+    )
 
 
 def _reason(error: VendorError) -> str:

@@ -56,6 +56,14 @@ def open_source(path: Path) -> Source:
 
 
 def _open_artifact(folder: Path) -> Source:
+    if not (folder / MANIFEST_NAME).is_file():
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
+        if inside or (folder / "config.json").is_file():
+            raise UsageError(
+                f"{folder} is no artifact.",
+                exists=f"It holds some: {', '.join(inside)}." if inside else "It looks like a model.",
+                todo="Give --style auto to build the style that suits the target, or the folder of one artifact.",
+            )
     manifest = load_manifest(folder)
     files = {name: info for name, info in manifest.files.items() if name.startswith(MODEL_NAME)}
     changed = [name for name in changed_files(folder, manifest) if name in files]

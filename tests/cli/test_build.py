@@ -24,6 +24,33 @@ def test_an_artifact_is_built_and_summed_up(toy, tmp_path, capsys):
 
 
 @needs_rtx
+def test_auto_says_which_of_several_styles_was_built_and_why(tmp_path, capsys):
+    for style in ("tables", "onnx"):
+        write_toy(tmp_path / "all" / style, style)
+    words = ["build", str(tmp_path / "all"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style"]
+    assert main([*words, "auto"]) == 0
+    assert "style onnx: RotaryEmbedding becomes" in capsys.readouterr().out
+    assert main([*words, "tables", "--force"]) == 0
+    assert "style tables: " in capsys.readouterr().out
+    assert main([*words, "plugin", "--force"]) == 2
+    assert "It has: onnx, tables." in capsys.readouterr().err
+
+
+def test_several_styles_without_a_word_which_one_are_refused_with_the_way_to_choose(tmp_path, capsys):
+    write_toy(tmp_path / "all" / "tables", "tables")
+    assert main(["build", str(tmp_path / "all"), "-o", str(tmp_path / "e"), "--flavor", "rtx"]) == 2
+    assert "It holds some: tables.\nGive --style auto" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("style", ["auto", "onnx"])
+def test_a_style_of_what_is_not_there_ends_with_exit_code_2(tmp_path, style, capsys):
+    words = ["build", str(tmp_path / "absent"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style", style]
+    assert main(words) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_rtx
 def test_json_is_all_there_is_on_standard_output(toy, tmp_path, capsys):
     options = ["--compute-capability", "8.0", "--compute-capability", "8.9", "--profile", "batch=1:1:2", "--json"]
     assert main(["build", toy, "-o", str(tmp_path / "toy.engine"), "--flavor", "rtx", *options]) == 0
