@@ -2,44 +2,29 @@
 
     python -m benchmarks.zoo                          # all families, all styles; goes on where it was left
     python -m benchmarks.zoo --styles tables llama    # some of it
+    python -m benchmarks.zoo --engines --rope-types   # with what else a family is asked
     python -m benchmarks.zoo --list                   # which families there are
 
-One process a family, with a time and a memory limit; one JSON file a family, in out/zoo. A family is done again when
-a package has changed, or with --changed when our own code has.
+One process a family and part, with a time and a memory limit; one JSON file a family, in out/zoo. A family is done
+again when a package has changed, or with --changed when our own code has.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
 import sys
-import tempfile
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from benchmarks.common import STYLES, offline
-from benchmarks.families import causes, census, coverage, record, workers
+from benchmarks.families import causes, census, coverage, expected, record
 from benchmarks.families.subset import SUBSET
+from benchmarks.families.sweep import Sweep
 
-BAD = ("wrong", "sites", "crash", "timeout", "memory")
-PEERED = ("decoder", "masked-lm")
 OUT = Path("out/zoo")
-# What every child needs.
-IMPORTED = (
-    "onnxruntime",
-    "torch.onnx",
-    "benchmarks.families.judge",
-    "rope_deploy.exporter",
-    "rope_deploy.graph",
-    "rope_deploy.parity",
-    "rope_deploy.runs.check",
-)
-SECONDS, MEGABYTES = 120.0, 6000.0
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,14 +33,19 @@ SECONDS, MEGABYTES = 120.0, 6000.0
 @click.option("--text", is_flag=True, help="Only text families: decoders, masked-lm, encoder-decoder, text.")
 @click.option("--subset", is_flag=True, help="Only the families that stand for the others.")
 @click.option("--styles", default=",".join(STYLES), show_default=True, help="Separated by commas.")
+@click.option("--engines", is_flag=True, help="Also build an engine of each family that is green.")
+@click.option("--rope-types", is_flag=True, help="Also every rope type on each decoder that accepts it.")
+@click.option("--peers", is_flag=True, help="Also try other exporters on each text family.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
-@click.option("--seconds", default=SECONDS, show_default=True, help="Limit for one family.")
-@click.option("--megabytes", default=MEGABYTES, show_default=True, help="Limit of memory for one family.")
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep each family's model and artifacts here.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Families at the same time.")
+@click.option("--seconds", default=Sweep.seconds, show_default=True, help="Limit for one process.")
+@click.option("--megabytes", default=Sweep.megabytes, show_default=True, help="Limit of memory for one process.")
 @click.option("--again", is_flag=True, help="Do families again that are done.")
 @click.option("--not-green", is_flag=True, help="Do families again that are done and not green.")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if any family is wrong, crashed or was ended.")
-@click.option("--peers", "with_peers", is_flag=True, help="Try other exporters on each family too (text only).")
+@click.option("--strict", is_flag=True, help="Exit with 1 if a family is worse than expected, wrong, or crashed.")
+@click.option("--expect", is_flag=True, help="Expect from now on what the records say.")
 @click.option("--page", type=click.Path(path_type=Path), help="Draw this page (docs/coverage.md) from all records.")
 @click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
 @click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
@@ -65,14 +55,19 @@ def main(
     text: bool,
     subset: bool,
     styles: str,
+    engines: bool,
+    rope_types: bool,
+    peers: bool,
     out: Path,
+    keep: Path | None,
+    jobs: int,
     seconds: float,
     megabytes: float,
     again: bool,
     not_green: bool,
     changed: bool,
     strict: bool,
-    with_peers: bool,
+    expect: bool,
     page: Path | None,
     only_causes: bool,
     only_list: bool,
@@ -88,111 +83,58 @@ def main(
             click.echo(f"{family.category:16} {family.name:32} {family.model}")
         return
     if only_causes:
-        click.echo(causes.markdown(found for family in families if (found := record.read(out, family.name))))
+        click.echo(causes.markdown(record.read_all(out, families)))
         return
-    asked = tuple(styles.split(","))
-    out.mkdir(parents=True, exist_ok=True)
-    todo = []
-    for family in families:
-        found = record.read(out, family.name)
-        done = record.is_current(found, asked, same_code=changed)
-        if again or not done or (not_green and found.verdict != "green"):
-            todo.append(family)
-    click.echo(f"{len(families)} families, {len(families) - len(todo)} of them done already.")
-    if todo:
-        _import_all()
-    for number, family in enumerate(todo, 1):
-        found = one(family, asked, out, seconds, megabytes)
-        click.echo(f"{number:3}/{len(todo)} {line(found)}")
-    if with_peers:
-        for family in families:
-            for result in through_peers(family, out, seconds, megabytes, again=again):
-                click.echo(f"{family.name:28} {result['peer']:24} {result['verdict']:8} {result['reason'][:120]}")
-    if page is not None:
-        records = (found for family in census.families() if (found := record.read(out, family.name)))
-        page.write_text(coverage.page(records))
-    everything = [found for family in families if (found := record.read(out, family.name))]
-    click.echo(
-        ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in everything).most_common())
+    sweep = Sweep(
+        out=out,
+        styles=tuple(styles.split(",")),
+        seconds=seconds,
+        megabytes=megabytes,
+        engines=engines,
+        ropes=rope_types,
+        peers=peers,
+        keep=keep,
+        again=again,
+        not_green=not_green,
+        same_code=changed,
     )
+    began, number = time.monotonic(), 0
+    for number, found in enumerate(sweep.run(families, jobs), 1):
+        click.echo(f"{number:3}/{len(families)} {line(found)}")
+    records = record.read_all(out, families)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in records).most_common())
+    click.echo(f"{number} of {len(families)} families done in {(time.monotonic() - began) / 60:.1f} min: {counts}.")
+    if expect:
+        expected.write(records)
+    if page is not None:
+        page.write_text(coverage.page(record.read_all(out, census.families())))
+    if strict and not as_expected(records):
+        sys.exit(1)
 
 
-def one(family: census.Family, styles: Sequence[str], out: Path, seconds: float, megabytes: float) -> record.Record:
-    """The record of one family, made in a process of its own; written even if that process comes to a bad end."""
-    from benchmarks.families.judge import judge
-
-    logs = out / "logs"
-    logs.mkdir(exist_ok=True)
-    before = record.read(out, family.name)
-    record.path_of(out, family.name).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as work:
-        end, words = workers.in_child(
-            lambda: judge(family, styles, Path(work), out) and None,
-            log=record.path_of(logs, family.name).with_suffix(".log"),
-            seconds=seconds,
-            megabytes=megabytes,
-        )
-    found = record.read(out, family.name) or record.Record(family.name, family.category, family.model)
-    if end != "done":
-        found.verdict, found.reason = end, f"{words} It was at: {found.stage}."
-        found.versions, found.code = record.versions(), record.code_digest()
-        found.write(out)
-    if before is not None and before.versions == record.versions():
-        found.peers = before.peers
-        found.write(out)
-    return found
-
-
-def through_peers(
-    family: census.Family, out: Path, seconds: float, megabytes: float, *, again: bool = False
-) -> Iterator[dict[str, Any]]:
-    """What each other exporter makes of `family`, entered in its record; nothing for what does not rotate."""
-    found = record.read(out, family.name)
-    if found is None or not found.expected or family.category not in PEERED:
-        return
-    _import_all()
-    from benchmarks.families.peers import PEERS, judge_peer
-
-    logs = out / "logs"
-    for peer in PEERS:
-        if peer in found.peers and not again:
-            continue
-        with tempfile.TemporaryDirectory(prefix="zoo-", ignore_cleanup_errors=True) as work:
-            log = record.path_of(logs, f"{family.name}-{peer}").with_suffix(".log")
-            work_on = partial(judge_peer, family, peer, Path(work))
-            end, words = workers.in_child(work_on, log=log, seconds=seconds, megabytes=megabytes)
-            answer = Path(work, "peer.json")
-            if end == "done" and answer.exists():
-                result = json.loads(answer.read_text())
-            else:
-                result = {"peer": peer, "verdict": end, "reason": words}
-        found.peers[peer] = result
-        found.write(out)
-        yield result
+def as_expected(records: Sequence[record.Record]) -> bool:
+    """Print what was not expected; whether none of it is bad."""
+    found = expected.surprises(records, expected.read())
+    for one in found:
+        click.echo(f"{'WORSE' if one.worse else 'better'}: {one.family} {one.words}")
+    return not any(one.worse for one in found)
 
 
 def line(found: record.Record) -> str:
+    """A family's record in short."""
     sites = next((str(one.sites) for one in found.styles.values()), "-")
-    expected = "-" if found.expected is None else found.expected
-    cached = "" if found.cached in ("", "yes") else " (no cache)"
-    words = "" if found.verdict == "green" else f" {found.stage}: {found.reason[:160]}"
-    return f"{found.family:28} {found.verdict:12} {sites:>3}/{expected:<3} {found.seconds:5.1f} s{cached}{words}"
-
-
-def _import_all() -> None:
-    """Imported before the first fork, and never used here: threads do not survive a fork."""
-    import warnings
-
-    import torch
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    import transformers
-
-    for name in IMPORTED:
-        importlib.import_module(name)
-    transformers.logging.set_verbosity_error()
+    wanted = "-" if found.expected is None else found.expected
+    words = [] if found.verdict == "green" else [f"{found.stage}: {found.reason[:160]}"]
+    if found.cached not in ("", "yes"):
+        words.insert(0, "(no cache)")
+    if found.engine:
+        words.append(f"engine: {found.engine.get('style') or found.engine['verdict']}")
+    if found.ropes:
+        words.append(f"rope types: {coverage.ropes(found)}")
+    if found.peers:
+        words.append("peers: " + ", ".join(result["verdict"] for result in found.peers.values()))
+    return f"{found.family:28} {found.verdict:12} {sites:>3}/{wanted:<3} {found.seconds:5.1f} s {' '.join(words)}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.families.census import Family
 from benchmarks.families.inputs import text
-from benchmarks.families.judge import first_line, first_tensor
+from benchmarks.families.judge import first_tensor
 from benchmarks.families.tiny import tiny_model
+from benchmarks.families.verdicts import first_line
 from rope_deploy.artifact import TOLERANCES
 
 TRACED, OTHER = (2, 3), (3, 5)

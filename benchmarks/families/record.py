@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from benchmarks.families.census import Family
 
 PACKAGES = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript", "onnxruntime")
 
@@ -54,7 +57,9 @@ class Record:
     """`stage` is what was under way last. `expected` rotations happen in PyTorch, at `places`; `spread` is the
     standard deviation of the logits, `felt` how far they move when positions stride by three. `cached` says whether
     the graph has a KV cache: "" if it should not, else "yes" or why not, and what raised
-    that. `trace_s` is the time of an export that all styles share; add a style's `export_s` for that of one style."""
+    that. `trace_s` is the time of an export that all styles share; add a style's `export_s` for that of one style.
+    `engine`, `ropes` (by rope type) and `peers` (by exporter) are what the other parts of a sweep found; empty: not
+    tried."""
 
     family: str
     category: str
@@ -74,6 +79,8 @@ class Record:
     spread: float | None = None
     felt: float | None = None
     styles: dict[str, StyleResult] = field(default_factory=dict)
+    engine: dict[str, Any] = field(default_factory=dict)
+    ropes: dict[str, dict[str, Any]] = field(default_factory=dict)
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
     trace_s: float | None = None
     seconds: float = 0.0
@@ -99,6 +106,11 @@ def read(folder: Path, family: str) -> Record | None:
         return Record(**found)
     except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def read_all(folder: Path, families: Iterable[Family]) -> list[Record]:
+    """The records there are of `families`."""
+    return [found for family in families if (found := read(folder, family.name)) is not None]
 
 
 def is_current(record: Record | None, styles: Sequence[str], *, same_code: bool) -> bool:

@@ -6,7 +6,8 @@ Here a signal passes through every layer, and the logits have a spread of about 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.families.census import Family
 from benchmarks.families.exceptions import settings_of
@@ -16,18 +17,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 
-def tiny_config(family: Family) -> PreTrainedConfig:
-    """The family's configuration, tiny; what the rules cannot know comes from `exceptions`."""
+def tiny_config(family: Family, settings: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    """The family's configuration, tiny; what the rules cannot know comes from `settings`, by default `exceptions`."""
     config_class = family.config_class()
-    return config_class(**tiny_settings(config_class, settings_of(family.name)))
+    return config_class(**tiny_settings(config_class, settings_of(family.name) if settings is None else settings))
 
 
-def tiny_model(family: Family, *, seed: int = 0) -> PreTrainedModel:
-    """The family's model in evaluation mode, the same weights every time."""
+def tiny_model(family: Family, *, seed: int = 0, config: PreTrainedConfig | None = None) -> PreTrainedModel:
+    """The family's model in evaluation mode, the same weights every time; of `config` if it is not the usual one."""
     import torch
 
     torch.manual_seed(seed)
-    model = family.model_class()(tiny_config(family)).eval()
+    model = family.model_class()(config or tiny_config(family)).eval()
     lively(model)
     return model.requires_grad_(False)
 

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import zoo
+from benchmarks.common import UNFUSED
 from benchmarks.families import judge as judging
+from benchmarks.families import styles as styling
 from benchmarks.families.census import select
 from benchmarks.families.judge import judge
 from benchmarks.families.record import Record, read
+from benchmarks.families.sweep import Sweep
 from rope_deploy import api
 from rope_deploy.errors import EnvironmentMissing, UnmatchedRotation
+from rope_deploy.exporter import prepare, write
 
 STYLES = ("tables",)
 
@@ -47,18 +50,18 @@ def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.Mon
     assert record.reason == "PyTorch rotates 5 times, the graph 4 times."
 
 
+def prepare_of_other_positions(loaded, **options):
+    rotary = loaded.model.model.rotary_emb
+    with torch.no_grad():
+        rotary.inv_freq.mul_(0.9)
+    made = prepare(loaded, **options)
+    with torch.no_grad():
+        rotary.inv_freq.div_(0.9)
+    return made
+
+
 def test_a_wrong_graph_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = api.export
-
-    def of_other_positions(loaded, folder, **options):
-        with torch.no_grad():
-            loaded.model.model.rotary_emb.inv_freq.mul_(0.9)
-        made = export(loaded, folder, **options)
-        with torch.no_grad():
-            loaded.model.model.rotary_emb.inv_freq.div_(0.9)
-        return made
-
-    monkeypatch.setattr(api, "export", of_other_positions)
+    monkeypatch.setattr(styling, "prepare", prepare_of_other_positions)
     record = verdict(tmp_path)
     assert record.verdict == "wrong"
     assert "prefill" in record.styles["tables"].failed
@@ -93,35 +96,31 @@ def test_errors_become_verdicts(
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr(api, "export", failing)
+    monkeypatch.setattr(styling, "prepare", failing)
     record = verdict(tmp_path)
     assert record.verdict == expected
     assert str(error).splitlines()[0] in record.reason
 
 
 def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = api.export
-
-    def without_plugin(loaded, folder, *, styles, **options):
-        if "plugin" in styles:
+    def without_plugin(prepared, folder, style, **options):
+        if style == "plugin":
             raise UnmatchedRotation("No plugin today.")
-        return export(loaded, folder, styles=styles, **options)
+        return write(prepared, folder, style, **options)
 
-    monkeypatch.setattr(api, "export", without_plugin)
+    monkeypatch.setattr(styling, "write", without_plugin)
     record = verdict(tmp_path, styles=("tables", "plugin"))
     assert record.verdict == "refused"
     assert {name: one.verdict for name, one in record.styles.items()} == {"tables": "green", "plugin": "refused"}
 
 
 def test_right_without_its_cache_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export = api.export
-
-    def without_cache(loaded, folder, *, cache, **options):
+    def without_cache(loaded, *, cache, **options):
         if cache:
             raise UnmatchedRotation("No cache today.")
-        return export(loaded, folder, cache=cache, **options)
+        return prepare(loaded, cache=cache, **options)
 
-    monkeypatch.setattr(api, "export", without_cache)
+    monkeypatch.setattr(styling, "prepare", without_cache)
     record = verdict(tmp_path)
     assert (record.verdict, record.reason, record.cached) == ("uncached", *["No cache today."] * 2)
     assert record.styles["tables"].verdict == "green"
@@ -140,10 +139,32 @@ def test_what_transformers_cannot_build_is_said(tmp_path: Path, monkeypatch: pyt
     assert verdict(tmp_path).verdict == "needs-package"
 
 
+def test_what_fused_attention_cannot_do_is_asked_without_it(tmp_path: Path) -> None:
+    record = verdict(tmp_path, styles=("contrib",))
+    fused, unfused = record.styles.values()
+    assert (fused.style, unfused.style) == ("contrib", UNFUSED)
+    assert "prefill-left-padded" in fused.skipped
+    assert unfused.skipped == {}
+    assert unfused.passed == fused.passed + len(fused.skipped)
+    assert record.verdict == "green"
+
+
+def test_a_fault_without_fused_attention_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong_if_unfused(prepared, folder, style, *, fused_attention, **options):
+        if not fused_attention:
+            prepared = prepare_of_other_positions(prepared.loaded)
+        return write(prepared, folder, style, fused_attention=fused_attention, **options)
+
+    monkeypatch.setattr(styling, "write", wrong_if_unfused)
+    record = verdict(tmp_path, styles=("contrib",))
+    assert record.verdict == record.styles[UNFUSED].verdict == "wrong"
+    assert record.styles["contrib"].verdict == "green"
+
+
 def test_a_family_that_hangs_leaves_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
     monkeypatch.setattr(judging, "judge", lambda *_: time.sleep(60))
-    record = zoo.one(select(["llama"])[0], STYLES, tmp_path, seconds=0.5, megabytes=8000)
+    (record,) = Sweep(tmp_path, STYLES, seconds=0.5, megabytes=8000).run(select(["llama"]))
     assert record.verdict == "timeout"
     assert read(tmp_path, "llama") == record
