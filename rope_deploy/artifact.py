@@ -52,8 +52,20 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """An argument of a tower that its graph was made for and does not take: nested lists of numbers."""
+
+    dtype: str
+    values: Any
+
+
+@dataclass(frozen=True)
 class Site:
     """One application of a rotation.
+
+    `turn` 0 is the attention's own; what else turns in a layer follows: q and k of an indexer, which picks the keys
+    that attention reads. Layers that run several times, and those of an encoder and its decoder, are numbered as they
+    run.
 
     `output` names the graph value that holds the rotated tensor; `layout` says how its axes lie:
     B batch, S sequence, N heads, H head_dim; "BS(NH)" has heads and head_dim merged. When the attention
@@ -73,6 +85,12 @@ class Site:
     present: str | None = None
     scores: str | None = None
     scale: float | None = None
+    turn: int = 0
+
+    @property
+    def key(self) -> str:
+        """What the names of its taps end in: "3.q", or "3.q.1" where `turn` is 1."""
+        return f"{self.layer}.{self.role}.{self.turn}" if self.turn else f"{self.layer}.{self.role}"
 
 
 @dataclass(frozen=True)
@@ -150,7 +168,7 @@ class Manifest:
 
     source: str
     model_type: str
-    task: Literal["decoder", "encoder"]
+    task: Literal["decoder", "encoder", "tower"]
     cache: bool
     layers: int
     style: Style
@@ -165,6 +183,7 @@ class Manifest:
     sites: tuple[Site, ...]
     tolerances: Tolerances
     vocab_size: int | None = None
+    fixed: dict[str, Fixed] = field(default_factory=dict)
     limits: Limits = Limits()
     findings: tuple[Finding, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
@@ -232,7 +251,7 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
             yield f"sites.{index}.layer: {site.layer} is none of the {manifest.layers} layers."
         if min(site.num_heads, site.head_dim) < 1:
             yield f"sites.{index}: {site.num_heads} heads of {site.head_dim} elements are none."
-    if len({(site.layer, site.role) for site in manifest.sites}) != len(manifest.sites):
+    if len({site.key for site in manifest.sites}) != len(manifest.sites):
         yield "sites: a layer's q or k is listed twice."
     if manifest.dtype not in TOLERANCES:
         yield f"dtype: {manifest.dtype!r} is none of {', '.join(TOLERANCES)}."
@@ -241,7 +260,8 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for name, value in (("logits", manifest.tolerances.logits), ("rotated", manifest.tolerances.rotated)):
         if not 0 < value < float("inf"):
             yield f"tolerances.{name}: {value} is no tolerance."
-    if not manifest.outputs or all(info.name != "input_ids" for info in manifest.inputs):
+    textless = manifest.task != "tower" and all(info.name != "input_ids" for info in manifest.inputs)
+    if not manifest.outputs or not manifest.inputs or textless:
         yield "inputs and outputs: a graph takes input_ids and gives at least one result."
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from rope_deploy.artifact import Finding
-from rope_deploy.errors import UnmatchedRotation, UsageError
+from rope_deploy.errors import UsageError
 from rope_deploy.exporter.audit import Audited, audit, recomputed
 from rope_deploy.graph import Raised, clean, raise_rotations
 from rope_deploy.models import LoadedModel, trace
+from rope_deploy.models.inputs import Example, cast, guess_example, read_example
+from rope_deploy.models.load import DTYPES
 from rope_deploy.models.trig import cos, sin
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
@@ -19,7 +21,10 @@ DEFAULT_MAX_POSITION = 4096  # for models that do not say
 
 @dataclass(frozen=True)
 class Prepared:
-    """A traced model with its rotations raised and audited, ready to be written in any style."""
+    """A traced model with its rotations raised and audited, ready to be written in any style.
+
+    `example` is what a tower was traced with.
+    """
 
     loaded: LoadedModel
     raised: Raised
@@ -27,6 +32,7 @@ class Prepared:
     cache: bool
     angles: Literal["model", "float64"]
     max_position: int
+    example: Example | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -41,39 +47,56 @@ def prepare(
     max_position: int | None = None,
     angles: Literal["model", "float64"] = "model",
     allow_unmatched: bool = False,
+    example: Example | Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:
     """Trace `loaded`, raise its rotations and audit their tables.
 
     `max_position` is the number of rows of the tables, by default the model's own maximum. `angles` "float64"
-    replaces the model's fp32 tables by ones computed from its configuration in fp64.
+    replaces the model's fp32 tables by ones computed from its configuration in fp64. `example` is what a tower is fed,
+    as it is or in an .npz file; without it, it is guessed.
 
     Raises ModelError, UnmatchedRotation, or UsageError where fp64 tables cannot be had.
     """
     limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=DEFAULT_MAX_POSITION)
+    example = _example(loaded, example, max_position)
     progress("Tracing the model")
-    model = trace(loaded, cache=cache)
+    model = trace(loaded, cache=cache, example=example)
     progress("Finding the rotations")
     clean(model)
     raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
-    refuse_repeats(raised)
     audited = audit(raised.rotations, loaded.specs)
+    if loaded.task == "tower":
+        limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
+        audited = [where_it_counts(one) for one in audited]
     if angles == "float64":
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
-    return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit)
+    return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit, example)
 
 
-def refuse_repeats(raised: Raised) -> None:
-    """Raise unless each layer turns its q once and its k once: a manifest, and every check, names a site by these."""
-    sites = Counter((node.attributes["layer"].value, node.attributes["role"].value) for node in raised.markers())
-    if repeated := sorted(site for site, count in sites.items() if count > 1):
-        layer, role = repeated[0]
-        raise UnmatchedRotation(
-            f"{role} of layer {layer} is rotated {sites[layer, role]} times.",
-            exists=f"{len(sites)} places of {sites.total()} rotations have a name of their own.",
-            todo="Layers that run several times, and second rotations in a layer, are not supported.",
+def _example(loaded: LoadedModel, given: Example | Path | None, max_position: int | None) -> Example | None:
+    """What a tower is traced with; None for a model that reads text. Raises UsageError for what does not fit."""
+    if loaded.task != "tower":
+        if given is not None:
+            raise UsageError(f"{loaded.source} reads text: it needs no example.", todo="Leave out --example.")
+        return None
+    if max_position is not None:
+        raise UsageError(
+            "The tables of a tower have a row for each patch or frame of its inputs.",
+            todo="Leave out --max-position, and give inputs of another size: --example FILE.npz.",
         )
+    example = read_example(given, loaded.model) if isinstance(given, Path) else given
+    return guess_example(loaded.model) if example is None else cast(example, DTYPES[loaded.dtype])
+
+
+def where_it_counts(one: Audited) -> Audited:
+    """A rotation of a tower with its stated rule only if it follows it: rows and columns have another, unstated one."""
+    if one.spec is None or any(finding.code in ("table-differs", "size-differs") for finding in one.findings):
+        name = one.rotation.name
+        note = f"{name}: no rule is stated for its angles; the model's own are exported, a row for each token."
+        return Audited(one.rotation, None, "", (Finding("no-rule", "info", note),))
+    return one
 
 
 def in_float64(one: Audited) -> Audited:

@@ -13,6 +13,7 @@ from rope_deploy.artifact import (
     MANIFEST_NAME,
     MODEL_NAME,
     TOLERANCES,
+    Fixed,
     Manifest,
     Rotation,
     Site,
@@ -23,7 +24,8 @@ from rope_deploy.artifact import (
 from rope_deploy.exporter.limits import limits_of
 from rope_deploy.exporter.prepare import Prepared
 from rope_deploy.graph import Lowered, Summary, cache_names, lower, save
-from rope_deploy.models import save_companions
+from rope_deploy.models import LoadedModel, save_companions
+from rope_deploy.models.inputs import Example
 from rope_deploy.report.records import ExportRecord
 
 RECORDED = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
@@ -78,7 +80,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         model_type=loaded.model_type,
         task=loaded.task,
         cache=prepared.cache,
-        layers=loaded.layers or 1 + max((site.layer for site in lowered.sites), default=-1),
+        layers=_layers(loaded, lowered),
         style=lowered.style,
         opset=lowered.opset,
         dtype=loaded.dtype,
@@ -88,13 +90,25 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         inputs=tuple(TensorInfo(*described) for described in summary.inputs),
         outputs=tuple(TensorInfo(*described) for described in summary.outputs),
         rotations=tuple(_rotation(one, lowered) for one in prepared.audited),
-        sites=tuple(_site(site) for site in sorted(lowered.sites, key=lambda s: (s.layer, s.role == "k"))),
+        sites=tuple(_site(site) for site in sorted(lowered.sites, key=lambda s: (s.layer, s.turn, s.role == "k"))),
         tolerances=TOLERANCES[loaded.dtype],
         vocab_size=loaded.vocab_size,
+        fixed=_fixed(prepared.example),
         limits=limits_of(lowered),
         findings=prepared.findings,
         versions=_versions(),
     )
+
+
+def _layers(loaded: LoadedModel, lowered: Lowered) -> int:
+    """As many as the configuration states, or as rotate: those of a tower are counted as they come."""
+    rotating = 1 + max((site.layer for site in lowered.sites), default=-1)
+    return rotating if loaded.task == "tower" else max(loaded.layers, rotating)
+
+
+def _fixed(example: Example | None) -> dict[str, Fixed]:
+    given = {} if example is None else example.fixed
+    return {name: Fixed(str(tensor.numpy().dtype), tensor.tolist()) for name, tensor in given.items()}
 
 
 def _rotation(audited, lowered: Lowered) -> Rotation:
@@ -124,6 +138,7 @@ def _site(site) -> Site:
         present=site.present,
         scores=site.scores,
         scale=site.scale,
+        turn=site.turn,
     )
 
 

@@ -43,9 +43,14 @@ class Example:
         return {**self.tensors, **self.fixed}
 
 
-def takes(model: torch.nn.Module) -> tuple[str, ...]:
+def takes(model: torch.nn.Module | type[torch.nn.Module]) -> tuple[str, ...]:
     """What the forward of `model`, an instance or a class, calls its arguments."""
     return tuple(name for name in inspect.signature(model.forward).parameters if name not in ("self", "kwargs"))
+
+
+def reads_text(model: torch.nn.Module | type[torch.nn.Module]) -> bool:
+    """Whether the forward of `model` takes tokens; if not, it is a tower. (Of a class still to be found, so be it.)"""
+    return not hasattr(model, "forward") or "input_ids" in takes(model)
 
 
 def example_of(arguments: Mapping[str, Any]) -> Example:
@@ -79,8 +84,9 @@ def read_example(path: Path, model: torch.nn.Module) -> Example:
 def guess_example(model: torch.nn.Module) -> Example:
     """The first of `candidates` that the model runs with, in its own dtype. Raises ModelError if there is none."""
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
-    reason = "no argument has a name that is known."
-    for arguments in candidates(model):
+    known = getattr(model, "config", None) is not None
+    reason = "no argument has a name that is known." if known else "it has none."
+    for arguments in candidates(model) if known else ():
         example = cast(example_of(arguments), dtype)
         try:
             with torch.no_grad():

@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedModel
 
-from rope_deploy.errors import UsageError
+from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.attention import use_own_attention
 from rope_deploy.models.factory import cast, from_factory, pretrained_parts
+from rope_deploy.models.inputs import reads_text
 from rope_deploy.models.pretrained import config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.source import is_factory, locate
 from rope_deploy.models.stateless import make_stateless
@@ -30,7 +31,7 @@ class LoadedModel:
 
     `config` is its configuration as a plain dictionary, `specs` what that configuration says of the rotation
     (by layer type, "" when there is one rule). `native_attention` is False when its attention could not be
-    replaced by ours, so that the graph will show its parts.
+    replaced by ours, so that the graph will show its parts. A "tower" is fed no text.
     """
 
     model: torch.nn.Module
@@ -38,7 +39,7 @@ class LoadedModel:
     specs: dict[str, RopeSpec]
     source: str
     model_type: str
-    task: Literal["decoder", "encoder"]
+    task: Literal["decoder", "encoder", "tower"]
     dtype: str
     native_attention: bool
     tokenizer: Any = None
@@ -118,14 +119,28 @@ def wrap(
     model = model.eval().requires_grad_(False)
     native = [use_own_attention(part) for part in pretrained_parts(model)]
     make_stateless(model)
+    task = "encoder" if reads_text(model) else "tower"
+    if task == "encoder" and isinstance(model, PreTrainedModel) and model.can_generate():
+        task = "decoder"
     return LoadedModel(
         model=model,
         config=config,
-        specs=specs_from_config(config) if config else {},
+        specs=_stated(config, task),
         source=source,
         model_type=config.get("model_type", type(model).__name__),
-        task="decoder" if isinstance(model, PreTrainedModel) and model.can_generate() else "encoder",
+        task=task,
         dtype=dtype,
         native_attention=all(native),
         tokenizer=tokenizer,
     )
+
+
+def _stated(config: Mapping[str, Any], task: str) -> dict[str, RopeSpec]:
+    """What `config` says of the rotation. Of a tower it need not say anything: its rows and columns have no rule that
+    a configuration could state, and its graph shows whether it turns."""
+    if task != "tower":
+        return specs_from_config(config) if config else {}
+    try:
+        return specs_from_config(config)
+    except RopeDeployError:
+        return {}

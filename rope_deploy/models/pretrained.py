@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError
+from rope_deploy.models.inputs import reads_text
 from rope_deploy.rope import specs_from_config
 
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
@@ -45,9 +47,11 @@ def from_pretrained(
     config = config_from(source, where, extra, trust_remote_code=trust_remote_code)
     for key, value in overrides.items():
         setattr(config, key, value)
-    specs_from_config(plain(config))  # says what is wrong with the rotation before gigabytes are read
+    kind = _model_class(config)
+    if reads_text(_concrete(kind, config)):
+        specs_from_config(plain(config))  # says what is wrong with the rotation before gigabytes are read
     try:
-        model, info = _model_class(config).from_pretrained(
+        model, info = kind.from_pretrained(
             where,
             config=config,
             dtype=dtype,
@@ -94,13 +98,31 @@ def _model_class(config: PreTrainedConfig):
         if task in own:
             return getattr(transformers, task)
     for name in config.architectures or ():
-        found = getattr(transformers, name, None)
+        found = getattr(transformers, name, None) or _beside(config, name)
         if isinstance(found, type) and issubclass(found, PreTrainedModel):
             return found
     for task in TASKS[:-1]:
         if type(config) in getattr(transformers, task)._model_mapping:
             return getattr(transformers, task)
     return transformers.AutoModel
+
+
+def _beside(config: PreTrainedConfig, name: str) -> Any:
+    """What the modeling file next to the configuration's calls `name`: parts of a model are not always exported."""
+    package, _, file = type(config).__module__.rpartition(".")
+    if not package.startswith("transformers.models.") or not file.startswith("configuration_"):
+        return None
+    try:
+        return getattr(import_module(f"{package}.{file.replace('configuration_', 'modeling_', 1)}"), name, None)
+    except ImportError:
+        return None
+
+
+def _concrete(kind: Any, config: PreTrainedConfig) -> Any:
+    """The class of model that `kind`, perhaps an Auto class, makes of `config`; `kind` itself if that is not known."""
+    mapping = getattr(kind, "_model_mapping", None)
+    found = mapping[type(config)] if mapping is not None and type(config) in mapping else kind
+    return found[0] if isinstance(found, (tuple, list)) else found
 
 
 def _require_all_weights(source: str, info: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from rope_deploy.models.attention import Listener, listening
 from rope_deploy.models.caches import flat, new_cache
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.rotaries import watching
+from rope_deploy.models.towers import run_tower
 
 
 def run_reference(
@@ -31,6 +32,8 @@ def run_reference(
     `past_key_values.*` may be absent for a first prompt; with `cache=False` there is none, and no `present.*` either.
     `position_ids` may be absent for encoders.
     """
+    if loaded.task == "tower":
+        return run_tower(loaded, feeds, taps)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
     past = {name.removeprefix(PAST_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PAST_PREFIX)}
     rotated: dict[str, torch.Tensor] = {}

@@ -78,7 +78,7 @@ def _in_place(rotated: torch.Tensor, before: torch.Tensor, after: torch.Tensor) 
 def watching(model: torch.nn.Module) -> Iterator[Watched]:
     """Remember what the rotary functions of the model's modules are given inside the block, in this thread or any."""
     watched, replaced = Watched(), []
-    for module in _modules(model):
+    for module in modules_of(model):
         for name, function in list(vars(module).items()):
             if WORD in name and isinstance(function, FunctionType):
                 replaced.append((module, name, function))
@@ -90,7 +90,7 @@ def watching(model: torch.nn.Module) -> Iterator[Watched]:
             setattr(module, name, function)
 
 
-def _modules(model: torch.nn.Module) -> set[ModuleType]:
+def modules_of(model: torch.nn.Module) -> set[ModuleType]:
     """The Python modules that define the parts of the model, PyTorch's own left out."""
     names = {type(part).__module__ for part in model.modules()}
     return {sys.modules[name] for name in names if not name.startswith("torch.") and name in sys.modules}

@@ -9,8 +9,10 @@ the program, as constants. The graph is then one for these numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
@@ -19,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
-from rope_deploy.models.inputs import Example
+from rope_deploy.models.inputs import Example, cast, example_of
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.translate import translate
+from rope_deploy.models.turns import turning
 
 FOLLOWED = (FakeTensor, FunctionalTensor, torch.SymInt, torch.SymFloat, torch.SymBool)
 BATCHED = "batch"
@@ -92,6 +95,23 @@ def _name_batch(graph: ir.Graph) -> None:
         if value.shape is not None:
             dims = [BATCHED if not isinstance(dim, int) and str(dim) in symbols else dim for dim in value.shape]
             value.shape = ir.Shape(dims)
+
+
+def run_tower(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
+    """Run the tower once on named numpy arrays, its fixed arguments among them; half-precision comes back as float32.
+
+    `taps` adds those of `models.turns`.
+    """
+    dtype = next((parameter.dtype for parameter in loaded.model.parameters()), torch.float32)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
+    with torch.no_grad(), turning(loaded.model) if taps else nullcontext() as turns:
+        output = loaded.model(**cast(example_of(tensors), dtype).arguments)
+    found = {**results(output), **(turns.taps() if turns is not None else {})}
+    return {name: tensor.detach().to(_kept(tensor.dtype)).contiguous().numpy() for name, tensor in found.items()}
+
+
+def _kept(dtype: torch.dtype) -> torch.dtype:
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def results(output: Any) -> dict[str, torch.Tensor]:

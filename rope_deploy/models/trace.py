@@ -7,7 +7,6 @@ that is needed here is done by `rope_deploy.graph.clean` in under a second.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import warnings
 from collections.abc import Iterator
@@ -20,9 +19,12 @@ from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.errors import ModelError
 from rope_deploy.models.caches import GROWING
 from rope_deploy.models.experts import dense_experts
+from rope_deploy.models.inputs import Example, guess_example, takes
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
+from rope_deploy.models.scans import recurrent_scans
 from rope_deploy.models.stateless import unchanged
+from rope_deploy.models.towers import trace_tower
 from rope_deploy.models.translate import translate
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
@@ -44,15 +46,20 @@ class _Flat(torch.nn.Module):
         return result, [presents[name] for name in self._parts]
 
 
-def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
+def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = None) -> ir.Model:
     """An ONNX model at opset 23 whose initializers share memory with the PyTorch weights.
 
     Decoders: input_ids, attention_mask, position_ids, past_key_values.N.PART → logits, present.N.PART, where PART
     is key, value or another of `rope_deploy.models.caches`. With `cache=False`, and for encoders, the past and
     present tensors are absent. Where positions have several axes (M-RoPE), position_ids is [axes, batch, sequence].
+    A tower has the inputs and results that `models.towers` says; `example` is what it is fed, by default a guess.
 
-    Raises ModelError when PyTorch cannot export the model.
+    Raises ModelError when PyTorch cannot export the model, or where it does not follow what it is to be fed.
     """
+    if loaded.task == "tower":
+        example = guess_example(loaded.model) if example is None else example
+        with _tracing(loaded):
+            return trace_tower(loaded, example)
     cache = cache and loaded.task == "decoder"
     names = _input_names(loaded)
     past = _example_past(loaded) if cache else {}
@@ -72,16 +79,30 @@ def trace(loaded: LoadedModel, *, cache: bool = True) -> ir.Model:
     args = ([example[name] for name in names], list(past.values()))
     dynamic = ([axes[name] for name in names], [_axes_of(name, batch, prior) for name in past])
     flat = _Flat(loaded, names, tuple(past), cache).eval()
+    with _tracing(loaded):
+        model = translate(_exported(flat, args, dynamic))
+    _name(model.graph, names, tuple(past), result_name(loaded))
+    return model
+
+
+@contextmanager
+def _tracing(loaded: LoadedModel) -> Iterator[None]:
+    """Everything that a trace needs around it; what goes wrong inside is a ModelError."""
     try:
-        with _quiet(), unchanged(loaded.model), dense_experts(loaded.model), torch.no_grad():
-            model = translate(_exported(flat, args, dynamic))
+        with _quiet(), unchanged(loaded.model), _traceable(loaded.model), torch.no_grad():
+            yield
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
         raise ModelError(
             f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
             todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
         ) from error
-    _name(model.graph, names, tuple(past), result_name(loaded))
-    return model
+
+
+@contextmanager
+def _traceable(model: torch.nn.Module) -> Iterator[None]:
+    """Inside the block no layer of `model` follows the data or counts tokens in Python."""
+    with dense_experts(model), recurrent_scans(model):
+        yield
 
 
 def _exported(flat: torch.nn.Module, args, dynamic) -> torch.export.ExportedProgram:
@@ -105,16 +126,8 @@ def _reason(error: Exception) -> str:
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
     """The standard inputs that this model's forward takes."""
-    parameters = inspect.signature(loaded.model.forward).parameters
-    known = ("input_ids", "attention_mask", "position_ids")
-    names = tuple(name for name in known if name in parameters)
-    if "input_ids" not in names:
-        raise ModelError(
-            f"{loaded.source} does not take input_ids.",
-            exists=f"Its forward takes: {', '.join(parameters)}.",
-            todo="Wrap it in a module whose forward takes input_ids, attention_mask and position_ids.",
-        )
-    return names
+    taken = takes(loaded.model)
+    return tuple(name for name in ("input_ids", "attention_mask", "position_ids") if name in taken)
 
 
 def _axes_of(name: str, batch: torch.export.Dim, prior: torch.export.Dim) -> dict[int, torch.export.Dim]:

@@ -28,7 +28,7 @@ SOURCES: Mapping[str, tuple[str, type[RopeDeployError], str]] = {
     "own code": ("{code}", ModelError, "--trust-remote-code"),
     "unknown rope type": ("{spiral}", UsageError, "'spiral' is not known"),
     "no GGUF": ("{zip}", ModelError, "is not a GGUF file"),
-    "no input_ids": ("tests.models.plain:pixels", ModelError, "does not take input_ids"),
+    "no input_ids": ("tests.models.plain:pixels", ModelError, "What Pixels is to be fed"),
     "no module": ("tests.models.plain:number", ModelError, "not a torch.nn.Module"),
     "no rotation": ("tests.models.plain:without_rotation", UnmatchedRotation, "no rotary position embedding"),
 }

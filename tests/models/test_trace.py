@@ -178,7 +178,8 @@ def test_control_flow_on_data_is_refused_with_the_reason():
     assert "control flow" in caught.value.todo
 
 
-def test_a_model_without_input_ids_is_refused():
-    with pytest.raises(ModelError, match="does not take input_ids") as caught:
+def test_a_tower_without_a_configuration_needs_an_example():
+    with pytest.raises(ModelError, match="What Pixels is to be fed does not follow") as caught:
         trace(load_model("tests.models.plain:pixels"))
     assert caught.value.exists == "Its forward takes: pixel_values."
+    assert "--example" in caught.value.todo
