@@ -98,6 +98,7 @@ class Rotation:
     """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2].
 
     `axes` [rotary_dim/2] says which axis of position_ids [A, B, S] each pair follows; () where positions have one.
+    `rotary_dim` and `interleaved` hold for one without a rule too (0: from before they were stated).
     """
 
     name: str
@@ -107,6 +108,8 @@ class Rotation:
     rows: int
     source: Literal["table", "two-tables", "runtime"]
     axes: tuple[int, ...] = ()
+    rotary_dim: int = 0
+    interleaved: bool = False
 
 
 @dataclass(frozen=True)

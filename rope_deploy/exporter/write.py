@@ -122,6 +122,8 @@ def _rotation(audited, lowered: Lowered) -> Rotation:
         rows=len(rotation.table.cos),
         source=rotation.table.kind,
         axes=rotation.table.axes,
+        rotary_dim=rotation.rotary_dim,
+        interleaved=rotation.interleaved,
     )
 
 

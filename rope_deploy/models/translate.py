@@ -60,6 +60,8 @@ def _respell(program: torch.export.ExportedProgram) -> None:
             node.target = RENAMED[node.target]
         elif node.target is aten.copy_.default:
             _respell_copy(program, node)
+        elif node.target is aten.conv3d.default:
+            _respell_convolution(node)
         elif node.target is aten.scaled_dot_product_attention.default:
             _respell_attention(program, node)
 
@@ -85,6 +87,15 @@ def _respell_attention(program: torch.export.ExportedProgram, node: torch.fx.Nod
     query, key = (argument.meta["val"].shape for argument in node.args[:2])
     if len(query) == 4 and query[1] != key[1] and not node.kwargs.get("enable_gqa"):
         node.kwargs = {**node.kwargs, "enable_gqa": True}
+
+
+def _respell_convolution(node: torch.fx.Node) -> None:
+    """torch.onnx makes up a bias of two axes for a conv3d that has none; spelled as a convolution it does not."""
+    given = [*node.args, *(None, 1, 0, 1, 1)[len(node.args) - 2 :]]
+    x, weight, bias, stride, padding, dilation, groups = given
+    wide = [[n] * 3 if isinstance(n, int) else list(n) for n in (stride, padding, dilation)]
+    node.target = aten.convolution.default
+    node.args = (x, weight, bias, *wide, False, [0, 0, 0], groups)
 
 
 def _respell_copy(program: torch.export.ExportedProgram, node: torch.fx.Node) -> None:

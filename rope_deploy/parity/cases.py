@@ -21,6 +21,7 @@ from typing import Literal
 
 from rope_deploy.artifact import Limits, Manifest
 from rope_deploy.errors import PositionOutOfRange, UsageError
+from rope_deploy.parity.towers.cases import TowerCase, tower_cases
 
 Set = Literal["quick", "full"]
 Padding = Literal["none", "left", "right", "mixed"]
@@ -73,8 +74,13 @@ class Case:
         return max(self.lengths) + sum(self.later)
 
 
-def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...]:
-    """Every case of a set that this graph must pass, what it cannot do marked as skipped, and what it must refuse."""
+def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...] | tuple[TowerCase, ...]:
+    """Every case of a set that this graph must pass, what it cannot do marked as skipped, and what it must refuse.
+
+    A tower has few cases, of its own, and they are both sets.
+    """
+    if manifest.task == "tower":
+        return tower_cases(manifest)
     rows, placed = manifest.max_position, any(info.name == "position_ids" for info in manifest.inputs)
     prompt = max(1, min(PROMPT, rows - STEPS))
     steps = min(STEPS, rows - prompt) if manifest.cache else 0

@@ -15,6 +15,7 @@ from rope_deploy.parity.compare import Difference
 from rope_deploy.parity.diagnosis import Observation, diagnose
 from rope_deploy.parity.judge import Turned
 from rope_deploy.parity.sites import Seen
+from rope_deploy.parity.towers.judge import Named
 from rope_deploy.parity.words import listed
 from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord
@@ -25,12 +26,13 @@ EVIDENCE = 768 << 20  # bytes of tensors kept of sound sites; wrong ones are alw
 @dataclass(frozen=True)
 class CaseResult:
     """A case's record and what it rests on. `crash`: how the runtime died or what it raised, "" if it answered;
-    `unjudged`: it answered, and could not be judged."""
+    `unjudged`: it answered, and could not be judged. `named`: mistakes of a tower that already have a name."""
 
     record: CheckRecord
     seen: tuple[Seen, ...] = ()
     differences: tuple[Difference, ...] = ()
     turned: tuple[Turned, ...] = ()
+    named: tuple[Named, ...] = ()
     crash: str = ""
     unjudged: bool = False
 
@@ -47,6 +49,7 @@ def findings(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) ->
     about = manifest.style, runtime
     found = [*_crashes(about, failed)]
     found += diagnose(manifest, runtime, _observations(results))
+    found += _named(about, failed)
     found += _unnamed(about, failed, {(layer, role) for one in found for layer in one.layers for role in one.roles})
     found += _turned(about, failed)
     found += _against_the_rule(manifest, about, failed)
@@ -75,6 +78,18 @@ def _crashes(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[D
             ways[result.crash].append(result.record.case)
     for how, cases in ways.items():
         yield _record(about, "RD902", f"{len(cases)} of the cases", how, cases=cases)
+
+
+def _named(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[DiagnosisRecord]:
+    """One record for each mistake of a tower's rotations."""
+    by_mistake: dict[tuple[str, str], list[tuple[str, Named]]] = defaultdict(list)
+    for result in failed:
+        for one in result.named:
+            by_mistake[one.code, one.words].append((result.record.case, one))
+    for (code, words), found in by_mistake.items():
+        sites = sorted({(one.site.layer, one.site.role) for _, one in found})
+        error = max(one.error for _, one in found)
+        yield _record(about, code, listed(sites), words, sites=sites, cases=[case for case, _ in found], error=error)
 
 
 def _unnamed(

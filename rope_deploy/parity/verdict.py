@@ -15,6 +15,8 @@ from rope_deploy.parity.invariants import Invariants
 from rope_deploy.parity.judge import Judged, judge
 from rope_deploy.parity.maps import curves, maps
 from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.towers.cases import TowerCase, feeds_for, fixed_arrays
+from rope_deploy.parity.towers.judge import judge_tower
 from rope_deploy.parity.walk import Pair, walk
 from rope_deploy.parity.words import listed
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord, ErrorCurve, ErrorMap, Worst
@@ -117,7 +119,10 @@ def _guarded(case: Case, pair: Pair) -> CaseResult:
     if case.skipped:
         return CaseResult(blank)
     try:
-        result = _refusal(case, pair, blank) if case.refusal else _parity(case, pair, blank)
+        if isinstance(case, TowerCase):
+            result = _of_tower(case, pair, blank)
+        else:
+            result = _refusal(case, pair, blank) if case.refusal else _parity(case, pair, blank)
     except _Crash as crash:
         message = " ".join(str(crash.__cause__).split()) if crash.ours else str(crash)
         result = CaseResult(replace(blank, verdict="failed", message=message), crash=str(crash))
@@ -151,6 +156,34 @@ def _parity(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
         differences=tuple(differences),
         turned=tuple(turned for one in judged for turned in one.turned),
     )
+
+
+def _of_tower(case: TowerCase, pair: Pair, blank: CheckRecord) -> CaseResult:
+    """One call with the case's inputs; PyTorch is given what the graph was made for besides."""
+    feeds = feeds_for(case, pair.manifest, pair.seed)
+    if case.longer:
+        try:
+            _answer(pair.candidate, feeds)
+        except UsageError as error:
+            return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
+        return CaseResult(replace(blank, verdict="failed", message="It ran; a refusal was promised."))
+    want: Arrays = {}
+    if pair.reference is not None:
+        want = pair.reference.run(feeds | fixed_arrays(pair.manifest), taps=True)
+    got = _answer(pair.candidate, feeds, pair.candidate.taps)
+    differences, seen, named = judge_tower(pair.manifest, got, want)
+    failed = [difference for difference in differences if difference.failed]
+    said = f"{first_of(failed).words()}. {len(failed)} of {len(differences)} comparisons failed." if failed else ""
+    record = replace(
+        blank,
+        verdict="failed" if failed else "passed",
+        worst=_worst(max(differences, key=lambda difference: difference.ratio)),
+        message=said,
+        logits_error=_largest(differences, "logits"),
+        rotated_error=_largest(differences, "rotated"),
+        oracle_error=_largest(differences, "oracle"),
+    )
+    return CaseResult(record, seen=seen, differences=differences, named=named)
 
 
 class _Crash(Exception):
@@ -218,9 +251,9 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
 def _coverage(pair: Pair, results: list[CaseResult]) -> CheckRecord:
     """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
     manifest, candidate = pair.manifest, pair.candidate
-    seen = {(s.site.layer, s.site.role): s.how for result in results for s in result.seen if s.differences}
-    hidden = [site for site in manifest.sites if (site.layer, site.role) not in seen]
-    through = [key for key, how in seen.items() if how == "products"]
+    seen = {s.site.key: s.how for result in results for s in result.seen if s.differences}
+    hidden = [site for site in manifest.sites if site.key not in seen]
+    through = [(s.layer, s.role) for s in manifest.sites if seen.get(s.key) == "products"]
     if hidden:
         verdict = "skipped"
         message = f"Not observable in {candidate.name}: {listed((s.layer, s.role) for s in hidden)}."
@@ -229,7 +262,9 @@ def _coverage(pair: Pair, results: list[CaseResult]) -> CheckRecord:
         verdict, message = "passed", f"All {len(manifest.sites)} sites were compared."
     if through:
         message += f" Through the products q·k: {listed(through)}."
-    if blind := pair.oracle.without_rule:
+    if manifest.task == "tower":
+        message += " PyTorch's own angles were the oracle." if pair.reference is not None else ""
+    elif blind := pair.oracle.without_rule:
         by = "PyTorch and by its invariants" if pair.reference is not None else "its invariants"
         message += f" No rule is known for {', '.join(blind)}: judged by {by}, not by the oracle."
     if pair.reference is None:

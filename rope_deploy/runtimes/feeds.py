@@ -30,6 +30,10 @@ def check_feeds(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> None:
     """
     _names(manifest, feeds)
     axes = _axes(manifest, feeds)
+    if manifest.task == "tower":
+        if empty := [name for name, value in feeds.items() if not value.size]:
+            raise UsageError(f"{', '.join(empty)} holds nothing.", todo="Feed at least one image or recording.")
+        return
     batch, tokens = feeds["input_ids"].shape
     past = axes.get("past", 0)
     if not batch or not tokens:

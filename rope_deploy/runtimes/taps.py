@@ -76,10 +76,11 @@ def read_taps(
 ) -> Arrays:
     """The taps of `runtimes.base` from the raw outputs of a graph that went through `add_outputs`."""
     taps: Arrays = {}
-    mask, tokens = feeds["attention_mask"], feeds["input_ids"].shape[1]
+    # Only what is fused needs them, and towers have neither.
+    mask, tokens = feeds.get("attention_mask"), feeds["input_ids"].shape[1] if "input_ids" in feeds else 0
     values = {**feeds, **outputs}
     for site in manifest.sites:
-        key = f"{site.layer}.{site.role}"
+        key = site.key
         if site.input:
             taps[f"unrotated.{key}"] = to_heads(values[site.input], site)
         if site.output:

@@ -12,6 +12,7 @@ from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
 from rope_deploy.parity.audit.judge import audit
 from rope_deploy.parity.audit.results import Audit, Findings
+from rope_deploy.parity.audit.towers import audit_tower
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
 
 LARGEST_HASHED = 64 << 20  # weights are judged by their size: an audit does not read them
@@ -29,11 +30,13 @@ def audit_artifact(
 
     By its manifest and its config.json, or by `against` alone. `verify` compares the files with the hashes in the
     manifest first (of large ones, the sizes); what differs is one mistake more, and the files are audited as they
-    are. Raises UsageError for a graph that cannot be read or rotates nothing.
+    are. A tower has tables alone to audit. Raises UsageError for a graph that cannot be read or rotates nothing.
     """
     folder = Path(folder)
-    readings = require_rotations(read_rotations(folder / MODEL_NAME), folder / MODEL_NAME)
     first = _files(folder, manifest) if verify else Audit((), (), ())
+    if manifest.task == "tower":
+        return _joined([first, audit_tower(folder, manifest)])
+    readings = require_rotations(read_rotations(folder / MODEL_NAME), folder / MODEL_NAME)
     if against is not None:
         return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
     found = [first, audit(readings, from_manifest(manifest), style=manifest.style, fail_on=fail_on)]
