@@ -39,10 +39,12 @@ def new_cache(model: torch.nn.Module, past: Mapping[str, torch.Tensor] | None = 
     With `traced`, states are replaced instead of overwritten, and are read in every call, so that one graph serves
     the first prompt (all zeros) and what follows it.
     """
-    cache = _of_its_own(model) or DynamicCache()
-    if kinds := _kinds(model):
-        cache.layers = [(_TRACED.get(kind, kind) if traced else kind)(**options) for kind, options in kinds]
-        cache.layer_class_to_replicate = None
+    cache = _of_its_own(model)  # when it is empty it counts as false
+    if cache is None:
+        cache = DynamicCache()
+        if kinds := _kinds(model):
+            cache.layers = [(_TRACED.get(kind, kind) if traced else kind)(**options) for kind, options in kinds]
+            cache.layer_class_to_replicate = None
     for name, tensor in (past or {}).items():
         layer, part = name.split(".")
         _fill(cache, int(layer), part, tensor if traced else tensor.clone())

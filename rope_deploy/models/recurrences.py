@@ -76,7 +76,7 @@ def mamba2(
     groups = B.shape[2]
     dt = dt if dt_bias is None else dt + dt_bias.to(dt.dtype)
     dt = F.softplus(dt) if dt_softplus else dt
-    dt = torch.clamp(dt, min=dt_limit[0], max=None if dt_limit[1] == float("inf") else dt_limit[1]).float()
+    dt = _limited(dt, dt_limit, initial_states).float()
     x = hidden_states.float()
     heads, width = x.shape[2:]
     start = x.new_zeros(x.shape[0], heads, width, B.shape[-1]) if initial_states is None else initial_states.float()
@@ -90,6 +90,18 @@ def mamba2(
     out = out.flatten(2, 3)
     out = out if D is None else out + D.unsqueeze(-1) * x
     return (out, state.flatten(1, 2).transpose(2, 3)) if return_final_states else out
+
+
+def _limited(dt: Tensor, limit: tuple[float, float], states: Tensor | None) -> Tensor:
+    """dt [B, S, N] within `limit`, except where one token continues what was seen before: the kernels for that, and
+    what transformers has in their place, do not know of limits. No other state is all zero than that of a beginning.
+    """
+    least, most = limit
+    within = torch.clamp(dt, min=least, max=None if most == float("inf") else most)
+    if states is None or (least, most) == (0.0, float("inf")):
+        return within
+    alone = torch.arange(dt.shape[1], device=dt.device)[-1] == 0
+    return torch.where(alone & (states != 0).any(), dt, within)
 
 
 def lightning_attention(
