@@ -10,7 +10,7 @@ Source: the "dynamic" entry of transformers' ROPE_INIT_FUNCTIONS (dynamic NTK sc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import unwrap
 from types import MethodType
@@ -20,39 +20,52 @@ import torch
 
 
 def make_stateless(model: torch.nn.Module) -> int:
-    """Replace the forward of every dynamic-NTK rotary module in `model`; returns how many there were."""
-    found = [m for m in model.modules() if getattr(m, "rope_type", None) == "dynamic" and hasattr(m, "inv_freq")]
+    """Replace the forward of every dynamic-NTK rotary module in `model`, also of those with a rule per layer type;
+    returns how many there were."""
+    found = [module for module in model.modules() if _is_dynamic(module)]
     for module in found:
         module.forward = MethodType(_forward, module)
     return len(found)
 
 
-class _With:
-    """A module seen with another `inv_freq`: writing it to the module would carry a traced tensor out of the trace."""
+def _is_dynamic(module: torch.nn.Module) -> bool:
+    rule = getattr(module, "rope_type", None)
+    kinds = rule.values() if isinstance(rule, dict) else (rule,)
+    return "dynamic" in kinds and any(name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False))
 
-    def __init__(self, module: torch.nn.Module, inv_freq: torch.Tensor):
-        self._module, self.inv_freq = module, inv_freq
+
+class _With:
+    """A module seen with other frequencies: writing them to it would carry a traced tensor out of the trace."""
+
+    def __init__(self, module: torch.nn.Module, name: str, inv_freq: torch.Tensor):
+        self._module = module
+        setattr(self, name, inv_freq)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._module, name)
 
 
 @torch.no_grad()
-def _forward(self, x: torch.Tensor, position_ids: torch.Tensor, **kwargs):
+def _forward(self, x: torch.Tensor, position_ids: torch.Tensor, layer_type: str | None = None):
     """What the module's forward returns for position_ids [B, S], without reading or writing its state."""
-    undecorated = unwrap(type(self).forward)
-    return undecorated(_With(self, _frequencies(self, position_ids)), x, position_ids, **kwargs)
+    chosen = {} if layer_type is None else {"layer_type": layer_type}
+    if chosen and self.rope_type[layer_type] != "dynamic":
+        return type(self).forward(self, x, position_ids, **chosen)
+    prefix = f"{layer_type}_" if chosen else ""
+    rule = self.config.rope_parameters[layer_type] if chosen else self.config.rope_parameters
+    inv_freq = _frequencies(
+        rule, self.original_max_seq_len, getattr(self, f"{prefix}original_inv_freq"), position_ids.max() + 1
+    )
+    return unwrap(type(self).forward)(_With(self, f"{prefix}inv_freq", inv_freq), x, position_ids, **chosen)
 
 
-def _frequencies(module: torch.nn.Module, position_ids: torch.Tensor) -> torch.Tensor:
-    """inv_freq, float32 [R/2], for the longest position in the call."""
-    rope = module.config.rope_parameters
-    factor, original = rope["factor"], module.original_max_seq_len
-    dim = module.original_inv_freq.shape[-1] * 2
-    length = torch.clamp(position_ids.max() + 1, min=original)
-    base = rope["rope_theta"] * ((factor * length / original) - (factor - 1)) ** (dim / (dim - 2))
+def _frequencies(rule: Mapping[str, Any], threshold: int, original: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+    """inv_freq, float32 [R/2], for a call of `length` tokens; `original` [R/2] up to `threshold` of them."""
+    dim, factor = original.shape[-1] * 2, rule["factor"]
+    length = torch.clamp(length, min=threshold)
+    base = rule["rope_theta"] * ((factor * length / threshold) - (factor - 1)) ** (dim / (dim - 2))
     exponent = torch.arange(0, dim, 2, dtype=torch.int64).to(torch.float) / dim
-    return torch.where(length > original, 1.0 / (base**exponent), module.original_inv_freq)
+    return torch.where(length > threshold, 1.0 / (base**exponent), original)
 
 
 @contextmanager

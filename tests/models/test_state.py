@@ -15,8 +15,21 @@ DYNAMIC = {
     "max_position_embeddings": 32,
     "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0},
 }
-CASES = {"longrope": ("phi3", {}), "dynamic": ("llama", DYNAMIC), "sine table": ("gptj", {})}
-TRACED = [("longrope", True), ("longrope", False), ("dynamic", True), ("dynamic", False), ("sine table", True)]
+BY_TYPE = {
+    "max_position_embeddings": 32,
+    "rope_parameters": {
+        "full_attention": DYNAMIC["rope_parameters"],
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    },
+}
+CASES = {
+    "longrope": ("phi3", {}),
+    "dynamic": ("llama", DYNAMIC),
+    "dynamic in one layer type": ("gemma3", BY_TYPE),
+    "sine table": ("gptj", {}),
+}
+CHANGING = ["longrope", "dynamic", "dynamic in one layer type"]
+TRACED = [*((case, cache) for case in CHANGING for cache in (True, False)), ("sine table", True)]
 
 
 def call(loaded, tokens: int) -> np.ndarray:
@@ -43,7 +56,7 @@ def test_tracing_leaves_the_model_as_it_was(case, cache):
         assert np.array_equal(call(loaded, tokens), call(fresh, tokens)), tokens
 
 
-@pytest.mark.parametrize("case", ["longrope", "dynamic"])
+@pytest.mark.parametrize("case", CHANGING)
 def test_a_long_call_does_not_change_the_short_one_after_it(case):
     family, settings = CASES[case]
     loaded = tiny.loaded(family, **settings)
@@ -55,11 +68,9 @@ def test_a_long_call_does_not_change_the_short_one_after_it(case):
 
 def test_the_rule_does_change_above_its_threshold():
     """The twin: where the rule looks at the length, a longer call changes what came before in it."""
-    for family, settings in (CASES["longrope"], CASES["dynamic"]):
-        loaded = tiny.loaded(family, **settings)
-        plain = tiny.loaded("llama")
-        assert changes(loaded) > 1e-3
-        assert changes(plain) < 1e-4
+    for family, settings in (CASES[case] for case in CHANGING):
+        assert changes(tiny.loaded(family, **settings)) > 1e-3
+    assert changes(tiny.loaded("llama")) < 1e-4
 
 
 def changes(loaded) -> float:
