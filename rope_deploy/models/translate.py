@@ -3,7 +3,7 @@
 torch.onnx first decomposes a program into PyTorch's core operators. That runs the whole model through the tracer
 again, which is half the time of an export, and most of what it takes apart has an ONNX translation as it stands.
 So the few spellings that have none are replaced by ones that have, and the decomposition is skipped. A program
-that writes into a tensor, or that uses anything without a translation, takes torch.onnx's own way.
+that still writes into a tensor, or that uses anything without a translation, takes torch.onnx's own way.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import onnx_ir as ir
 import torch
 
 from rope_deploy.models.complexes import spell_with_reals
+from rope_deploy.models.writes import spell_without_writes, writes
 
 OPSET = 23
 aten = torch.ops.aten
@@ -28,7 +29,8 @@ def translate(program: torch.export.ExportedProgram) -> ir.Model:
     """`program`, which is changed, at opset 23. Raises what torch.onnx raises."""
     spell_with_reals(program)
     _respell(program)
-    if not any(_writes(node) for node in program.graph.nodes):
+    spell_without_writes(program)
+    if not any(writes(node) for node in program.graph.nodes):
         program.run_decompositions = lambda *_, **__: program
         try:
             return _convert(program)
@@ -39,10 +41,6 @@ def translate(program: torch.export.ExportedProgram) -> ir.Model:
 
 def _convert(program: torch.export.ExportedProgram) -> ir.Model:
     return torch.onnx.export(program, opset_version=OPSET, optimize=False, verbose=False).model
-
-
-def _writes(node: torch.fx.Node) -> bool:
-    return node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
 
 
 def _respell(program: torch.export.ExportedProgram) -> None:
