@@ -28,6 +28,11 @@ def layer_of(node: ir.Node) -> int | None:
     return None
 
 
+def depth_of(node: ir.Node) -> int:
+    """How many modules lie around the node, as far as a tracer recorded them."""
+    return (node.metadata_props.get(SCOPES) or "").count(",")
+
+
 def layer_around(root: ir.Value, nodes: Collection[ir.Node]) -> int | None:
     """The layer of a rotation made of `nodes` that ends in `root`: what one of them is called, or what follows it.
 

@@ -2,7 +2,8 @@
 
     rope_deploy::Rope(x, position_ids[, cos, sin]) -> y
         rotation     which of the graph's distinct rotations (index into `Raised.rotations`)
-        layer, role  where it applies: role is "q" or "k"
+        layer, role, turn
+                     where it applies: role is "q" or "k"; see `rope_deploy.graph.sites`
         heads_axis   1 for x [B, N, S, H], 2 for x [B, S, N, H]
         rotary_dim, interleaved
 
@@ -12,7 +13,6 @@ cos and sin, [B, S, rotary_dim/2], are present only where the rotation cannot be
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -26,7 +26,6 @@ from rope_deploy.graph.clean import prune
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.movement import Marks
-from rope_deploy.graph.places import layer_of, role_of
 from rope_deploy.graph.rotation import (
     BOTH,
     Column,
@@ -37,6 +36,7 @@ from rope_deploy.graph.rotation import (
     recognise,
     with_batch,
 )
+from rope_deploy.graph.sites import Place, places
 from rope_deploy.graph.tabulate import Table, Tabulator
 
 DOMAIN = "rope_deploy"
@@ -104,13 +104,9 @@ def raise_rotations(
         except (NotARotation, NotEvaluable) as reason:
             reasons[found.output.producer().name] = str(reason)
     rotations = _Rotations(max_position if by_row is None else None)
-    sites: Counter[str] = Counter()
-    for number, (match, table) in enumerate(matches.values()):
-        role = role_of(match.root)
-        sites[role] += 1
-        # Blocks of a tower may be numbered anew in every stage; its rotations are counted as they come.
-        layer = layer_of(match.root.producer()) if by_row is None else max(sites.values()) - 1
-        place = number // 2 if layer is None else layer, role
+    # Blocks of a tower may be numbered anew in every stage; its rotations are counted as they come.
+    named = places(list(matches), numbered=by_row is None)
+    for number, ((match, table), place) in enumerate(zip(matches.values(), named, strict=True)):
         positions = given if by_row is None else by_row.positions(match)
         _mark(match, rotations.index(match, table), table, positions, place, number)
     prune(model)
@@ -159,11 +155,10 @@ def _digest(array: np.ndarray) -> bytes:
     return hashlib.sha256(array.tobytes()).digest()
 
 
-def _mark(match: Match, rotation: int, table: Table, positions: ir.Value, place: tuple[int, str], number: int) -> None:
+def _mark(match: Match, rotation: int, table: Table, positions: ir.Value, place: Place, number: int) -> None:
     """Put the marker where the rotation ends, and let everyone who used its end use the marker."""
     producer, source = match.root.producer(), match.source
-    layer, role = place
-    stem, inputs = f"rope/{layer}/{role}/{number}", [source, positions]
+    stem, inputs = f"rope/{place.layer}/{place.role}/{number}", [source, positions]
     if table.kind == "runtime":
         build = Builder(producer, f"{stem}/table")
         inputs += [_runtime_half(build, match, match.cos), _runtime_half(build, match, match.sin)]
@@ -181,8 +176,9 @@ def _mark(match: Match, rotation: int, table: Table, positions: ir.Value, place:
         dtype=match.root.dtype,
         shape=shape,
         rotation=rotation,
-        layer=layer,
-        role=role,
+        layer=place.layer,
+        role=place.role,
+        turn=place.turn,
         heads_axis=match.heads_axis,
         num_heads=match.num_heads,
         rotary_dim=match.rotary_dim,

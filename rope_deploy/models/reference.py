@@ -1,26 +1,22 @@
 """The PyTorch model behind the same flat names as the exported graph: the reference for every comparison.
 
-Inputs and outputs are those of the artifact (see `rope_deploy.artifact`); taps add "rotated.{layer}.q" [B, N, S, H]
-and "rotated.{layer}.k" [B, Nkv, S, H], the tensors that enter the attention, or what they were made of if a norm or a
-factor comes between rotation and attention; and "unrotated.{layer}.{q|k}", the same before the rotation, where the
-model's own rotary function can be watched.
+Inputs and outputs are those of the artifact (see `rope_deploy.artifact`), taps those of
+`rope_deploy.models.taps`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
-from rope_deploy.models.attention import Listener, listening
 from rope_deploy.models.caches import flat, new_cache
 from rope_deploy.models.load import LoadedModel
-from rope_deploy.models.rotaries import watching
+from rope_deploy.models.taps import tapping
 from rope_deploy.models.towers import run_tower
 
 
@@ -38,7 +34,7 @@ def run_reference(
     past = {name.removeprefix(PAST_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PAST_PREFIX)}
     rotated: dict[str, torch.Tensor] = {}
     sequence = tensors["input_ids"].shape[1]
-    with torch.no_grad(), _tapping(loaded, rotated, sequence) if taps else nullcontext():
+    with torch.no_grad(), tapping(loaded, rotated, sequence) if taps else nullcontext():
         result, presents = call(loaded, tensors, _to_continue(loaded, past), cache=cache)
     name = "logits" if _has_logits(loaded) else "last_hidden_state"
     outputs = {name: result, **rotated, **{f"{PRESENT_PREFIX}{part}": tensor for part, tensor in presents.items()}}
@@ -89,47 +85,6 @@ def _has_logits(loaded: LoadedModel) -> bool:
 def result_name(loaded: LoadedModel) -> str:
     """`logits`, or `last_hidden_state` for a bare encoder."""
     return "logits" if _has_logits(loaded) else "last_hidden_state"
-
-
-@contextmanager
-def _tapping(loaded: LoadedModel, rotated: dict[str, torch.Tensor], sequence: int) -> Iterator[None]:
-    """Record query and the new rows of key at every attention, by layer in order of execution; before and after."""
-    counted = iter(range(sys.maxsize))
-    with watching(loaded.model) as watched:
-
-        def keep(module, query, key):
-            layer = getattr(module, "layer_idx", None)
-            layer = next(counted) if layer is None else layer
-            for number, (role, tensor) in enumerate((("q", query), ("k", key[:, :, -sequence:]))):
-                before = watched.before(tensor)
-                if before is None and (both := watched.reworked(number, tensor)) is not None:
-                    before, tensor = both
-                rotated[f"rotated.{layer}.{role}"] = tensor.detach().clone()
-                if before is not None:
-                    rotated[f"unrotated.{layer}.{role}"] = before
-            watched.next_layer()
-
-        with listening(keep) if loaded.native_attention else _older_attention(loaded, keep):
-            yield
-
-
-@contextmanager
-def _older_attention(loaded: LoadedModel, keep: Listener) -> Iterator[None]:
-    # Attention modules from before transformers' attention interface compute it in a method of this name.
-    older = [m for m in loaded.model.modules() if callable(getattr(m, "_attn", None))]
-    for module in older:
-        original = module._attn
-
-        def tapped(query, key, *args, _module=module, _original=original, **kwargs):
-            keep(_module, query, key)
-            return _original(query, key, *args, **kwargs)
-
-        module._attn = tapped
-    try:
-        yield
-    finally:
-        for module in older:
-            del module._attn
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

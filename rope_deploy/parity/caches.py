@@ -34,7 +34,10 @@ def kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
 
 def caches_of(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Difference]:
     """The real rows of everything that grows, where each layer keeps them, and all of every state."""
-    keys, compacting = {site.layer: site for site in manifest.sites if site.role == "k"}, compacting_layers(manifest)
+    keys, compacting = (
+        {site.layer: site for site in manifest.sites if site.role == "k" and not site.turn},
+        compacting_layers(manifest),
+    )
     mask, got, want = step.call.attention_mask, step.got, step.want
     for name, axis in row_axes(manifest).items():
         layer, part = _place(name)

@@ -49,12 +49,12 @@ class Invariants:
         if start.any():
             apart = np.minimum(np.abs(y - x), np.abs(y - factor * x)).max(axis=(1, 3))
             allowed = 2 * self._unit * largest * max(1.0, factor)
-            yield worst("invariant", f"origin.{site.layer}.{site.role}", apart, allowed, real=start, **about)
+            yield worst("invariant", f"origin.{site.key}", apart, allowed, real=start, **about)
         before, after = (np.linalg.norm(side, axis=3) for side in (x, y))
         too_long, too_short = after - max(1.0, factor) * before, min(1.0, factor) * before - after
         apart = np.where(np.isfinite(after), np.maximum(too_long, too_short), np.inf).max(axis=1)
         allowed = 2 * self._unit * largest * max(1.0, factor) * np.sqrt(site.head_dim)
-        yield worst("invariant", f"norm.{site.layer}.{site.role}", apart.clip(0), allowed, real=call.real, **about)
+        yield worst("invariant", f"norm.{site.key}", apart.clip(0), allowed, real=call.real, **about)
 
     def of_scores(self, layer: int, call: Call, turns: Turns) -> Iterator[Difference]:
         """Scores of a prompt against those of the first one with the same q and k, its positions moved by a constant.

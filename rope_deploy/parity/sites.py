@@ -6,7 +6,7 @@ Shapes: B rows, N heads, S tokens in the call, H head_dim, T columns of the mask
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -88,7 +88,7 @@ def see(pair: Pair, case: str, step: Step, site: Site) -> Seen | None:
     manifest, oracle, call, got, want = pair.manifest, pair.oracle, step.call, step.got, step.want
     if (view := _view(site, call, got, want)) is None:
         return None
-    unrotated, exact = got.get(f"unrotated.{site.layer}.{site.role}"), None
+    unrotated, exact = got.get(f"unrotated.{site.key}"), None
     if unrotated is not None and unrotated.ndim == 4 and oracle.fits(site):
         exact = oracle.rotated(site, unrotated, call.places)
     own = _own_error(oracle, call, site, got, want)
@@ -127,7 +127,7 @@ class _Against:
 def _against_pytorch(
     manifest: Manifest, oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, want: Tensors
 ) -> _Against | None:
-    reference = want.get(f"rotated.{site.layer}.{site.role}")
+    reference = want.get(f"rotated.{site.key}")
     if reference is None:
         return None
     if (errors := view.errors(reference, "theirs")) is None:
@@ -140,7 +140,7 @@ def _against_pytorch(
 def _against_oracle(
     oracle: Oracle, call: Call, site: Site, view: View, got: Tensors, exact: np.ndarray, own: np.ndarray | None
 ) -> _Against:
-    tensor = f"oracle.{site.layer}.{site.role}"
+    tensor = f"oracle.{site.key}"
     if (errors := view.errors(exact, "ours")) is None:
         return _ill_shaped("oracle", tensor, call, site, got[view.tensor], exact)
     given = np.isfinite(exact).all(axis=(1, 3))  # of what came in as no number, nothing can be asked
@@ -162,8 +162,11 @@ def _ill_shaped(kind: Kind, tensor: str, call: Call, site: Site, value: np.ndarr
 
 def _own_error(oracle: Oracle, call: Call, site: Site, got: Tensors, want: Tensors) -> np.ndarray | None:
     """How far PyTorch is from the oracle that turns PyTorch's own input: [B, S]; None where that was not seen."""
-    key = f"{site.layer}.{site.role}"
-    given, turned, ours = want.get(f"unrotated.{key}"), want.get(f"rotated.{key}"), got.get(f"unrotated.{key}")
+    given, turned, ours = (
+        want.get(f"unrotated.{site.key}"),
+        want.get(f"rotated.{site.key}"),
+        got.get(f"unrotated.{site.key}"),
+    )
     if given is None or turned is None or ours is None or not oracle.fits(site):
         return None
     if (end := site_end(given, site, ours)) is None:
@@ -173,11 +176,11 @@ def _own_error(oracle: Oracle, call: Call, site: Site, got: Tensors, want: Tenso
 
 
 def _view(site: Site, call: Call, got: Tensors, want: Tensors) -> View | None:
-    name = f"rotated.{site.layer}.{site.role}"
+    name = f"rotated.{site.key}"
     if name in got:
         return View("output", name, lambda reference, _: _direct(got[name], reference, site))
     name, cache = f"products.{site.layer}", f"present.{site.layer}.key"
-    if site.role != "q" or name not in got:
+    if site.role != "q" or site.turn or name not in got:
         return None
     keys = {"ours": got[cache]}
     if cache in want:
@@ -196,13 +199,16 @@ def _sees(call: Call) -> np.ndarray:
 
 
 def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray | None:
-    fitted = like_site(reference, site, ours)
+    # PyTorch's function may have been given nothing but what turns, our site the whole head with what follows it.
+    width = min(site.head_dim, reference.shape[-1])
+    ours = ours[..., :width]
+    fitted = like_site(reference, replace(site, head_dim=width), ours)
     return None if fitted is None else token_errors(np.broadcast_to(ours, fitted.shape), fitted, 2)
 
 
 def _inputs(manifest: Manifest, call: Call, site: Site, got: Tensors, want: Tensors) -> Difference | None:
     """Was the site given what PyTorch's rotation was given?"""
-    key = f"unrotated.{site.layer}.{site.role}"
+    key = f"unrotated.{site.key}"
     ours, theirs = got.get(key), want.get(key)
     if ours is None or theirs is None or (errors := _direct(ours, theirs, site)) is None:
         return None
@@ -214,7 +220,7 @@ def _observation(
     case: str, call: Call, site: Site, view: View, got: Tensors, exact: np.ndarray, budget: np.ndarray
 ) -> Observation | None:
     """The evidence of one site; None where its shapes do not fit. Of many heads it keeps the worst and others."""
-    unrotated = got[f"unrotated.{site.layer}.{site.role}"]
+    unrotated = got[f"unrotated.{site.key}"]
     if view.how == "output":
         rotated = got[view.tensor]
         if rotated.shape != unrotated.shape:

@@ -11,6 +11,6 @@ def listed(sites: Iterable[tuple[int, str]]) -> str:
     for layer, role in sites:
         layers.setdefault(role, []).append(layer)
     return "; ".join(
-        f"{role} of layer{'s' if len(found) > 1 else ''} {', '.join(map(str, sorted(found)))}"
+        f"{role} of layer{'s' if len(set(found)) > 1 else ''} {', '.join(map(str, sorted(set(found))))}"
         for role, found in layers.items()
     )

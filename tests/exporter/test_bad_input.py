@@ -7,17 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import onnx_ir as ir
 import pytest
 
 from rope_deploy import api
 from rope_deploy.errors import ModelError, RopeDeployError, UnmatchedRotation, UsageError
-from rope_deploy.exporter.prepare import refuse_repeats
 from tests import tiny
-from tests.families.prepared import prepared
 
 ROOT = Path(__file__).parents[2]
 SOURCES: Mapping[str, tuple[str, type[RopeDeployError], str]] = {
@@ -130,13 +126,3 @@ def test_the_command_line_exports_and_then_refuses_to_overwrite(tmp_path):
     assert again.returncode == 2
     assert "artifact exists already" in again.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]
-
-
-def test_a_layer_that_runs_twice_is_refused_before_anything_is_written():
-    raised = prepared("llama").raised
-    repeats = replace(raised, model=raised.model.clone())
-    refuse_repeats(raised)
-    for node in repeats.markers():
-        node.attributes["layer"] = ir.AttrInt64("layer", 0)
-    with pytest.raises(UnmatchedRotation, match="k of layer 0 is rotated 2 times"):
-        refuse_repeats(repeats)

@@ -51,9 +51,15 @@ def test_a_tensor_that_no_function_returned_is_not_claimed():
     watched = Watched()
     given, turned = torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 8)
     watched.keep(given, turned)
-    assert torch.equal(watched.before(turned), given)
-    assert watched.before(turned + 1e-6) is None
-    assert watched.before(turned[:, :, :4]) is None
+    watched.keep(given, torch.randn(2, 4, 5, 8))
+
+    def own(query):
+        return watched.attention(query, torch.randn(2, 4, 5, 8))["q"][0]
+
+    assert torch.equal(own(turned)[0], given)
+    for strange in (torch.randn(2, 4, 5, 8), turned[:, :, :4], turned.flip(1)):
+        assert own(strange)[0] is None
+        assert own(strange)[1] is strange
 
 
 @pytest.mark.parametrize("end", [slice(0, 4), slice(4, 8)])
@@ -62,7 +68,8 @@ def test_a_slice_is_put_back_and_the_rest_of_the_head_kept(end):
     whole = torch.randn(2, 4, 5, 8)
     whole[..., end] = turned
     watched.keep(given.transpose(1, 2), turned.transpose(1, 2))  # tokens before heads, as GPT-J does it
-    before = watched.before(whole)
+    (before, after), *others = watched.attention(whole, torch.randn(2, 4, 5, 8))["q"]
+    assert after is whole and not others
     assert torch.equal(before[..., end], given)
     rest = slice(4, 8) if end.start == 0 else slice(0, 4)
     assert torch.equal(before[..., rest], whole[..., rest])

@@ -122,14 +122,14 @@ def _each(model: ir.Model, raised: Raised, lower_site: Callable[[MarkedSite], Lo
 
 
 def _name_sites(sites: list[LoweredSite]) -> None:
-    """Names that a person can find in a viewer: rope.7.q.in and rope.7.q.out.
+    """Names that a person can find in a viewer: rope.7.q.in and rope.7.q.out, rope.7.q.1.in of an indexer.
 
-    One tensor may enter two sites and a layer may hold two of a role; each name is given once.
+    One tensor may enter two sites; each name is given once.
     """
     given: dict[str, ir.Value] = {}
     for site in sites:
         for value, end in ((site.input, "in"), (site.output, "out")):
-            name = f"rope.{site.layer}.{site.role}.{end}"
+            name = ".".join(("rope", str(site.layer), site.role, *([str(site.turn)] if site.turn else ()), end))
             if value is None or value.is_graph_input() or value.is_graph_output() or value in given.values():
                 continue
             while name in given:

@@ -71,7 +71,7 @@ def _groups(sites: list[MarkedSite]) -> list[list[MarkedSite]]:
     """q and k of the same layer and rotation together, q first."""
     groups: dict[tuple, list[MarkedSite]] = {}
     for site in sites:
-        key = (site.layer, site.rotation.name, site.heads_axis, site.x.dtype)
+        key = (site.layer, site.turn, site.rotation.name, site.heads_axis, site.x.dtype)
         groups.setdefault(key, []).append(site)
     result = []
     for group in groups.values():

@@ -20,6 +20,7 @@ class MarkedSite:
     rotation: RaisedRotation
     layer: int
     role: str
+    turn: int
     heads_axis: int
     num_heads: int
     head_dim: int
@@ -35,6 +36,7 @@ class MarkedSite:
             rotation=rotation,
             layer=read["layer"],
             role=read["role"],
+            turn=read["turn"],
             heads_axis=read["heads_axis"],
             num_heads=read["num_heads"],
             head_dim=rotation.head_dim,
@@ -90,6 +92,7 @@ class MarkedSite:
         return LoweredSite(
             layer=self.layer,
             role=self.role,
+            turn=self.turn,
             rotation=self.rotation.name,
             num_heads=self.num_heads,
             head_dim=self.head_dim,
@@ -115,6 +118,7 @@ class LoweredSite:
 
     layer: int
     role: str
+    turn: int
     rotation: str
     num_heads: int
     head_dim: int

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.rope import RopeSpec, specs_from_config
+from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.layers import rotating_layers
 
 Place = tuple[int, str]  # layer, role
@@ -19,6 +20,8 @@ class Expected:
 
     `specs` by name: a layer type, or a rotation of a manifest ("" where there is one rule). `places` names the spec
     of each (layer, "q" or "k"); None where that is not known, and a name is "" where any of the specs may apply.
+    `sites` is how many rotations these are, more than places where an indexer turns a q and a k of its own; None where
+    a configuration does not say.
     `max_position`: positions that must be served. `accepted`: specs whose tables are known to differ, with the
     finding that says so. `source` is what it was read from, in words.
     """
@@ -28,6 +31,7 @@ class Expected:
     places: Mapping[Place, str] | None
     max_position: int
     accepted: Mapping[str, str]
+    sites: int | None = None
     sections: tuple[int, ...] = ()
 
     def as_far_as(self, numbered: bool) -> Expected:
@@ -46,12 +50,14 @@ def from_config(config: Mapping[str, Any], source: str, *, max_position: int | N
     """Raises ModelError (no RoPE), UsageError (an unknown rope type), ConfigError (every fault)."""
     specs = specs_from_config(config)
     layers = rotating_layers(config)
+    indexed = text_config(config).get("index_head_dim") is not None
     return Expected(
         source=source,
         specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},
         places=None if layers is None else {(n, role): name for n, name in layers.items() for role in ("q", "k")},
         max_position=max_position or max(spec.reach for spec in specs.values()),
         accepted={},
+        sites=None if layers is None or indexed else 2 * len(layers),
         sections=next((spec.mrope_section for spec in specs.values() if spec.mrope_section), ()),
     )
 
@@ -66,7 +72,15 @@ def from_manifest(manifest: Manifest) -> Expected | None:
     return Expected(
         source="its manifest",
         specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},
-        places={(site.layer, site.role): site.spec for site in manifest.sites},
+        places=_places(manifest),
         max_position=manifest.max_position,
         accepted=accepted,
+        sites=len(manifest.sites),
     )
+
+
+def _places(manifest: Manifest) -> dict[Place, str]:
+    rules: dict[Place, set[str]] = defaultdict(set)
+    for site in manifest.sites:
+        rules[site.layer, site.role].add(site.spec)
+    return {place: min(found) if len(found) == 1 else "" for place, found in rules.items()}

@@ -69,17 +69,17 @@ def _layouts(sites: Sequence[FoundSite], expected: Expected, findings: Findings)
 def _places(reading: Reading, expected: Expected, findings: Findings) -> None:
     if expected.places is None:
         return
-    sites, due = reading.sites, set(expected.places)
+    sites, due, count = reading.sites, set(expected.places), expected.sites
     have = {(site.layer, site.role) for site in sites}
     if not reading.numbered:  # which layer is which cannot be told: only how many there are
-        if len(sites) != len(due):
-            said = f"There are {len(sites)} rotations in the file; {expected.source} asks for {len(due)}."
+        if count is not None and len(sites) != count:
+            said = f"There are {len(sites)} rotations in the file; {expected.source} asks for {count}."
             findings.mistake("RD602", said, "the whole file")
         return
     missing, extra = due - have, have - due
     if not missing and not extra:
-        if len(sites) != len(due):
-            counts = f"{len(sites)} rotations in the file, {len(due)} in {expected.source}"
+        if count is not None and len(sites) != count:
+            counts = f"{len(sites)} rotations in the file, {count} in {expected.source}"
             findings.mistake("RD602", f"There are {counts}: some layer is rotated more than once.", place(sites))
         return
     if not have:

@@ -14,7 +14,7 @@ from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import DiagnosisRecord
 from rope_deploy.rope import RopeSpec
 
-Key = tuple[int, str]  # layer, role
+Key = tuple[int, str, int]  # layer, role, turn
 
 
 def diagnose(manifest: Manifest, runtime: str, observations: Sequence[Observation]) -> tuple[DiagnosisRecord, ...]:
@@ -26,11 +26,11 @@ def diagnose(manifest: Manifest, runtime: str, observations: Sequence[Observatio
     evidence: dict[Key, list[Observation]] = defaultdict(list)
     for seen in observations:
         if seen.site.spec in specs:
-            evidence[seen.site.layer, seen.site.role].append(seen)
+            evidence[seen.site.layer, seen.site.role, seen.site.turn].append(seen)
     explained: dict[Key, Explanation] = {}
     known: dict[str, list[Mistake]] = defaultdict(list)
     # Keys before queries: they are always seen directly, so what is measured of them can be tried on queries.
-    for key in sorted(evidence, key=lambda key: (key[1], key[0])):
+    for key in sorted(evidence, key=lambda key: (key[1], key[0], key[2])):
         rule = evidence[key][0].site.spec
         others = {name: spec for name, spec in specs.items() if name != rule}
         found = explain(
@@ -72,8 +72,8 @@ def _records(
             title=CODES[code],
             where=f"{where(keys, evidence)}, from position {first} on",
             explanation=sentence,
-            layers=tuple(sorted({layer for layer, _ in keys})),
-            roles=tuple(sorted({role for _, role in keys}, reverse=True)),
+            layers=tuple(sorted({layer for layer, *_ in keys})),
+            roles=tuple(sorted({role for _, role, _ in keys}, reverse=True)),
             cases=tuple(cases),
             error=max(explained[key].error for key in keys),
             residual=max(explained[key].residual for key in keys),
@@ -84,11 +84,11 @@ def _named(
     found: Explanation, key: Key, evidence: Mapping[Key, Sequence[Observation]], explained: Mapping[Key, Explanation]
 ) -> tuple[str, str]:
     """Code and sentence of a site, seen beside the other tensor of its layer."""
-    layer, role = key
+    layer, role, turn = key
     if found.mistake is None:
         near = f" The closest is {found.closest.code}: {found.closest.explanation}" if found.closest else ""
         return "RD900", f"No known mistake explains it.{near}"
-    partner = layer, "k" if role == "q" else "q"
+    partner = layer, "k" if role == "q" else "q", turn
     if found.mistake.code == "RD106" and partner in evidence and partner not in explained:
         return "RD108", f"{role} is not rotated, {partner[1]} is."
     return found.mistake.code, found.mistake.explanation
@@ -98,9 +98,9 @@ def where(sites: Iterable[Key], all_sites: Iterable[Key]) -> str:
     """E.g. "q and k in all 30 layers", "k of layer 3", "q of layers 0–3 and 5"."""
     layers: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for role in ("q", "k"):
-        if found := tuple(sorted(layer for layer, its in sites if its == role)):
+        if found := tuple(sorted({layer for layer, its, _ in sites if its == role})):
             layers[found].append(role)
-    every = tuple(sorted({layer for layer, _ in all_sites}))
+    every = tuple(sorted({layer for layer, *_ in all_sites}))
     return "; ".join(f"{' and '.join(roles)} {_layers(found, every)}" for found, roles in layers.items())
 
 
