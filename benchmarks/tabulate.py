@@ -14,9 +14,11 @@ from typing import Any
 import click
 
 from benchmarks.common import RESULTS, UNFUSED
+from benchmarks.export_families import OURS
+from benchmarks.export_families import TRANSFORMERS as PEER
 from benchmarks.latency import GENAI, PREFILL_GRAPH, TRANSFORMERS
 
-ORDER = ("latency", "export_time", "agreement", "precision", "rotation", "audit", "mutation")
+ORDER = ("latency", "export_time", "export_families", "agreement", "precision", "rotation", "audit", "mutation")
 PYTORCH = "PyTorch"
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -52,6 +54,11 @@ def targets(results: Results) -> Iterator[Target]:
         )
         for name in ("one style", "all four styles"):
             yield Target(f"export, {name}: peak memory relative to the weights", rows[name]["peak_over_weights"], 3)
+    if found := results.get("export_families"):
+        for name, row in found["models"].items():
+            if ratio := row.get("export_s_ratio"):
+                what = f"export of one graph, {name}: wall time relative to transformers.exporters"
+                yield Target(what, ratio, found["limit"])
     if found := results.get("agreement"):
         for style, row in found["styles"].items():
             same = sum(count == found["new_tokens"] for count in row["same_tokens"].values())
@@ -158,6 +165,22 @@ def _export_tables(found: Mapping[str, Any]) -> Iterator[str]:
     yield _table(head, [[name, *(f"{row[k]:.4g}" for k in keys)] for name, row in found["contestants"].items()])
 
 
+def _export_families_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"One graph with its cache, our style {found['style']}; families tiny and random (`@24` with so many layers), "
+        f"{found['rounds']} rounds after one that is not counted, one thread. Loading is not part of it."
+    )
+    head = ["", "ours s", "its processor time s", "theirs s", "its processor time s", "export ÷", "processor ÷"]
+    rows = []
+    for name, row in found["models"].items():
+        seconds = [f"{row[who][key]:.3g}" if who in row else "refused" for who in (OURS, PEER) for key in _SECONDS]
+        ratios = [f"{row[key]:.3f}" if key in row else "" for key in ("export_s_ratio", "export_cpu_s_ratio")]
+        rows.append([name, *seconds, *ratios])
+    yield _table(head, rows)
+    failed = {(name, who): why for name, row in found["models"].items() for who, why in row["failed"].items()}
+    yield from (f"Refused, {name} by {who}: {why}" for (name, who), why in failed.items())
+
+
 def _agreement_tables(found: Mapping[str, Any]) -> Iterator[str]:
     lengths = list(next(iter(found["styles"].values()))["max_logits_error"])
     yield f"{found['model']}, {found['dtype']}, {found['runtime']}. Largest logits difference by prompt length:"
@@ -211,10 +234,12 @@ def _mutation_tables(found: Mapping[str, Any]) -> Iterator[str]:
         yield _table([name, *_COUNTS], rows)
 
 
+_SECONDS = ("export_s", "export_cpu_s")
 _COUNTS = ("mutants", "caught", "named")
 _TABLES = {
     "latency": _latency_tables,
     "export_time": _export_tables,
+    "export_families": _export_families_tables,
     "agreement": _agreement_tables,
     "precision": _precision_tables,
     "rotation": _rotation_tables,
