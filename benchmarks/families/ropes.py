@@ -29,6 +29,7 @@ CASES = ("prefill", "decode", "offset-half", *(
 ))  # fmt: skip
 AT_A_THRESHOLD = ("below-", "beyond-", "across-", "decode-across-")
 CHANGES = 1e-4  # what the logits must move for a rule to have been obeyed
+SAME = 1e-4
 LENGTH = 2 * ORIGINAL
 
 
@@ -99,6 +100,8 @@ def _judge(family: Family, plain, before, rope_type: str, styles, expected: int,
     try:
         model.save_pretrained(folder / "model")
         loaded = guarded(lambda: api.load(str(folder / "model")))
+        if not float((_answer(loaded.model) - _answer(model)).abs().max()) <= SAME:
+            return {"verdict": "wrong", "reason": "The model as loaded differs from the one saved."}
         prepared = traced(loaded)
     except Stop as stop:
         return {"verdict": stop.verdict, "reason": stop.reason, "where": stop.where}
