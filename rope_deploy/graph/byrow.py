@@ -54,7 +54,8 @@ class RowTabulator:
         return self._places[key]
 
     def _made(self, x: ir.Value, batch, sequence: int, apart: bool) -> ir.Value:
-        build = Builder(self._graph[0], f"rope/places/{len(self._places)}", after=False)
+        producer, stem = x.producer(), f"rope/places/{len(self._places)}"
+        build = Builder(self._graph[0], stem, after=False) if producer is None else Builder(producer, stem)
         row = np.arange(sequence * (batch if apart else 1), dtype=np.int64).reshape(-1, sequence)
         if isinstance(batch, int):
             return build.constant(np.broadcast_to(row, (batch, sequence)).copy())

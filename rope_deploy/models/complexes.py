@@ -28,10 +28,13 @@ def spell_with_reals(program: torch.export.ExportedProgram) -> None:
     graph = program.graph
     real: dict[Node, Node] = {}
     for node in list(graph.nodes):
-        if node.op != "call_function":
-            continue
         value = node.meta.get("val")
         is_complex = isinstance(value, torch.Tensor) and value.is_complex()
+        if node.op == "placeholder" and is_complex:
+            _store_parts(program, node)
+            real[node] = node
+        if node.op != "call_function":
+            continue
         if not is_complex and not any(argument in real for argument in node.all_input_nodes):
             continue
         with graph.inserting_before(node):
@@ -45,6 +48,14 @@ def spell_with_reals(program: torch.export.ExportedProgram) -> None:
             node.replace_all_uses_with(made)
             program.graph_signature.replace_all_uses(node.name, made.name)
     graph.eliminate_dead_code()
+
+
+def _store_parts(program: torch.export.ExportedProgram, node: Node) -> None:
+    """A complex tensor that the model keeps is kept as its parts; the model's own stays what it is."""
+    (target,) = (spec.target for spec in program.graph_signature.input_specs if spec.arg.name == node.name)
+    kept = program.state_dict if target in program.state_dict else program.constants
+    kept[target] = torch.view_as_real(kept[target].resolve_conj()).contiguous()
+    node.meta["val"] = torch.view_as_real(node.meta["val"])
 
 
 def _spelled(graph: torch.fx.Graph, node: Node, real: dict[Node, Node]) -> Node | None:
