@@ -19,6 +19,7 @@ from benchmarks.families.verdicts import Stop, first_line, guarded, innermost
 from rope_deploy import api
 from rope_deploy.artifact import MANIFEST_NAME, load_manifest
 from rope_deploy.exporter import Prepared
+from rope_deploy.models.inputs import Example, example_of
 
 LIKE_THE_MODEL = 1e-5
 
@@ -59,7 +60,7 @@ def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, st
     stage("save and load")
     loaded = _reloaded(model, want, work)
     stage("export")
-    prepared = _prepared(loaded, record)
+    prepared = _prepared(loaded, record, example_of(want[0]) if loaded.task == "tower" else None)
     for result in in_styles(prepared, styles, work / "exported", stage=stage):
         record.styles[result.style] = result
     if manifests := [path.parent for path in sorted(work.glob(f"exported/*/{MANIFEST_NAME}"))]:
@@ -139,11 +140,11 @@ def _reloaded(model, want, work: Path):
     return loaded
 
 
-def _prepared(loaded, record: Record) -> Prepared:
+def _prepared(loaded, record: Record, example: Example | None) -> Prepared:
     """The trace of all styles. A family whose cache cannot be exported is traced without one, which is noted."""
     decodes, began = loaded.task == "decoder", time.perf_counter()
     try:
-        prepared = traced(loaded)
+        prepared = traced(loaded, example=example)
         record.cached = "yes" if decodes else ""
     except Stop as stop:
         if not decodes or stop.verdict not in ("refused", "crash"):

@@ -13,6 +13,7 @@ from benchmarks.families.verdicts import Stop, guarded
 from rope_deploy import api
 from rope_deploy.artifact import Manifest, load_manifest
 from rope_deploy.exporter import Prepared, prepare, write
+from rope_deploy.models.inputs import Example
 from rope_deploy.parity import cases_for
 from rope_deploy.report.records import CheckRecord
 
@@ -37,9 +38,9 @@ CASES = (
 AT_A_THRESHOLD = ("below-", "beyond-", "across-", "decode-across-")
 
 
-def traced(loaded, *, cache: bool = True) -> Prepared:
-    """The model as all styles share it. Raises Stop."""
-    return guarded(lambda: prepare(loaded, cache=cache))
+def traced(loaded, *, cache: bool = True, example: Example | None = None) -> Prepared:
+    """The model as all styles share it, a tower made for `example`. Raises Stop."""
+    return guarded(lambda: prepare(loaded, cache=cache, example=example))
 
 
 def in_styles(
@@ -95,7 +96,9 @@ def _one(
 
 
 def wanted(manifest: Manifest, cases: Sequence[str] = CASES, thresholds: Sequence[str] = AT_A_THRESHOLD) -> list[str]:
-    """The ids of the cases that this graph is asked."""
+    """The ids of the cases that this graph is asked; a tower has few."""
+    if manifest.task == "tower":
+        return [case.id for case in cases_for(manifest)]
     ids = [case.id for case in cases_for(manifest) if not case.refusal]
     return [name for name in ids if name in cases or name.startswith(tuple(thresholds))]
 
@@ -119,8 +122,8 @@ def layouts(manifest: Manifest) -> list[str]:
     widths = {site.spec: site.head_dim for site in manifest.sites}
     found = set()
     for rotation in manifest.rotations:
-        words = ["interleaved" if rotation.spec.get("interleaved") else "half"] if rotation.spec else ["unknown"]
-        turned, width = rotation.spec.get("rotary_dim"), widths.get(rotation.name)
+        words = ["interleaved" if rotation.interleaved else "half"] if rotation.rotary_dim else ["unknown"]
+        turned, width = rotation.rotary_dim, widths.get(rotation.name)
         if turned and width and turned < width:
             words.append("partial")
         if rotation.axes:

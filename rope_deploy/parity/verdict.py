@@ -161,12 +161,12 @@ def _parity(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
 def _of_tower(case: TowerCase, pair: Pair, blank: CheckRecord) -> CaseResult:
     """One call with the case's inputs; PyTorch is given what the graph was made for besides."""
     feeds = feeds_for(case, pair.manifest, pair.seed)
-    if case.longer:
+    if case.refusal:
         try:
             _answer(pair.candidate, feeds)
         except UsageError as error:
             return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
-        return CaseResult(replace(blank, verdict="failed", message="It ran; a refusal was promised."))
+        return CaseResult(replace(blank, verdict="failed", message=f"It ran; {case.refusal.__name__} was promised."))
     want: Arrays = {}
     if pair.reference is not None:
         want = pair.reference.run(feeds | fixed_arrays(pair.manifest), taps=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rope_deploy.artifact import Manifest, TensorInfo
+from rope_deploy.errors import UsageError
 from rope_deploy.runtimes import Arrays
 
 BATCH = 2  # where the batch is open and a case does not say
@@ -23,7 +24,7 @@ WORDS = 64  # tokens that every vocabulary has
 @dataclass(frozen=True)
 class TowerCase:
     """Inputs of `batch` images (None: as many as the graph was traced for), drawn with `draw` and scaled; `alike`: one
-    number everywhere. `longer`: an axis of the main input has one element too many, which must be refused."""
+    number everywhere. `refusal`: an axis of the main input has one element too many, the error that must come of it."""
 
     id: str
     detail: str
@@ -31,7 +32,7 @@ class TowerCase:
     draw: int = 0
     scale: float = 1.0
     alike: bool = False
-    longer: bool = False
+    refusal: type[UsageError] | None = None
     skipped: str = ""
 
 
@@ -47,7 +48,7 @@ def tower_cases(manifest: Manifest) -> tuple[TowerCase, ...]:
     if any("batch" in info.shape for info in manifest.inputs):
         cases.append(TowerCase("single", "one image or recording", batch=1))
         cases.append(TowerCase("batch", "five images or recordings", batch=5))
-    cases.append(TowerCase("refuses-other-size", "an input of another size than it was made for", longer=True))
+    cases.append(TowerCase("refuses-other-size", "an input of another size than it was made for", refusal=UsageError))
     return tuple(cases)
 
 
@@ -55,7 +56,7 @@ def feeds_for(case: TowerCase, manifest: Manifest, seed: int = 0) -> Arrays:
     """The graph's inputs; the same arrays every time for one case and seed."""
     rng = np.random.default_rng([seed, case.draw])
     feeds = {info.name: _drawn(info, case, manifest, rng) for info in manifest.inputs}
-    if case.longer:
+    if case.refusal:
         name = manifest.inputs[0].name
         feeds[name] = np.concatenate([feeds[name], feeds[name][..., :1]], axis=-1)
     return feeds
