@@ -59,9 +59,10 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec]) -> Audited:
 
 def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
     if stated.rotary_dim != rotation.rotary_dim or stated.head_dim != rotation.head_dim:
+        narrower = stated.rotary_dim != rotation.rotary_dim
         yield Finding(
-            "size-differs",
-            "warning",
+            "size-differs" if narrower else "head-differs",  # as that of an indexer does
+            "warning" if narrower else "info",
             f"{rotation.name}: the model rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
             f"its configuration says {stated.rotary_dim} of {stated.head_dim}.",
         )

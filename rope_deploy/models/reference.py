@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
-from rope_deploy.models.caches import flat, new_cache
+from rope_deploy.models.caches import GROWING, flat, new_cache
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.taps import tapping
 from rope_deploy.models.towers import run_tower
@@ -43,7 +43,8 @@ def run_reference(
 
 def _to_continue(loaded: LoadedModel, past: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """`past` in the model's dtype; {} for a first prompt, whose past has no rows and whose states are zero."""
-    if any(not tensor.numel() for tensor in past.values()):
+    growing = [(tensor, GROWING.get(name.split(".")[1])) for name, tensor in past.items()]
+    if any(axis is not None and not tensor.shape[axis] for tensor, axis in growing):
         return {}
     dtype = next(loaded.model.parameters()).dtype
     # The states of a recurrence keep the type they came in: models hold them in float32.

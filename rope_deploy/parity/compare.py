@@ -6,6 +6,7 @@ is not finite where a real token stands is an infinite error, unless both sides 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,7 +54,7 @@ def token_errors(got: np.ndarray, want: np.ndarray, token_axis: int) -> np.ndarr
     with np.errstate(invalid="ignore"):
         gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
     gap = np.where(got == want, 0.0, gap)
-    return np.where(np.isnan(gap), np.inf, gap).reshape(*gap.shape[:2], -1).max(axis=2)
+    return np.where(np.isnan(gap), np.inf, gap).reshape(*gap.shape[:2], math.prod(gap.shape[2:])).max(axis=2, initial=0)
 
 
 def product_errors(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees: np.ndarray) -> np.ndarray:

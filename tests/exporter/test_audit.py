@@ -164,3 +164,9 @@ def test_fp64_angles_of_a_rule_without_tables_are_refused():
     empty = replace(one.rotation.table, kind="runtime", cos=one.rotation.table.cos[:0], sin=one.rotation.table.sin[:0])
     with pytest.raises(UsageError, match="change with the length"):
         in_float64(replace(one, rotation=replace(one.rotation, table=empty)))
+
+
+def test_a_wider_head_that_turns_by_the_same_rule_is_no_difference_of_rules():
+    """The head of an indexer is wider than the part of it that turns; its angles are the attention's."""
+    findings = found("gpt_neox", {"": replace(spec_of("gpt_neox"), head_dim=64)})
+    assert findings == [("head-differs", "info")]

@@ -108,3 +108,10 @@ def test_shared_key_is_compared_with_every_head():
 @pytest.mark.parametrize("shape", [(1, 4, 3, 8), (1, 3, 3, 16), (1, 4, 2, 16), (2, 4, 3, 16), (1, 3, 4, 16)])
 def test_shapes_that_do_not_fit_a_site_are_refused(shape):
     assert like_site(np.zeros((1, 4, 3, 16)), SITE, np.zeros(shape)) is None
+
+
+def test_a_tensor_without_elements_is_equal_to_another():
+    nothing = np.zeros((2, 1, 5, 0))
+    assert token_errors(nothing, nothing, 2).tolist() == [[0.0] * 5] * 2
+    one = np.ones((2, 1, 5, 1))
+    assert token_errors(one, 0 * one, 2).tolist() == [[1.0] * 5] * 2
