@@ -3,10 +3,12 @@
 #   PYTHON     the interpreter to build .venv with (3.11 or newer)
 #   VENV       where the environment lives
 #   PIP_FLAGS  extra flags for pip install
+#   WORKERS    processes that the tests are spread over
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PIP_FLAGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
@@ -40,7 +42,7 @@ demo-faults: $(STAMP)
 	$(BIN)/python -m tests.mutation.demo
 
 test: lint
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=10
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
 # Families whose results are there and current are not done again; out/zoo holds one JSON file each.
 zoo: $(STAMP)

@@ -6,11 +6,13 @@ cmake -S plugins -B FOLDER -DROPE_BUILD_TESTS=ON && cmake --build FOLDER
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.managers import BaseManager
 from pathlib import Path
 
@@ -44,10 +46,20 @@ def built() -> Built:
         "-DROPE_BUILD_TESTS=ON",
         "-DCMAKE_CXX_FLAGS=-Werror",
     ]
-    for command in (configure, [tools.cmake.path, "--build", str(FOLDER), "--parallel", "2"]):
-        ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert ran.returncode == 0, ran.stdout[-4000:]
+    with _alone(FOLDER.with_suffix(".lock")):
+        for command in (configure, [tools.cmake.path, "--build", str(FOLDER), "--parallel", "2"]):
+            ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert ran.returncode == 0, ran.stdout[-4000:]
     return Built(FOLDER)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Tests may run in several processes: who comes second waits, and finds nothing left to compile."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 class _Manager(BaseManager):
