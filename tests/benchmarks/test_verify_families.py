@@ -1,0 +1,77 @@
+"""The second opinion shares no code with the first, and tells right from wrong."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import verify_families
+from benchmarks.families.census import select
+from benchmarks.families.tiny import tiny_model
+from rope_deploy import api
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def exported(folder: Path, name: str, *styles: str) -> Path:
+    tiny_model(select([name])[0]).save_pretrained(folder / "model")
+    for style in styles:
+        api.export(str(folder / "model"), folder / "exported" / style, styles=(style,))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory) -> Path:
+    return exported(tmp_path_factory.mktemp("llama"), "llama", "tables", "contrib")
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    tree = ast.parse(Path(verify_families.__file__).read_text())
+    named = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    named += [node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in named if name.split(".")[0] in ("rope_deploy", "benchmarks", "tests", "")]
+
+
+def test_right_graphs(llama: Path) -> None:
+    found = verify_families.verify(llama)
+    assert found["verdict"] == "right"
+    assert 0 < found["worst"] < 1e-4
+    assert found["fault"] > 0.1
+    tables, contrib = found["graphs"]["exported/tables"], found["graphs"]["exported/contrib"]
+    assert {"from 1000", "strided, by steps", "left padding"} <= tables.keys()
+    assert "from 1000, by steps" in contrib
+    assert "left padding" not in contrib  # its manifest says that it cannot
+
+
+def test_a_graph_of_other_angles_is_wrong(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "llama"
+    shutil.copytree(llama, folder)
+    config = folder / "model" / "config.json"
+    config.write_text(config.read_text().replace('"rope_theta": 10000.0', '"rope_theta": 20000.0'))
+    found = verify_families.verify(folder)
+    assert found["verdict"] == "wrong"
+    assert found["worst"] > 1e-2
+
+
+def test_what_does_not_feel_positions_is_blind(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_families, "misplaced", verify_families.whole)
+    assert verify_families.verify(llama)["verdict"] == "blind"
+
+
+def test_positions_that_the_graph_counts_itself(tmp_path: Path) -> None:
+    found = verify_families.verify(exported(tmp_path, "esm", "tables"))
+    assert found["verdict"] == "right"
+    assert found["fault"] > 1e-2
+
+
+def test_each_axis_of_a_position_has_its_own() -> None:
+    given = verify_families.feeds(0, np.ones((2, 8), np.int64), np.tile(np.arange(8), (2, 1)), 3)
+    assert given["position_ids"].shape == (3, 2, 8)
+    assert not np.array_equal(given["position_ids"][0], given["position_ids"][1])
+
+
+def test_what_it_cannot_feed_is_not_verified(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert verify_families.verify(tmp_path)["verdict"] == "not verified"
