@@ -61,6 +61,7 @@ def export(
     opset: int | None = None,
     max_position: int | None = None,
     angles: Literal["model", "float64"] = "model",
+    example: str | Path | None = None,
     cache: bool = True,
     fused_attention: bool = True,
     allow_unmatched: bool = False,
@@ -70,13 +71,11 @@ def export(
 ) -> tuple[ExportRecord, ...]:
     """Export a model to ONNX in one or more styles, tracing it once.
 
-    One style is written to `folder` itself, several each to a folder of its name inside it. Every artifact appears
-    complete or not at all. `max_position` is the number of rows of the tables (default: the model's own maximum);
-    `angles` "float64" computes them in fp64 instead of repeating the model's fp32 arithmetic; `cache` False leaves
-    out the KV cache; `fused_attention` False keeps style contrib from using GroupQueryAttention.
+    One style is written to `folder` itself, several each to a folder of its name inside it, whole or not at all.
+    `max_position` is the number of rows of the tables (default: the model's maximum); `angles` "float64" computes them
+    in fp64; `example`, an .npz file, has the arguments of a tower (default: made from its configuration).
 
-    Raises UsageError (an existing folder without `force`, an opset or style that does not fit), ModelError,
-    UnmatchedRotation (a rotation was not understood), EnvironmentMissing (a full disk).
+    Raises UsageError, ModelError, UnmatchedRotation (a rotation not understood), EnvironmentMissing (a full disk).
     """
     from rope_deploy.artifact import refuse_existing, require_styles
     from rope_deploy.exporter import prepare, write
@@ -93,6 +92,7 @@ def export(
         cache=cache,
         max_position=max_position,
         angles=angles,
+        example=example and Path(example),
         allow_unmatched=allow_unmatched,
         progress=progress,
     )

@@ -45,6 +45,12 @@ ALL = "all"
     show_default=True,
     help="Tables with the model's own fp32 arithmetic, or computed in fp64 from its configuration.",
 )
+@click.option(
+    "--example",
+    metavar="FILE.npz",
+    type=click.Path(path_type=Path),
+    help="For a tower: an array for each argument of its forward. Default: made from its configuration.",
+)
 @click.option("--no-cache", is_flag=True, help="Export a decoder without its KV cache.")
 @click.option("--no-fused-attention", is_flag=True, help="Keep style contrib from using GroupQueryAttention.")
 @click.option("--allow-unmatched", is_flag=True, help="Export although some rotation was not understood.")
@@ -59,6 +65,7 @@ def export(
     opset: int | None,
     max_position: int | None,
     angles: str,
+    example: Path | None,
     no_cache: bool,
     no_fused_attention: bool,
     allow_unmatched: bool,
@@ -74,6 +81,7 @@ def export(
     \b
     rope-deploy export path/to/model -o out/model --style onnx
     rope-deploy export path/to/model.gguf -o out/model --style tables --style contrib
+    rope-deploy export path/to/vision/tower -o out/tower --example image.npz
     """
     from rope_deploy import api
 
@@ -86,6 +94,7 @@ def export(
             opset=opset,
             max_position=max_position,
             angles=angles,
+            example=example,
             cache=not no_cache,
             fused_attention=not no_fused_attention,
             allow_unmatched=allow_unmatched,

@@ -13,7 +13,7 @@ from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.attention import use_own_attention
 from rope_deploy.models.factory import cast, from_factory, pretrained_parts
 from rope_deploy.models.inputs import reads_text
-from rope_deploy.models.pretrained import config_from, from_pretrained, plain, tokenizer_from
+from rope_deploy.models.pretrained import class_of, config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.source import is_factory, locate
 from rope_deploy.models.stateless import make_stateless
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
@@ -107,6 +107,17 @@ def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, An
         return from_factory(source)[1]
     where, extra = locate(source)
     return plain(config_from(source, where, extra, trust_remote_code=trust_remote_code))
+
+
+def is_tower(source: str, *, trust_remote_code: bool = False) -> bool:
+    """Whether the model of a folder, GGUF file, hub name or factory is fed no text; no weights are read.
+
+    Raises ModelError as `load_model` does.
+    """
+    if is_factory(source):
+        return not reads_text(from_factory(source)[0])
+    where, extra = locate(source)
+    return not reads_text(class_of(config_from(source, where, extra, trust_remote_code=trust_remote_code)))
 
 
 def wrap(

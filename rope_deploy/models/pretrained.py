@@ -47,11 +47,10 @@ def from_pretrained(
     config = config_from(source, where, extra, trust_remote_code=trust_remote_code)
     for key, value in overrides.items():
         setattr(config, key, value)
-    kind = _model_class(config)
-    if reads_text(_concrete(kind, config)):
+    if reads_text(class_of(config)):
         specs_from_config(plain(config))  # says what is wrong with the rotation before gigabytes are read
     try:
-        model, info = kind.from_pretrained(
+        model, info = _model_class(config).from_pretrained(
             where,
             config=config,
             dtype=dtype,
@@ -118,8 +117,9 @@ def _beside(config: PreTrainedConfig, name: str) -> Any:
         return None
 
 
-def _concrete(kind: Any, config: PreTrainedConfig) -> Any:
-    """The class of model that `kind`, perhaps an Auto class, makes of `config`; `kind` itself if that is not known."""
+def class_of(config: PreTrainedConfig) -> Any:
+    """The class of model that is made of `config`; an Auto class if it is known to that alone."""
+    kind = _model_class(config)
     mapping = getattr(kind, "_model_mapping", None)
     found = mapping[type(config)] if mapping is not None and type(config) in mapping else kind
     return found[0] if isinstance(found, (tuple, list)) else found

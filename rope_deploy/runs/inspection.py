@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rope_deploy.artifact import Manifest, changed_files, load_manifest
+from rope_deploy.errors import RopeDeployError
 from rope_deploy.graph.survey import survey
-from rope_deploy.models import read_config
+from rope_deploy.models import is_tower, read_config
 from rope_deploy.report import words
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.trt import load_engine_manifest
 
+ROWS = (
+    "A tower: the configuration states no rule for rows and columns of an image, or frames of a recording. "
+    "Its graph shows whether it rotates, and how: export it and inspect the artifact."
+)
 Kind = Literal["artifact", "graph", "engine", "model"]
 
 
@@ -65,6 +70,7 @@ def _artifact(folder: Path) -> Inspection:
         "source": manifest.source,
         "model": f"{manifest.model_type}, {manifest.layers} layers, {manifest.dtype}",
         "task": manifest.task + (" with KV cache" if manifest.cache else ""),
+        **_made_for(manifest),
         "style": manifest.style + (" (fused attention)" if manifest.fused_attention else ""),
         "opset": str(manifest.opset),
         "nodes": str(found.nodes),
@@ -76,6 +82,14 @@ def _artifact(folder: Path) -> Inspection:
         RotationView(r.name, _sites(manifest, r.name), f"{r.source}, {r.rows} rows", r.spec) for r in manifest.rotations
     )
     return Inspection("artifact", str(folder), facts, rotations, tuple(hazards))
+
+
+def _made_for(manifest: Manifest) -> dict[str, str]:
+    """The sizes and numbers that the graph of a tower serves."""
+    if manifest.task != "tower":
+        return {}
+    sizes = [f"{info.name} [{', '.join(map(str, info.shape))}]" for info in manifest.inputs]
+    return {"made for": ", ".join([*sizes, *(f"{name} {fixed.values}" for name, fixed in manifest.fixed.items())])}
 
 
 def _angles(manifest: Manifest) -> str:
@@ -123,9 +137,14 @@ def _engine(path: Path) -> Inspection:
 
 def _model(subject: str, trust_remote_code: bool) -> Inspection:
     config = read_config(subject, trust_remote_code=trust_remote_code)
-    specs = specs_from_config(config)
+    try:
+        specs, hazards = specs_from_config(config), []
+    except RopeDeployError:
+        if not is_tower(subject, trust_remote_code=trust_remote_code):
+            raise
+        specs, hazards = {}, [ROWS]
     text = text_config(config)
-    layers = text.get("num_hidden_layers") or text.get("n_layer") or "?"
+    layers = next((text[name] for name in ("num_hidden_layers", "n_layer", "depth") if text.get(name)), "?")
     facts = {
         "model": f"{config.get('model_type', '?')}, {layers} layers",
         "heads": f"{text.get('num_attention_heads', '?')} query, {text.get('num_key_value_heads') or 'as many'} key",
@@ -141,7 +160,7 @@ def _model(subject: str, trust_remote_code: bool) -> Inspection:
         )
         for name, spec in specs.items()
     )
-    return Inspection("model", subject, facts, rotations, tuple(_rule_hazards(specs)))
+    return Inspection("model", subject, facts, rotations, (*hazards, *_rule_hazards(specs)))
 
 
 def _rule_hazards(specs: dict[str, RopeSpec]):
