@@ -5,7 +5,7 @@ Everything here is checked against the installed transformers by tests/rope/test
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Pairs are neighbours (rotate_every_two, strided slices, or complex numbers). The MLA families among them write
@@ -25,9 +25,6 @@ INTERLEAVED_BY_KEY = frozenset({"axk1", "deepseek_v3", "glm4_moe_lite", "mistral
 
 # x·cos + (x2, −x1)·sin: turns clockwise.
 REVERSED = frozenset({"nanochat"})
-
-# Frequencies permuted among the axes of a position before use.
-REORDERED = frozenset({"ernie4_5_vl_moe_text"})
 
 # rope_theta where it is not stated and not 10 000.
 THETA: Mapping[str, float] = {
@@ -97,6 +94,13 @@ AXES_IN_TURN = frozenset({
     "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "qwen4_exp_text",
 })  # fmt: skip
 
+# Whose first two sections are rows and columns by turns, and the third, of the last pairs, is the first axis: time.
+ROWS_AND_COLUMNS_FIRST = frozenset({"ernie4_5_vl_moe_text"})
+
+# Whose sections cut the head where others' cut its pairs. Of a position whose axes differ, the two elements of a pair
+# turn by different angles: that is no rotation. They are taken with one position for each token, as text has.
+SECTIONS_OF_THE_HEAD = frozenset({"hunyuan_vl_text"})
+
 # Sections of a multi-axis position where they are not stated.
 SECTIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(
@@ -118,6 +122,13 @@ SECTIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("glm4v_text", "glm4v_moe_text", "glm_image_text", "glm_ocr_text"), (8, 12, 12)),
     "ernie4_5_vl_moe_text": (22, 22, 20),
 }
+
+
+def axes_of_pairs(model_type: str, section: Sequence[int]) -> tuple[int, ...]:
+    """The axis of each pair where it does not follow from the sections as elsewhere; else ()."""
+    if model_type not in ROWS_AND_COLUMNS_FIRST or len(section) != 3:
+        return ()
+    return tuple(1 + pair % 2 for pair in range(section[0] + section[1])) + (0,) * section[2]
 
 
 def is_interleaved(config: Mapping[str, Any]) -> bool:

@@ -12,14 +12,15 @@ from rope_deploy.rope.families import (
     INTERLEAVED,
     LAYERED,
     PARTIAL,
-    REORDERED,
     REVERSED,
     SECTIONS,
+    SECTIONS_OF_THE_HEAD,
     THETA,
+    axes_of_pairs,
     is_interleaved,
 )
-from rope_deploy.rope.rules import RULES
-from rope_deploy.rope.spec import RopeSpec, section_faults
+from rope_deploy.rope.rules import RULES, Scaling
+from rope_deploy.rope.spec import RopeSpec, axes_faults, section_faults
 
 _TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")
 _SIGNS = (
@@ -40,6 +41,7 @@ _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels"
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
 _HIDDEN = ("hidden_size", "n_embd", "d_model")
 _THETA = ("rope_theta", "rotary_emb_base")
+UNSTATED_MAX_POSITION = 4096
 _MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 
 
@@ -116,16 +118,6 @@ def _require_rope(config: Mapping[str, Any]) -> None:
             f"This {_name(config)} model has no rotary position embedding: there is nothing to rotate.",
             exists=f"Its configuration has none of {', '.join(_SIGNS)}, or says that positions are of another kind.",
         )
-    if model_type in REORDERED:
-        raise ModelError(
-            f"A {model_type} model orders its frequencies by image axis, which is not supported.",
-            todo="Export the text model of the same family instead.",
-        )
-    if len(_thetas_by_layer(config)) > 1:
-        raise ModelError(
-            f"This {_name(config)} model has a rope_theta per layer, {_thetas_by_layer(config)}, "
-            "which is not supported."
-        )
 
 
 def _thetas_by_layer(config: Mapping[str, Any]) -> list[float]:
@@ -134,13 +126,16 @@ def _thetas_by_layer(config: Mapping[str, Any]) -> list[float]:
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """`rope_parameters` as transformers 5 nests it: by layer type, or under "" when flat."""
+    """`rope_parameters` as transformers 5 nests it: by layer type, or under "" when flat; or by base, where layers that
+    are of one type otherwise have several."""
     stated, scaling = config.get("rope_parameters") or {}, config.get("rope_scaling") or {}
     nested = {key: value for key, value in stated.items() if isinstance(value, Mapping) and key not in _RULE_KEYS}
     if nested:
         # transformers reads `truncate` beside the layer types, not inside them (modeling_rope_utils, YaRN).
         shared = {"truncate": stated.get("truncate", True)}
         return {key: {"rope_theta": _layer_theta(config, key), **value, **shared} for key, value in nested.items()}
+    if len(thetas := _thetas_by_layer(config)) > 1:
+        return {f"rope_theta {theta:g}": {**(scaling or stated), "rope_theta": theta} for theta in thetas}
     if str(config.get("model_type")) in LAYERED and not stated:
         scales_both = LAYERED[config["model_type"]][-1]
         return {
@@ -165,9 +160,11 @@ def _spec(
 ) -> tuple[RopeSpec | None, list[str]]:
     model_type = str(config.get("model_type", ""))
     rule = rule_named(_rope_type(parameters, model_type))
-    head_dim, max_position = _head_dim(config, layer_type), _first(config, _MAX_POSITION)
+    head_dim, max_position = _head_dim(config, layer_type), _max_position(config, rule)
     theta = _theta(config, parameters, model_type)
     section = parameters.get("mrope_section") or SECTIONS.get(model_type, ())
+    if model_type in SECTIONS_OF_THE_HEAD:
+        section = ()
 
     faults = section_faults(section)
     if not _is_size(head_dim):
@@ -185,6 +182,8 @@ def _spec(
         if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:
             faults.append(f"the rotary dimension must be even and within the head of {head_dim}; it is {rotary_dim}.")
 
+    axes = axes_of_pairs(model_type, section) if not faults else ()
+    faults += axes_faults(axes, section, rotary_dim)
     known = dict(parameters)
     if rule.rope_type == "proportional":
         known["partial_rotary_factor"] = partial
@@ -205,6 +204,7 @@ def _spec(
             reversed=model_type in REVERSED,
             mrope_section=tuple(section),
             mrope_interleaved=bool(section) and model_type in AXES_IN_TURN,
+            mrope_axes=axes,
         ),
         [],
     )
@@ -241,8 +241,17 @@ def _head_dim_of_layers(config: Mapping[str, Any], layer_type: str) -> Any:
     return None
 
 
+def _max_position(config: Mapping[str, Any], rule: type[Scaling]) -> Any:
+    """The stated one; for a model that has none at all (RecurrentGemma) as many as is usual, if its rule needs none."""
+    if rule.rope_type == "default" and not any(key in config for key in _MAX_POSITION):
+        return UNSTATED_MAX_POSITION
+    return _first(config, _MAX_POSITION)
+
+
 def _theta(config: Mapping[str, Any], parameters: Mapping[str, Any], model_type: str) -> Any:
-    for stated in (*_thetas_by_layer(config), _first(parameters, ["rope_theta"]), _first(config, _THETA)):
+    thetas = _thetas_by_layer(config)
+    only = thetas[0] if len(thetas) == 1 else None
+    for stated in (only, _first(parameters, ["rope_theta"]), _first(config, _THETA)):
         if stated is not None:
             return stated
     return THETA.get(model_type, 10_000.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ _KEYS = frozenset(
         "reversed",
         "mrope_section",
         "mrope_interleaved",
+        "mrope_axes",
         "rope_parameters",
     }
 )
@@ -40,6 +41,7 @@ class RopeSpec:
     reversed:      turns the other way: the tables' sine is negated (nanochat)
     mrope_section: pairs given to each axis of a multi-axis position (Qwen2-VL); empty for plain positions
     mrope_interleaved: the axes take turns (Qwen3-VL) instead of having a run of pairs each
+    mrope_axes:    the axis of each pair where it follows neither order (Ernie 4.5 VL); else empty
 
     Raises ConfigError with every fault.
     """
@@ -53,11 +55,13 @@ class RopeSpec:
     reversed: bool = False
     mrope_section: tuple[int, ...] = ()
     mrope_interleaved: bool = False
+    mrope_axes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         faults = _size_faults(self.head_dim, self.rotary_dim, self.rope_theta, self.max_position)
         if not faults:
-            faults = self.scaling.faults(self.rotary_dim)
+            faults = [*axes_faults(self.mrope_axes, self.mrope_section, self.rotary_dim)]
+            faults += self.scaling.faults(self.rotary_dim)
         if faults:
             raise ConfigError("This is no rotation:", faults)
 
@@ -98,8 +102,10 @@ class RopeSpec:
 
         Sections are runs of pairs, axis after axis. Interleaved, every third pair (of three axes) belongs to the
         second, every third after it to the third, as far as their sections reach; the first axis has all others.
-        Sections that do not fill the width leave the rest to the first axis.
+        Sections that do not fill the width leave the rest to the first axis. `mrope_axes` overrides all this.
         """
+        if self.mrope_axes:
+            return np.array(self.mrope_axes, np.int64)
         axes = np.zeros(self.rotary_dim // 2, np.int64)
         count = len(self.mrope_section)
         for axis, size in enumerate(self.mrope_section):
@@ -128,6 +134,7 @@ class RopeSpec:
             **({"reversed": True} if self.reversed else {}),
             **({"mrope_section": list(self.mrope_section)} if self.mrope_section else {}),
             **({"mrope_interleaved": True} if self.mrope_interleaved else {}),
+            **({"mrope_axes": list(self.mrope_axes)} if self.mrope_axes else {}),
             "rope_parameters": {"rope_type": rule.pop("rope_type"), "rope_theta": self.rope_theta, **rule},
         }
 
@@ -148,6 +155,7 @@ class RopeSpec:
             if not isinstance(values.get(key, False), bool):
                 faults.append(f"{key} must be true or false, not {values[key]!r}.")
         faults += section_faults(values.get("mrope_section", []))
+        faults += section_faults(values.get("mrope_axes", []), "mrope_axes")
         rotary_dim = sizes[1] if isinstance(sizes[1], int) else 0
         scaling, rule_faults = read_rule(rule, parameters, rotary_dim)
         faults += rule_faults
@@ -163,13 +171,22 @@ class RopeSpec:
             reversed=values.get("reversed", False),
             mrope_section=tuple(values.get("mrope_section", ())),
             mrope_interleaved=values.get("mrope_interleaved", False),
+            mrope_axes=tuple(values.get("mrope_axes", ())),
         )
 
 
-def section_faults(section: object) -> list[str]:
-    """What is wrong with an `mrope_section`."""
+def section_faults(section: object, name: str = "mrope_section") -> list[str]:
+    """What is wrong with a list of counts."""
     listed = isinstance(section, list | tuple) and all(_is_count(size) for size in section)
-    return [] if listed else [f"mrope_section must be a list of counts, not {section!r}."]
+    return [] if listed else [f"{name} must be a list of counts, not {section!r}."]
+
+
+def axes_faults(axes: Sequence[int], section: Sequence[int], rotary_dim: int) -> Iterator[str]:
+    """What is wrong with an `mrope_axes` of a rotation that is otherwise sound."""
+    if axes and len(axes) != rotary_dim // 2:
+        yield f"mrope_axes must name the axis of each of {rotary_dim // 2} pairs; it has {len(axes)}."
+    if axes and max(axes) >= len(section):
+        yield f"mrope_axes names axis {max(axes)}; positions have {len(section)}, by mrope_section."
 
 
 def _size_faults(head_dim: object, rotary_dim: object, rope_theta: object, max_position: object) -> list[str]:

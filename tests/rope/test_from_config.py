@@ -229,11 +229,30 @@ def test_a_model_without_rope_is_refused(config: dict[str, Any]) -> None:
         specs_from_config(config)
 
 
-def test_bases_that_differ_by_layer_are_refused_and_equal_ones_taken() -> None:
+def test_bases_that_differ_by_layer_are_a_rule_each() -> None:
     config = {**SIZES, "model_type": "granite_swa", "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
-    with pytest.raises(ModelError, match="rope_theta per layer"):
-        specs_from_config({**config, "layer_rope_theta": [1e4, 1e6]})
+    several = specs_from_config({**config, "layer_rope_theta": [1e6, 0, 2e4, 1e6]})
+    assert {name: spec.rope_theta for name, spec in several.items()} == {
+        "rope_theta 20000": 2e4,
+        "rope_theta 1e+06": 1e6,
+    }
     assert specs_from_config({**config, "layer_rope_theta": [1e6, 0]})[""].rope_theta == 1e6
+
+
+def test_a_model_that_states_no_length_has_a_usual_one_unless_its_rule_needs_it() -> None:
+    config = {**SIZES, "model_type": "recurrent_gemma", "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
+    del config["max_position_embeddings"]
+    assert specs_from_config(config)[""].max_position == 4096
+    with pytest.raises(ConfigError, match="max_position_embeddings must be a whole number"):
+        specs_from_config({**config, "max_position_embeddings": None})
+    with pytest.raises(ConfigError, match="max_position_embeddings must be a whole number"):
+        specs_from_config({**config, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}})
+
+
+def test_sections_of_the_head_leave_one_position_for_each_token() -> None:
+    rule = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 8, 8, 8]}
+    assert specs_from_config({**SIZES, "model_type": "hunyuan_vl_text", "rope_parameters": rule})[""].axes.max() == 0
+    assert specs_from_config({**SIZES, "model_type": "qwen2_vl_text", "rope_parameters": rule})[""].axes.max() == 3
 
 
 @pytest.mark.parametrize("rope_type", ["sphere", "axial", "su"])

@@ -164,3 +164,13 @@ def test_positions_of_several_axes_are_said_so() -> None:
     spec = RopeSpec.from_dict({**VALID, "mrope_section": [1, 1, 2]})
     assert spec.positions == "M-RoPE"
     assert RopeSpec.from_dict(VALID).positions == "1-D"
+
+
+def test_the_axis_of_each_pair_may_be_named() -> None:
+    plain = RopeSpec(32, 32, False, 1e4, Default(), 64)
+    named = dataclasses.replace(plain, mrope_section=(1, 1, 1), mrope_axes=(2, 1) * (plain.rotary_dim // 4))
+    assert named.axes.tolist() == list(named.mrope_axes)
+    assert RopeSpec.from_dict(named.to_dict()) == named
+    for axes, said in (((2, 1), "each of"), ((3,) * (plain.rotary_dim // 2), "names axis 3")):
+        with pytest.raises(ConfigError, match=said):
+            dataclasses.replace(plain, mrope_section=(1, 1, 1), mrope_axes=axes)
