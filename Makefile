@@ -3,7 +3,7 @@
 #   PYTHON     the interpreter to build .venv with (3.11 or newer)
 #   VENV       where the environment lives
 #   PIP_FLAGS  extra flags for pip install
-#   WORKERS    processes that the tests are spread over
+#   WORKERS    processes that tests, and families in a sweep, are spread over
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -21,8 +21,8 @@ help:
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in ten ways, and see each one named"
 	@echo "make test         lint and run the tests"
-	@echo "make zoo          every family of transformers that rotates, swept; draws docs/coverage.md (hours; resumable)"
-	@echo "make zoo-subset   the families that stand for the others (minutes)"
+	@echo "make zoo          every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
+	@echo "make zoo-subset   the families that stand for the others, held against what is expected (minutes)"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
 	@echo "make environment  only set up $(VENV)"
@@ -44,12 +44,14 @@ demo-faults: $(STAMP)
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
-# Families whose results are there and current are not done again; out/zoo holds one JSON file each.
+# Goes on where it was left: what out/zoo says of a family holds until a package or our own code changes.
 zoo: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --peers --page docs/coverage.md
+	$(BIN)/python -m benchmarks.zoo --changed --engines --rope-types --peers --keep out/zoo-kept --jobs $(WORKERS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.verify_families out/zoo-kept
+	$(BIN)/python -m benchmarks.families.coverage
 
 zoo-subset: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --subset --changed --strict
+	$(BIN)/python -m benchmarks.zoo --subset --changed --strict --jobs $(WORKERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

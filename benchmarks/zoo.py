@@ -4,6 +4,7 @@
     python -m benchmarks.zoo --styles tables llama    # some of it
     python -m benchmarks.zoo --engines --rope-types   # with what else a family is asked
     python -m benchmarks.zoo --list                   # which families there are
+    python -m benchmarks.families.coverage            # draws docs/coverage.md from what was found
 
 One process a family and part, with a time and a memory limit; one JSON file a family, in out/zoo. A family is done
 again when a package has changed, or with --changed when our own code has.
@@ -46,7 +47,6 @@ OUT = Path("out/zoo")
 @click.option("--changed", is_flag=True, help="Do families again that other code of ours was tried on.")
 @click.option("--strict", is_flag=True, help="Exit with 1 if a family is worse than expected, wrong, or crashed.")
 @click.option("--expect", is_flag=True, help="Expect from now on what the records say.")
-@click.option("--page", type=click.Path(path_type=Path), help="Draw this page (docs/coverage.md) from all records.")
 @click.option("--causes", "only_causes", is_flag=True, help="Print what is not green, grouped by why, and stop.")
 @click.option("--list", "only_list", is_flag=True, help="Say which families there are, and stop.")
 def main(
@@ -68,7 +68,6 @@ def main(
     changed: bool,
     strict: bool,
     expect: bool,
-    page: Path | None,
     only_causes: bool,
     only_list: bool,
 ) -> None:
@@ -106,8 +105,6 @@ def main(
     click.echo(f"{number} of {len(families)} families done in {(time.monotonic() - began) / 60:.1f} min: {counts}.")
     if expect:
         expected.write(records)
-    if page is not None:
-        page.write_text(coverage.page(record.read_all(out, census.families())))
     if strict and not as_expected(records):
         sys.exit(1)
 

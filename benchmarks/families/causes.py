@@ -47,6 +47,11 @@ def normal(reason: str, record: Record) -> str:
     return re.sub(r"(# ?)+", "#", reason)[:90]
 
 
+def plain(words: str) -> str:
+    """`words` on one line, without what Markdown would read as its own."""
+    return " ".join(words.replace("|", "/").replace("<", "‹").replace(">", "›").split())
+
+
 def markdown(records: Iterable[Record]) -> str:
     """The causes as a Markdown page: how often, what was said, where, and of whom."""
     records = list(records)

@@ -2,39 +2,47 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
 
-from benchmarks.common import STYLES
-from benchmarks.families.causes import causes
-from benchmarks.families.record import Record, StyleResult
+import click
+
+from benchmarks.common import RESULTS, STYLES, UNFUSED
+from benchmarks.families import record as records_of
+from benchmarks.families.causes import plain
+from benchmarks.families.census import families
+from benchmarks.families.record import Record
 
 TITLES = {
     "decoder": "Decoders",
     "masked-lm": "Masked language models",
     "encoder-decoder": "Encoder-decoders",
+    "text": "Other text models",
     "multimodal": "Multimodal models",
     "vision": "Vision",
     "audio": "Audio",
-    "text": "Other text models",
 }
-SIGNS = {
-    "green": "yes",
+TEXT, TOWERS = ("decoder", "masked-lm"), ("multimodal", "vision", "audio")
+PEERS = ("torch.onnx 18", "torch.onnx 23", "transformers.exporters")
+PEER_SIGNS = {
+    "right": "yes",
     "wrong": "**wrong**",
-    "sites": "sites",
     "refused": "no",
-    "crash": "crash",
-    "needs-package": "package",
+    "crash": "no",
     "timeout": "time",
     "memory": "memory",
 }
-PEERS = ("torch.onnx 18", "torch.onnx 23", "transformers.exporters")
-PEER_SIGNS = {"right": "yes", "wrong": "**wrong**", "refused": "no"}
 CACHES = {
     "DynamicLayer": "keys and values",
     "DynamicSlidingWindowLayer": "window",
+    "DynamicIndexedLayer": "indexer",
     "LinearAttentionLayer": "state",
-    "LinearAttentionAndFullAttentionLayer": "state, keys and values",
+    "LinearAttentionAndFullAttentionLayer": "state",
 }
 LETTERS = {
     "default": "d",
@@ -53,88 +61,166 @@ Every family of transformers that rotates, built tiny with random weights from i
 and checked against PyTorch: other batches and lengths, one token, positions from 1024, by strides of three and
 without order, left padding, and decoding with the cache.
 
-{versions}.
+{about}
 
 {summary}
 
-**Rule** is the `rope_type` of its default configuration. **Layout** is what a rotation pairs: an element with the
-one `half` a head away, or `interleaved` with its neighbour; of all of the head, or of a `partial` slice. **Sites** is
-how many rotations PyTorch applied (counted while it ran) and how many were raised in the graph. The styles say `yes`
-if every check passed, `no` if the export is refused. **Error** is the largest of any logit (they have a spread of
-about one). **Peers**: the same model without a cache by `torch.onnx.export` (opset 18, opset 23) and
-`transformers.exporters`, judged at the same shapes and positions; `**wrong**` means that it exported a graph that
-differs from PyTorch or fails somewhere.
+## Find a model
+
+A name is the `model_type` in a model's `config.json`. In bold: not supported, with the reason in place of a row.
+
+{index}
+
+## How to read the tables
+
+- **rule**: the `rope_type` of its default configuration. **layout**: what a rotation pairs, an element with the one
+  `half` a head away or `interleaved` with its neighbour; of all of the head or of a `partial` slice; by a position of
+  one axis or `several axes`.
+- **cache**: what a decoder keeps between calls, all of it inputs and outputs of the graph.
+- **sites**: how many rotations PyTorch applied, counted while it ran, and how many were raised in the graph.
+- **tables, onnx, contrib, plugin**: `yes` if every check of that style passed; contrib with fused attention where it
+  has any, and without. **error**: the largest of any logit, which have a spread of about one.
+- **engine**: the style from which `build --style auto --flavor rtx` made one for compute capabilities 8.0 and 8.9.
+- **rope types** that its own code obeys, each checked below, at and above the length where it changes, in all styles:
+  {letters}. In bold: refused.
+- **18, 23, exporters**: the same model without a cache by `torch.onnx.export` with opset 18 and 23 and by
+  `transformers.exporters`, judged at the same shapes and positions. `**wrong**`: it exported a graph that differs from
+  PyTorch or fails somewhere. ✓ beside a name: verified again by `benchmarks/verify_families.py`.
 """
 
 
-def page(records: Iterable[Record]) -> str:
-    """The whole page; families that rotate nothing are only counted."""
+def page(records: Iterable[Record], verified: Mapping[str, Any] | None = None) -> str:
+    """The whole page; families that rotate nothing are only counted. `verified`: what verify_families found."""
     every = sorted(records, key=lambda record: record.family)
     rotating = [record for record in every if record.verdict not in ("no-rotation", "unbuildable")]
-    versions = next((record.versions for record in every), {})
-    shown = ", ".join(f"{name} {number}" for name, number in versions.items())
-    parts = [HEAD.format(versions=shown, summary="\n".join(_summary(rotating, len(every) - len(rotating))))]
+    confirmed = {name for name, one in (verified or {}).get("families", {}).items() if one["verdict"] == "right"}
+    letters = ", ".join(f"`{letter}` {name}" for name, letter in LETTERS.items())
+    summary = chain(_targets(rotating, verified), [""], _counts(rotating, len(every) - len(rotating)))
+    head = HEAD.format(
+        about=_about(every), summary="\n".join(summary), index="\n".join(_index(rotating)), letters=letters
+    )
+    parts = [head]
     for category, title in TITLES.items():
         members = [record for record in rotating if record.category == category]
         if members:
-            parts.append("\n".join((f"## {title}", "", *_table(members), "")))
-    parts.append("\n".join(_reasons(rotating)))
+            parts.append("\n".join((f"## {title}", "", *_table(members, confirmed), *_others(members))))
     return "\n".join(parts)
 
 
-def _summary(records: Sequence[Record], others: int) -> Iterator[str]:
-    yield "| | families | all styles right, every rotation found |"
-    yield "|---|---:|---:|"
-    for category, title in TITLES.items():
-        members = [record for record in records if record.category == category]
-        if members:
-            yield f"| {title} | {len(members)} | {sum(record.verdict == 'green' for record in members)} |"
+def _about(records: Sequence[Record]) -> str:
+    dates = sorted({record.date for record in records if record.date})
+    when = f"Swept {dates[0] if len(dates) == 1 else f'{dates[0]} to {dates[-1]}'} with " if dates else "With "
+    versions = next((record.versions for record in records if record.versions), {})
+    return when + ", ".join(f"{name} {number}" for name, number in versions.items()) + "."
+
+
+def _targets(records: Sequence[Record], verified: Mapping[str, Any] | None) -> Iterator[str]:
+    text = [record for record in records if record.category in TEXT]
+    towers = [record for record in records if record.category in TOWERS]
+    green = [record for record in records if record.verdict == "green"]
+    wrong = [record.family for record in records if record.verdict in ("wrong", "sites")]
+    yield "| | target | reached |"
+    yield "|---|---|---|"
+    yield f"| decoders and masked language models, all styles, with cache | ≥ 115 | {_green(text)} of {len(text)} |"
+    yield f"| vision, audio and multimodal | ≥ 40 | {_green(towers)} of {len(towers)} |"
+    yield f"| exported and wrong, or with a rotation lost | 0 | {len(wrong)} |"
+    if verified:
+        right, other = verified["right"], verified["wrong"] + verified["blind"]
+        yield f"| verified again by an independent script | ≥ 30 right, 0 wrong | {right} right, {other} not |"
+    if tried := [record for record in green if record.engine]:
+        built = sum(record.engine["verdict"] == "built" for record in tried)
+        yield f"| engines of green families, or whose operator is refused | all | {built} of {len(tried)} built |"
+    types = [result["verdict"] for record in records for result in record.ropes.values()]
+    if accepted := [verdict for verdict in types if verdict != "unaccepted"]:
+        count = f"{accepted.count('green')} of {len(accepted)}"
+        yield f"| rope types on the decoders that accept them | all | {count} |"
     for peer in PEERS:
         verdicts = Counter(record.peers[peer]["verdict"] for record in records if peer in record.peers)
         if verdicts:
             none = verdicts.total() - verdicts["right"] - verdicts["wrong"]
-            counts = f"{verdicts['right']} right, {verdicts['wrong']} wrong, {none} none"
-            yield f"| {peer} | {verdicts.total()} | {counts} |"
+            counts = f"{verdicts['right']} of {verdicts.total()} right, {verdicts['wrong']} wrong, {none} no graph"
+            yield f"| {peer}, without a cache | – | {counts} |"
+
+
+def _green(records: Sequence[Record]) -> int:
+    return sum(record.verdict == "green" for record in records)
+
+
+def _counts(records: Sequence[Record], others: int) -> Iterator[str]:
+    yield "| | families | green |"
+    yield "|---|---:|---:|"
+    for category, title in TITLES.items():
+        members = [record for record in records if record.category == category]
+        if members:
+            yield f"| [{title}](#{title.lower().replace(' ', '-')}) | {len(members)} | {_green(members)} |"
     if others:
         yield f"\n{others} more mention rotation in their code, and apply none or do not run."
 
 
-def _table(records: Sequence[Record]) -> Iterator[str]:
-    peered = any(record.peers for record in records)
-    columns = ["family", "rule", "layout", "cache", "sites", *STYLES, "error", *(PEERS if peered else ())]
+def _index(records: Sequence[Record]) -> Iterator[str]:
+    """Every family under its first letter, linked to its row."""
+    letters: dict[str, list[str]] = defaultdict(list)
+    for record in records:
+        link = f"[{record.family}](#{_anchor(record)})"
+        letters[record.family[0].upper()].append(link if record.verdict == "green" else f"**{link}**")
+    for letter in sorted(letters):
+        yield f"**{letter}** {' · '.join(letters[letter])}\n"
+
+
+def _anchor(record: Record) -> str:
+    return "family-" + re.sub(r"[^a-z0-9]+", "-", record.family.lower())
+
+
+def _table(records: Sequence[Record], confirmed: set[str]) -> Iterator[str]:
+    """The families that are green."""
+    records = [record for record in records if record.verdict == "green"]
+    if not records:
+        return
+    options = {
+        "engine": (any(record.engine for record in records), _engine),
+        "rope types": (any(record.ropes for record in records), ropes),
+    }
+    for peer, title in zip(PEERS, ("18", "23", "exporters"), strict=True):
+        shown = any(peer in record.peers for record in records)
+        options[title] = (shown, lambda record, peer=peer: _peer(record, peer))
+    extra = {title: draw for title, (shown, draw) in options.items() if shown}
+    columns = ["family", "rule", "layout", "cache", "sites", *STYLES, "error", *extra]
     yield f"| {' | '.join(columns)} |"
     yield f"|{'---|' * len(columns)}"
     for record in records:
-        yield f"| {' | '.join(_row(record, peered))} |"
+        mark = " ✓" if record.family in confirmed else ""
+        cells = [_name(record) + mark, *_row(record), *(draw(record) for draw in extra.values())]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
 
 
-def _row(record: Record, peered: bool) -> Iterator[str]:
-    yield f"`{record.family}`"
+def _name(record: Record) -> str:
+    return f'<a id="{_anchor(record)}"></a>`{record.family}`'
+
+
+def _row(record: Record) -> Iterator[str]:
     yield ", ".join(record.rules)
     yield ", ".join(record.layouts) or "?"
-    yield _cache(record)
+    yield ", ".join(dict.fromkeys(CACHES.get(name, name) for name in record.caches)) or "none"
     raised = next((one.sites for one in record.styles.values() if one.sites is not None), None)
     yield f"{record.expected} / {'–' if raised is None else raised}"
     for style in STYLES:
-        yield _sign(record, record.styles.get(style))
+        forms = (style, UNFUSED) if style == "contrib" else (style,)
+        verdicts = [record.styles[form].verdict for form in forms if form in record.styles]
+        yield "?" if not verdicts else "yes" if set(verdicts) == {"green"} else "**no**"
     errors = [one.logits_error for one in record.styles.values() if one.logits_error is not None]
     yield f"{max(errors):.0e}" if errors else "–"
-    for peer in PEERS if peered else ():
-        result = record.peers.get(peer)
-        yield PEER_SIGNS.get(result["verdict"], result["verdict"]) if result else "?"
 
 
-def _sign(record: Record, result: StyleResult | None) -> str:
-    if result is None:
-        return SIGNS.get(record.verdict, record.verdict) if not record.styles else "?"
-    return SIGNS.get(result.verdict, result.verdict)
+def _engine(record: Record) -> str:
+    if not record.engine:
+        return "?"
+    return record.engine["style"] if record.engine["verdict"] == "built" else f"[no](#engines-{_anchor(record)})"
 
 
-def _cache(record: Record) -> str:
-    kinds = ", ".join(dict.fromkeys(CACHES.get(name, name) for name in record.caches))
-    if not kinds:
-        return "none"
-    return kinds if record.cached in ("", "yes") else f"{kinds} (not exported)"
+def _peer(record: Record, peer: str) -> str:
+    result = record.peers.get(peer)
+    return PEER_SIGNS.get(result["verdict"], result["verdict"]) if result else "–"
 
 
 def ropes(record: Record) -> str:
@@ -147,18 +233,45 @@ def ropes(record: Record) -> str:
     return " ".join(shown)
 
 
-def _reasons(records: Sequence[Record]) -> Iterator[str]:
-    found = causes(records)
-    if not found:
-        return
-    yield "## What is not right, and why"
-    yield ""
-    for cause in found:
-        names = ", ".join(f"`{record.family}`" for record in cause.records)
-        yield f"- **{cause.verdict}** ({cause.stage}), {names}: {_plain(cause.reason)}"
+def _others(records: Sequence[Record]) -> Iterator[str]:
+    """What is not green, and what was refused of families that are, with the reason in a sentence."""
+    rest = [record for record in records if record.verdict != "green"]
+    if rest:
+        peered = any(record.peers for record in rest)
+        yield f"| not supported | sites | why |{' 18 | 23 | exporters |' if peered else ''}"
+        yield f"|---|---|---|{'---|---|---|' if peered else ''}"
+        for record in rest:
+            cells = [_name(record), f"{record.expected or '?'}", f"{record.verdict}: {sentence(record.reason)}"]
+            cells += [_peer(record, peer) for peer in PEERS] if peered else []
+            yield f"| {' | '.join(cells)} |"
+        yield ""
+    for record in records:
+        if record.engine and record.engine["verdict"] != "built":
+            reason = sentence(record.engine["reason"])
+            yield f'- <a id="engines-{_anchor(record)}"></a>`{record.family}`, no engine: {reason}'
+        for rope_type, result in record.ropes.items():
+            if result["verdict"] not in ("green", "unaccepted"):
+                reason = sentence(result["reason"])
+                yield f"- `{record.family}` with rope type {rope_type} is {result['verdict']}: {reason}"
     yield ""
 
 
-def _plain(words: str) -> str:
-    """`words` on one line, without what Markdown would read as its own."""
-    return " ".join(words.replace("|", "/").replace("<", "‹").replace(">", "›").split())[:400]
+def sentence(words: str, longest: int = 200) -> str:
+    """The first sentence of a reason, on one line."""
+    first = re.split(r"(?<=[.!]) (?=[A-Z])", plain(words))[0]
+    return first if len(first) <= longest else first[: longest - 1].rsplit(" ", 1)[0] + " …"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--out", type=click.Path(path_type=Path), default=Path("out/zoo"), help="Where the sweep's records are.")
+@click.option("--page", "target", type=click.Path(path_type=Path), default=Path("docs/coverage.md"), show_default=True)
+def main(out: Path, target: Path) -> None:
+    """Draw the page from all records there are."""
+    verified = RESULTS / "families_verified.json"
+    found = records_of.read_all(out, families())
+    target.write_text(page(found, json.loads(verified.read_text()) if verified.exists() else None))
+    click.echo(f"{target}: {len(found)} families, {_green(found)} green.")
+
+
+if __name__ == "__main__":
+    main()

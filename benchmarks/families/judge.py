@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ def judge(family: Family, styles: Sequence[str], work: Path, results: Path) -> R
     """The record of `family`, written to `results` after every stage; `work` is an empty folder for its files."""
     began = time.perf_counter()
     record = Record(family.name, family.category, family.model, versions=versions(), code=code_digest())
+    record.date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
 
     def stage(name: str) -> None:
         record.stage = name

@@ -84,6 +84,7 @@ class Record:
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
     trace_s: float | None = None
     seconds: float = 0.0
+    date: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     code: str = ""
 

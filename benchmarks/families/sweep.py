@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.families import record, workers
-from benchmarks.families.census import Family
+from benchmarks.families.census import TEXT, Family
 from benchmarks.families.record import Record
 from benchmarks.families.workers import Job, Plan
 
@@ -80,8 +80,11 @@ class Sweep:
         """Whether the styles of `family` are to be done."""
         if self.again or not record.is_current(found, self.styles, same_code=self.same_code):
             return True
-        green = found.verdict == "green"
-        return (self.not_green and not green) or (green and self.keep is not None and not self._kept(family).exists())
+        if found.verdict != "green":
+            return self.not_green
+        if self.engines and not found.engine and family.category not in TEXT:
+            return True  # an engine is built from the artifacts: only a text needs no example to be traced with
+        return self.keep is not None and not self._kept(family).exists()
 
     def _kept(self, family: Family) -> Path:
         return record.path_of(self.keep, family.name).with_suffix("")
@@ -126,6 +129,8 @@ class Sweep:
         work.mkdir(exist_ok=True)
         ended = yield self._job(partial(judge_engine, family, work), f"{family.name}-engine")
         found.engine = _answer(work / "engine.json", ended)
+        for file in work.glob("family.engine*"):  # large, and nobody's to keep
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
         found.write(self.out)
         return True
 
