@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -153,10 +154,23 @@ def _refused_code(source: str) -> ModelError:
 def _failed(source: str, error: Exception) -> RopeDeployError:
     line = (str(error).strip().splitlines() or ["(no message)"])[0]
     if isinstance(error, ImportError):
-        return EnvironmentMissing(f"Loading {source} needs a package: {line}")
+        return missing_package(source, error)
     if isinstance(error, MemoryError):
         return EnvironmentMissing(f"Memory ran out while loading {source}.", todo="Use a machine with more memory.")
     return ModelError(f"Cannot load {source}: {type(error).__name__}: {line}", todo=_advice(source, error))
+
+
+def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
+    """What transformers, or a model's own code, says of a package that is absent, and the command that brings it."""
+    words = " ".join(str(error).split())
+    commands = dict.fromkeys(re.findall(r"`(pip install [^`]+)`", words))
+    if not commands and isinstance(error, ModuleNotFoundError) and error.name:
+        commands = {f"pip install {error.name.partition('.')[0]}": None}
+    return EnvironmentMissing(
+        f"Loading {source} needs a package that is not installed.",
+        exists=words.partition(" You can install")[0],
+        todo=f"Run {' or '.join(f'`{command}`' for command in commands)}." if commands else "",
+    )
 
 
 def _advice(source: str, error: Exception) -> str:
@@ -165,4 +179,6 @@ def _advice(source: str, error: Exception) -> str:
         return "Give a local folder or a .gguf file, or check the name and the connection."
     if source.endswith(".gguf") or "safetensor" in text or "header" in text:
         return "The file looks damaged or incomplete: compare its size with the original and copy it again."
+    if "does not recognize this architecture" in text:
+        return f"A newer transformers than {transformers.__version__} may know it: `pip install -U transformers`."
     return "Check that transformers itself loads this model."

@@ -210,11 +210,45 @@ def test_a_tokenizer_never_asks_whether_to_trust_it(copied, monkeypatch):
 # What is missing in the environment
 
 
-def test_a_package_that_a_model_needs(copied, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "exists", "todo"),
+    [
+        (
+            "Own requires the timm library but it was not found in your environment. You can install it with pip:\n"
+            "`pip install timm`. Please note that you may need to restart your runtime after installation.",
+            "Own requires the timm library but it was not found in your environment.",
+            "Run `pip install timm`.",
+        ),
+        (
+            "Use `pip install a` or\n`pip install b`",
+            "Use `pip install a` or `pip install b`",
+            "Run `pip install a` or ",
+        ),
+        ("It cannot be had.", "It cannot be had.", ""),
+    ],
+)
+def test_a_package_that_a_model_needs_is_named_with_the_command_that_brings_it(copied, monkeypatch, said, exists, todo):
     def needs(*_, **__):
-        raise ImportError("This quantisation needs `somepackage`:\n`pip install somepackage`")
+        raise ImportError(said)
 
     monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", needs)
-    with pytest.raises(EnvironmentMissing, match="needs a package: This quantisation needs `somepackage`") as caught:
+    with pytest.raises(EnvironmentMissing, match="needs a package that is not installed") as caught:
         load_model(str(copied))
     assert caught.value.exit_code == 3
+    assert caught.value.exists == exists
+    assert caught.value.todo.startswith(todo) and bool(todo) == bool(caught.value.todo)
+
+
+def test_a_module_that_a_model_s_own_code_imports_is_named(copied, monkeypatch):
+    def imports(*_, **__):
+        import no_such_package_of_ours.part  # noqa: F401
+
+    monkeypatch.setattr(pretrained.AutoConfig, "from_pretrained", imports)
+    with pytest.raises(EnvironmentMissing) as caught:
+        load_model(str(copied))
+    assert caught.value.todo == "Run `pip install no_such_package_of_ours`."
+
+
+def test_a_model_type_of_the_future_asks_for_a_newer_transformers(copied):
+    error = refusal(edit(copied, model_type="brandnew", architectures=["BrandNewForCausalLM"]))
+    assert "pip install -U transformers" in error.todo
