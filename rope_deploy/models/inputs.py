@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ FLOATS = (*MAIN, "pixel_values_videos", "pixel_values_images", "hidden_states")
 GRIDS = ("grid_thw", "image_grid_thw")
 BATCH, LENGTH = 2, 7
 FRAMES, SAMPLES, GRID = 64, 4000, (1, 4, 6)  # spectrum frames, samples, patches in time, height and width
+PAIR = 2  # images to be matched
 SOME_TOKEN = 5  # the first few have a meaning of their own
 
 
@@ -66,7 +68,7 @@ def example_of(arguments: Mapping[str, Any]) -> Example:
 def read_example(path: Path, model: torch.nn.Module) -> Example:
     """The arguments in `path`, an .npz file with an array for each. Raises UsageError if they are not the model's."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
     except Exception as error:  # numpy has no error of its own for a file that is none of its
         raise UsageError(
@@ -89,7 +91,8 @@ def guess_example(model: torch.nn.Module) -> Example:
     for arguments in candidates(model) if known else ():
         example = cast(example_of(arguments), dtype)
         try:
-            with torch.no_grad():
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
                 model(**example.arguments)
             return example
         except Exception as error:  # it wants another shape: whatever its code stumbles over
@@ -121,7 +124,7 @@ def candidates(model: torch.nn.Module) -> Iterator[dict[str, Any]]:
     fed = [name for name in parameters if name in FLOATS and _needed(parameters[name])]
     for shapes in itertools.product(*(_shapes(name, sizes) for name in fed)) if fed else ():
         floats = (_floats(*shape) for shape in shapes)
-        others = _others(parameters, sizes, shapes[0][0])
+        others = {**_others(parameters, sizes, shapes[0][0]), **_places(parameters, shapes[0])}
         yield {**dict(zip(fed, floats, strict=True)), **others}
 
 
@@ -133,7 +136,7 @@ class _Sizes:
         self.image = self._first("image_size", default=32)
         self.channels = self._first("num_channels", "in_channels", "in_chans", default=3)
         self.patch = self._first("patch_size", "spatial_patch_size", default=8)
-        self.time = self._first("temporal_patch_size", default=1)
+        self.time = self._first("temporal_patch_size", "patch_temporal", default=1)
         self.mel = self._first("num_mel_bins", "input_feat_size", "feature_size", "n_mels", default=32)
         self.hidden = self._first("hidden_size", "d_model", default=64)
 
@@ -162,7 +165,9 @@ def _shapes(name: str, sizes: _Sizes) -> list[tuple[int, ...]]:
     image = (sizes.channels, sizes.image, sizes.image)
     match name:
         case "pixel_values":
-            return [(BATCH, *image), (1, *image), (BATCH, 1, *image), (BATCH, 16, sizes.patch_widths[0])]
+            patches = (sizes.image // sizes.patch) ** 2
+            shapes = [(BATCH, *image), (1, *image), (BATCH, 1, *image), (1, PAIR, *image)]
+            return [*shapes, *((1, patches, width) for width in sizes.patch_widths)]
         case "pixel_values_videos":
             return [(BATCH, 2 * sizes.time, *image), (BATCH, 4, *image)]
         case "input_features":
@@ -183,6 +188,15 @@ def _others(parameters: Mapping[str, inspect.Parameter], sizes: _Sizes, batch: i
         if name in parameters and (name != "input_ids" or _needed(parameters[name])):
             found[name] = SOME_TOKEN + torch.arange(batch * LENGTH).reshape(batch, LENGTH)
     return found
+
+
+def _places(parameters: Mapping[str, inspect.Parameter], shape: tuple[int, ...]) -> dict[str, Any]:
+    """Row and column of each patch of images [B, P, width], where a model asks for them: those of a square."""
+    if "pixel_position_ids" not in parameters or len(shape) != 3:
+        return {}
+    side = max(1, round(shape[1] ** 0.5))
+    number = torch.arange(shape[1])
+    return {"pixel_position_ids": torch.stack([number % side, number // side], dim=-1).repeat(shape[0], 1, 1)}
 
 
 def _floats(*shape: int) -> torch.Tensor:
