@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.families.record import Record
 
+KINDS = ("layouts", "rules", "caches")
 PATH = Path(__file__).with_name("expected.json")
 BAD = ("wrong", "sites", "crash", "timeout", "memory")
 # From best to worst. What is not listed has nothing to be judged by.
@@ -68,10 +69,13 @@ def read(path: Path = PATH) -> dict[str, dict[str, object]]:
 
 
 def write(records: Iterable[Record], path: Path = PATH) -> None:
-    """Expect of every family what `records` say of it; what they do not say stays expected."""
+    """Expect of every family what `records` say of it; what they do not say stays expected. Of green ones it is also
+    written which layouts, rules and caches they have, so that some can stand for all."""
     known = read(path)
     for record in records:
         one: dict[str, object] = {**known.get(record.family, {}), "verdict": record.verdict}
+        if record.verdict == "green":
+            one |= {kind: getattr(record, kind) for kind in KINDS}
         if record.engine:
             one["engine"] = record.engine["verdict"]
         if record.ropes:

@@ -92,6 +92,8 @@ def _one(
         first, said = next(iter(result.failed.items()))
         codes = "; ".join(sorted({one.code for one in report.diagnoses}))
         result.verdict, result.reason = "wrong", f"{first}: {said}" + (f" [{codes}]" if codes else "")
+    elif (style != "contrib" or not fused) and (left := [case for case in asked if case in result.skipped]):
+        result.verdict, result.reason = "refused", f"{left[0]}: {result.skipped[left[0]]}"
     return result
 
 

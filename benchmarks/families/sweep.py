@@ -140,6 +140,8 @@ class Sweep:
             return False
         from benchmarks.families.ropes import TYPES, judge_ropes
 
+        if found.rules == ["default"]:  # which is what the styles were checked with
+            found.ropes.setdefault("default", {"verdict": found.verdict, "reason": found.reason})
         todo = [name for name in TYPES if name not in found.ropes]
         changed = bool(todo)
         work.mkdir(exist_ok=True)

@@ -62,7 +62,8 @@ def test_rope_types() -> None:
 def test_what_is_written_is_expected(tmp_path: Path) -> None:
     one = found(engine={"verdict": "built"}, ropes={"yarn": {"verdict": "green"}, "linear": {"verdict": "unaccepted"}})
     expected.write([one], path := tmp_path / "expected.json")
-    assert expected.read(path) == {"llama": {"verdict": "green", "engine": "built", "ropes": ["yarn"]}}
+    wanted = {"verdict": "green", "layouts": [], "rules": [], "caches": [], "engine": "built", "ropes": ["yarn"]}
+    assert expected.read(path) == {"llama": wanted}
     expected.write([found("refused")], path)
     assert expected.read(path)["llama"]["verdict"] == "refused"
     assert expected.read(path)["llama"]["engine"] == "built"
@@ -77,6 +78,17 @@ def test_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdict:
     result = CliRunner().invoke(zoo.main, arguments)
     assert result.exit_code == code
     assert ("WORSE: llama" in result.output) == bool(code)
+
+
+@pytest.mark.parametrize("kind", expected.KINDS)
+def test_the_subset_has_every_kind_there_is(kind: str) -> None:
+    from benchmarks.families.subset import SUBSET
+
+    known = expected.read()
+    of_all = {one for found in known.values() for one in found.get(kind, ())}
+    of_some = {one for name in SUBSET for one in known.get(name, {}).get(kind, ())}
+    assert of_all
+    assert of_all == of_some
 
 
 def test_the_list_is_of_families_there_are() -> None:
