@@ -248,6 +248,15 @@ def _message(failed: list[Difference], judged: list[Judged]) -> str:
     return " ".join(parts)
 
 
+def _whose_angles(pair: Pair, results: list[CaseResult]) -> str:
+    """What the rotations of a tower were held against."""
+    watched = {s.site.key for result in results for s in result.seen if s.of_kind("oracle") is not None}
+    blind = [(site.layer, site.role) for site in pair.manifest.sites if site.key not in watched]
+    if pair.reference is None or not blind:
+        return "" if pair.reference is None else " PyTorch's own angles were the oracle."
+    return f" PyTorch's rotation was not seen: {listed(blind)}; judged by what holds of every rotation and by results."
+
+
 def _coverage(pair: Pair, results: list[CaseResult]) -> CheckRecord:
     """Was every rotation in the manifest looked at? What could not be seen is said, never passed over."""
     manifest, candidate = pair.manifest, pair.candidate
@@ -263,7 +272,7 @@ def _coverage(pair: Pair, results: list[CaseResult]) -> CheckRecord:
     if through:
         message += f" Through the products q·k: {listed(through)}."
     if manifest.task == "tower":
-        message += " PyTorch's own angles were the oracle." if pair.reference is not None else ""
+        message += _whose_angles(pair, results)
     elif blind := pair.oracle.without_rule:
         by = "PyTorch and by its invariants" if pair.reference is not None else "its invariants"
         message += f" No rule is known for {', '.join(blind)}: judged by {by}, not by the oracle."

@@ -29,7 +29,6 @@ CODES: Mapping[str, str] = {
     "RD207": "The table ends too early",
     "RD209": "M-RoPE sections are in the wrong order",
     "RD210": "M-RoPE positions are flattened to one axis",
-    "RD211": "Rows and columns of an image are swapped",
     "RD301": "rope_theta is wrong",
     "RD302": "The scaling rule was dropped",
     "RD303": "Another scaling rule is applied",

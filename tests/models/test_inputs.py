@@ -56,7 +56,7 @@ def test_a_file_with_other_arguments_is_refused_with_their_names(tmp_path):
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     path = tmp_path / "image.npz"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match="is not an .npz file"):
+    with pytest.raises(UsageError, match=r"is not an \.npz file"):
         read_example(path, towers.build("dinov3"))
 
 

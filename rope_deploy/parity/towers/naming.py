@@ -49,9 +49,9 @@ def _suspects(turn: Turn) -> Iterator[tuple[str, str, np.ndarray, slice, bool]]:
             yield "RD201", f"Every token is turned as the one {step:+d} rows from it.", moved, seen, layout
     half = pairs // 2
     words = "Rows and columns of the image are exchanged."
-    yield "RD211", words, np.concatenate([due[..., half:], due[..., :half]], axis=-1), every, layout
+    yield "RD209", words, np.concatenate([due[..., half:], due[..., :half]], axis=-1), every, layout
     if pairs % 2 == 0:
-        yield "RD211", words, due.reshape(*due.shape[:3], half, 2)[..., ::-1].reshape(due.shape), every, layout
+        yield "RD209", words, due.reshape(*due.shape[:3], half, 2)[..., ::-1].reshape(due.shape), every, layout
     for height in (n for n in range(2, rows) if rows % n == 0):
         grid = due.reshape(*due.shape[:2], height, rows // height, pairs)
-        yield "RD211", words, grid.swapaxes(2, 3).reshape(due.shape), every, layout
+        yield "RD209", words, grid.swapaxes(2, 3).reshape(due.shape), every, layout

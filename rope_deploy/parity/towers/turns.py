@@ -66,12 +66,14 @@ class Turn:
 
 
 def _like(ours: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """PyTorch's x and y laid out as ours [B, N, S, H]: a batch added, heads and tokens exchanged if need be."""
-    ways = []
+    """PyTorch's x and y laid out as ours [B, N, S, H]: a batch added, heads and tokens exchanged if need be, and
+    tokens in front of or behind the others (of a class, registers) left out if they do not turn."""
+    ways, tokens = [], ours.shape[2]
     for before, after in ((x, y), (x[None], y[None])):
         for turn in (lambda t: t, lambda t: t.swapaxes(-3, -2)):
-            if before.ndim == 4 and turn(before).shape == ours.shape:
-                ways.append((turn(before), turn(after)))
+            for some in (slice(0, tokens), slice(-tokens, None)):
+                if before.ndim == 4 and turn(before)[:, :, some].shape == ours.shape:
+                    ways.append((turn(before)[:, :, some], turn(after)[:, :, some]))
     # With as many heads as tokens both fit: it is the one that was given what we were given.
     return min(ways, key=lambda way: float(np.abs(np.nan_to_num(way[0] - ours)).sum()), default=None)
 

@@ -70,7 +70,7 @@ def one_row_zero(cos: np.ndarray, sin: np.ndarray) -> Tables:
 
 FAULTS: dict[str, tuple[Fault, str]] = {
     "rows shifted by one": (lambda cos, sin: (np.roll(cos, 1, 0), np.roll(sin, 1, 0)), "RD201"),
-    "rows and columns swapped": (axes_swapped, "RD211"),
+    "rows and columns swapped": (axes_swapped, "RD209"),
     "turned the other way": (lambda cos, sin: (cos, -sin), "RD102"),
     "not turned": (lambda cos, sin: (np.ones_like(cos), np.zeros_like(sin)), "RD106"),
     "turned twice as far": (lambda cos, sin: (cos**2 - sin**2, 2 * cos * sin), "RD107"),
