@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.attention import use_own_attention
 from rope_deploy.models.factory import cast, from_factory, pretrained_parts
+from rope_deploy.models.griffin import keep_states_in_cache
 from rope_deploy.models.inputs import reads_text
 from rope_deploy.models.pretrained import class_of, config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.source import is_factory, locate
@@ -130,6 +131,7 @@ def wrap(
     model = model.eval().requires_grad_(False)
     native = [use_own_attention(part) for part in pretrained_parts(model)]
     make_stateless(model)
+    keep_states_in_cache(model)
     task = "encoder" if reads_text(model) else "tower"
     if task == "encoder" and isinstance(model, PreTrainedModel) and model.can_generate():
         task = "decoder"

@@ -124,12 +124,14 @@ def gated_average(x: Tensor, gate: Tensor, state: Tensor | None) -> tuple[Tensor
     """x and gate [B, S, W], state [B, W] -> [B, S, W] in the type of x, and the new state in float32."""
     start = torch.zeros_like(x[:, 0], dtype=torch.float32) if state is None else state.to(torch.float32)
 
+    # State and result are one, and a Scan whose body returns one value twice is computed wrongly by ONNX Runtime:
+    # an axis more in the state makes two of it.
     def step(before: Tensor, x: Tensor, gate: Tensor) -> list[Tensor]:
-        after = gate * before + x
-        return [after, after.clone()]
+        after = gate.unsqueeze(1) * before + x.unsqueeze(1)
+        return [after, after.sum(dim=1)]
 
-    state, out = _scan(step, start, x.to(torch.float32), gate.to(torch.float32))
-    return out.to(x.dtype), state
+    state, out = _scan(step, start.unsqueeze(1), x.to(torch.float32), gate.to(torch.float32))
+    return out.to(x.dtype), state.squeeze(1)
 
 
 def _linear(

@@ -68,7 +68,7 @@ def call(
         return first_tensor(output), {}
     kept = new_cache(loaded.model, past, traced=traced)
     output = loaded.model(**tensors, past_key_values=kept, use_cache=True)
-    return output.logits, flat(output.past_key_values)
+    return output.logits, flat(kept)
 
 
 def first_tensor(output) -> torch.Tensor:
