@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
@@ -16,6 +15,7 @@ from transformers.models.bailing_hybrid.modeling_bailing_hybrid import chunk_kim
 from transformers.models.bamba.modeling_bamba import mamba2_chunk_scan
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
+from rope_deploy.graph.clean import clean
 from rope_deploy.models.recurrences import gated_average, gated_delta_rule, lightning_attention, mamba2
 from rope_deploy.models.translate import translate
 
@@ -244,30 +244,76 @@ def test_a_gated_average_weighs_what_came_before(tokens):
 
 
 class Layer(torch.nn.Module):
-    def forward(self, query, key, value, g, beta, state):
-        return gated_delta_rule(query, key, value, g, beta, initial_state=state, **DELTA)
+    """A recurrence with flat inputs, as a graph has them."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *given):
+        return self.function(*given)
 
 
-@pytest.fixture(scope="module")
-def graph() -> bytes:
-    """The delta rule traced with three tokens."""
-    example = (*delta_inputs(3).values(), numbers(BATCH, HEADS, KEY, VALUE))
+def _delta(query, key, value, g, beta, state):
+    return gated_delta_rule(query, key, value, g, beta, initial_state=state, **DELTA)
+
+
+def _mamba(x, dt, b, c, state):
+    return mamba2(x, dt, -torch.arange(1.0, HEADS + 1), b, c, initial_states=state, **MAMBA)
+
+
+def _rows(inputs: dict[str, Tensor], *state: int) -> tuple[Tensor, ...]:
+    return (*(tensor for tensor in inputs.values() if tensor.ndim > 1), numbers(*state, seed=6))
+
+
+# What is traced, and what it is given for a number of tokens; the state comes last.
+TRACED: Mapping[str, tuple[Callable, Callable[[int], tuple[Tensor, ...]]]] = {
+    "gated delta rule": (_delta, lambda tokens: _rows(delta_inputs(tokens), BATCH, HEADS, KEY, VALUE)),
+    "kimi delta attention": (_delta, lambda tokens: _rows(kimi_inputs(tokens), BATCH, HEADS, KEY, VALUE)),
+    "mamba2": (_mamba, lambda tokens: _rows(mamba_inputs(tokens), BATCH, HEADS, VALUE, KEY)),
+    "lightning attention": (
+        lambda q, k, v, state: lightning_attention(q, k, v, torch.linspace(0.1, 1, HEADS)[:, None, None], state),
+        lambda tokens: (*(numbers(BATCH, tokens, HEADS, KEY, seed=seed) for seed in range(3)),
+                        numbers(BATCH, HEADS, KEY, KEY)),
+    ),
+    "gated average": (
+        gated_average,
+        lambda tokens: (numbers(BATCH, tokens, 8), torch.sigmoid(numbers(BATCH, tokens, 8)), numbers(BATCH, 8)),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=TRACED)
+def graph(request) -> tuple[str, bytes]:
+    """A recurrence traced with three tokens, and cleaned as every graph is."""
+    function, given = TRACED[request.param]
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
-    axes = ({0: batch, 1: tokens},) * 5 + ({0: batch},)
+    *rows, _ = example = given(3)
+    axes = ((*({0: batch, 1: tokens} for _ in rows), {0: batch}),)
     with torch.no_grad():
-        program = torch.export.export(Layer().eval(), example, dynamic_shapes=axes, strict=False)
+        program = torch.export.export(Layer(function).eval(), example, dynamic_shapes=axes, strict=False)
         model = translate(program)
-    return ir.to_proto(model).SerializeToString()
+    clean(model)
+    return request.param, ir.to_proto(model).SerializeToString()
 
 
-def test_a_graph_of_it_has_one_scan(graph):
-    assert [node.op_type for node in onnx.load_from_string(graph).graph.node].count("Scan") == 1
+def test_a_graph_of_it_has_one_scan_and_every_result_of_its_body_once(graph):
+    scans = [node for node in onnx.load_from_string(graph[1]).graph.node if node.op_type == "Scan"]
+    assert len(scans) == 1
+    body = next(attribute.g for attribute in scans[0].attribute if attribute.name == "body")
+    assert len({output.name for output in body.output}) == len(body.output) == 2
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
 def test_the_graph_takes_any_number_of_tokens(graph, tokens):
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    given = delta_inputs(tokens) | {"initial_state": numbers(BATCH, HEADS, KEY, VALUE, seed=6)}
-    feeds = {i.name: tensor.numpy() for i, tensor in zip(session.get_inputs(), given.values(), strict=True)}
-    got = tuple(torch.from_numpy(np.asarray(x)) for x in session.run(None, feeds))
-    assert off(got, delta_loop(**{name: tensor.double() for name, tensor in given.items()})) < NEAR
+    kind, file = graph
+    function, make = TRACED[kind]
+    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+    given = make(tokens)
+    feeds = {i.name: tensor.numpy() for i, tensor in zip(session.get_inputs(), given, strict=True)}
+    got = tuple(torch.from_numpy(x) for x in session.run(None, feeds))
+    with torch.no_grad():
+        want = tuple(x.double() for x in function(*given))
+        wrong = tuple(x.double() for x in function(*given[:-1], 1.01 * given[-1]))
+    assert off(got, want) < NEAR
+    assert off(got, wrong) > NEAR
