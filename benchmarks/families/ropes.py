@@ -36,6 +36,8 @@ LENGTH = 2 * ORIGINAL
 def scaled(rope_type: str, rule: Mapping[str, Any], pairs: int) -> dict[str, Any]:
     """The settings of `rope_type` for a rule that turns `pairs` pairs of each head, its base and width kept."""
     kept = {key: rule[key] for key in KEPT if rule.get(key) is not None}
+    if rule.get("rope_type") == "proportional":
+        kept.pop("partial_rotary_factor", None)  # that rule's own
     own: dict[str, Any] = {"rope_type": rope_type}
     match rope_type:
         case "linear" | "dynamic":

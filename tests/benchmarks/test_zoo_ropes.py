@@ -31,6 +31,12 @@ def test_settings_of_a_type_are_those_of_its_rule(rope_type: str) -> None:
     assert settings.get("original_max_position_embeddings", ORIGINAL) == ORIGINAL
 
 
+def test_what_belongs_to_another_rule_is_left_out() -> None:
+    rule = {"rope_theta": 9.0, "partial_rotary_factor": 0.25}
+    assert ropes.scaled("linear", {"rope_type": "default", **rule}, 4)["partial_rotary_factor"] == 0.25
+    assert "partial_rotary_factor" not in ropes.scaled("linear", {"rope_type": "proportional", **rule}, 4)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_types_that_come_through(tmp_path: Path) -> None:
     found = judged(tmp_path, "llama", "dynamic", "yarn")
