@@ -121,13 +121,15 @@ class Limits:
     operator rotates it as if every row counted up from `position_ids[0, 0]` (GroupQueryAttention on a CPU
     reads only that element; later steps read all of them). `padded_past`: padding may lie between real tokens of
     the past, as when prompts were padded on the right; where False, a fused sliding window counts real tokens
-    while PyTorch's counts columns.
+    while PyTorch's counts columns. `tokens`: as many as a call may have, past and padding included; beyond, the model
+    goes a way that this graph does not have.
     """
 
     left_padding: bool = True
     chunked_prefill_batch: bool = True
     prompt_positions: bool = True
     padded_past: bool = True
+    tokens: int | None = None
     note: str = ""
 
 

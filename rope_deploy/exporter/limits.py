@@ -6,17 +6,21 @@ from rope_deploy.artifact import Limits
 from rope_deploy.graph import Lowered
 
 
-def limits_of(lowered: Lowered) -> Limits:
-    """GroupQueryAttention takes lengths where the model had a mask, and lengths say less."""
+def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:
+    """GroupQueryAttention takes lengths where the model had a mask, and lengths say less.
+
+    `tokens` is what the trace was limited to.
+    """
     fused = [node for node in lowered.model.graph if node.op_type == "GroupQueryAttention"]
     if not fused:
-        return Limits()
+        return Limits(tokens=tokens)
     windowed = any("local_window_size" in node.attributes for node in fused)
     return Limits(
         left_padding=False,
         chunked_prefill_batch=False,
         prompt_positions=False,
         padded_past=not windowed,
+        tokens=tokens,
         note="GroupQueryAttention counts real tokens from the front of each row; "
         "export with --no-fused-attention for more.",
     )

@@ -14,6 +14,7 @@ from rope_deploy.graph import Raised, clean, raise_rotations
 from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.load import DTYPES
+from rope_deploy.models.trace import TOKENS
 from rope_deploy.models.trig import cos, sin
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
@@ -33,6 +34,12 @@ class Prepared:
     angles: Literal["model", "float64"]
     max_position: int
     example: Example | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """The most that a call may have; None if any number."""
+        stated = self.raised.model.metadata_props.get(TOKENS)
+        return None if stated is None else int(stated)
 
     @property
     def findings(self) -> tuple[Finding, ...]:

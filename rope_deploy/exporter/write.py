@@ -94,7 +94,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         tolerances=TOLERANCES[loaded.dtype],
         vocab_size=loaded.vocab_size,
         fixed=_fixed(prepared.example),
-        limits=limits_of(lowered),
+        limits=limits_of(lowered, prepared.tokens),
         findings=prepared.findings,
         versions=_versions(),
     )

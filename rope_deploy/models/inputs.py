@@ -50,9 +50,23 @@ def takes(model: torch.nn.Module | type[torch.nn.Module]) -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(model.forward).parameters if name not in ("self", "kwargs"))
 
 
+def handed_on(model: torch.nn.Module) -> tuple[str, ...]:
+    """What the model inside takes besides, where the forward of `model` hands on whatever it does not name (Evolla)."""
+    inner = getattr(model, "base_model", model)
+    kinds = {parameter.kind for parameter in inspect.signature(model.forward).parameters.values()}
+    return takes(inner) if inner is not model and inspect.Parameter.VAR_KEYWORD in kinds else ()
+
+
 def reads_text(model: torch.nn.Module | type[torch.nn.Module]) -> bool:
-    """Whether the forward of `model` takes tokens; if not, it is a tower. (Of a class still to be found, so be it.)"""
-    return not hasattr(model, "forward") or "input_ids" in takes(model)
+    """Whether the forward of `model` takes tokens and nothing else that it needs; if not, it is a tower.
+
+    A class that is still to be found is taken to.
+    """
+    if not hasattr(model, "forward"):
+        return True
+    parameters = inspect.signature(model.forward).parameters
+    needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
+    return "input_ids" in parameters and not needed & set(FLOATS)
 
 
 def example_of(arguments: Mapping[str, Any]) -> Example:

@@ -17,9 +17,10 @@ import torch
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.errors import ModelError
+from rope_deploy.models import sizes
 from rope_deploy.models.caches import GROWING
 from rope_deploy.models.experts import dense_experts
-from rope_deploy.models.inputs import Example, guess_example, takes
+from rope_deploy.models.inputs import Example, guess_example, handed_on, takes
 from rope_deploy.models.load import LoadedModel
 from rope_deploy.models.reference import call, result_name
 from rope_deploy.models.scans import recurrent_scans
@@ -30,6 +31,7 @@ from rope_deploy.models.translate import translate
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
 BATCH, SEQUENCE, PAST = 2, 3, 5
+TOKENS = "rope_deploy.tokens"
 
 
 class _Flat(torch.nn.Module):
@@ -52,6 +54,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = 
     Decoders: input_ids, attention_mask, position_ids, past_key_values.N.PART → logits, present.N.PART, where PART
     is key, value or another of `rope_deploy.models.caches`. With `cache=False`, and for encoders, the past and
     present tensors are absent. Where positions have several axes (M-RoPE), position_ids is [axes, batch, sequence].
+    Where the model goes another way in longer calls, the graph's metadata say under TOKENS how many tokens it serves.
     A tower has the inputs and results that `models.towers` says; `example` is what it is fed, by default a guess.
 
     Raises ModelError when PyTorch cannot export the model, or where it does not follow what it is to be fed.
@@ -80,7 +83,10 @@ def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = 
     dynamic = ([axes[name] for name in names], [_axes_of(name, batch, prior) for name in past])
     flat = _Flat(loaded, names, tuple(past), cache).eval()
     with _tracing(loaded):
-        model = translate(_exported(flat, args, dynamic))
+        sized = sizes.export(flat, args, dynamic, max((spec.reach for spec in loaded.specs.values()), default=None))
+        model = translate(sized.program)
+    if sized.tokens is not None:
+        model.metadata_props[TOKENS] = str(sized.tokens)
     _name(model.graph, names, tuple(past), result_name(loaded))
     return model
 
@@ -105,17 +111,6 @@ def _traceable(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def _exported(flat: torch.nn.Module, args, dynamic) -> torch.export.ExportedProgram:
-    """The program for any size. Some conditions on sizes are always true and the tracer cannot prove it, as that the
-    least of 16 and the length is at most the length; asked to, it leaves them to be asserted at run time."""
-    try:
-        return torch.export.export(flat, args, dynamic_shapes=dynamic, strict=False)
-    except torch._dynamo.exc.UserError:
-        return torch.export.export(
-            flat, args, dynamic_shapes=dynamic, strict=False, prefer_deferred_runtime_asserts_over_guards=True
-        )
-
-
 def _reason(error: Exception) -> str:
     """Kind and first line of what all else followed from: torch wraps it two or three times."""
     while error.__cause__ is not None:
@@ -125,8 +120,8 @@ def _reason(error: Exception) -> str:
 
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
-    """The standard inputs that this model's forward takes."""
-    taken = takes(loaded.model)
+    """The standard inputs that this model's forward takes, or hands on to the model inside it."""
+    taken = {*takes(loaded.model), *handed_on(loaded.model)}
     return tuple(name for name in ("input_ids", "attention_mask", "position_ids") if name in taken)
 
 

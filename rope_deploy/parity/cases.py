@@ -222,6 +222,8 @@ def _within(case: Case, limits: Limits) -> Case:
 def broken_limit(case: Case, limits: Limits) -> str:
     """The declared limit that `case` would break, in words; "" if none."""
     why = f" ({limits.note})" if limits.note else ""
+    if limits.tokens is not None and case.tokens > limits.tokens:
+        return f"The manifest declares: at most {limits.tokens} tokens."
     if case.padding in ("left", "mixed") and not limits.left_padding:
         return f"The manifest declares: no left padding{why}."
     if case.padding in ("right", "mixed") and case.later and not limits.padded_past:
@@ -250,6 +252,9 @@ def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
     else:
         tokens = (manifest.max_position + 1,)
         yield Case("refuses-beyond-table", "more tokens than positions", tokens, refusal=PositionOutOfRange)
+    if limits.tokens is not None:
+        detail = "more tokens than the manifest declares"
+        yield Case("refuses-longer", detail, (limits.tokens + 1,), placing="repeat", refusal=UsageError)
     if not limits.left_padding and prompt > 1:
         detail = "left padding, which the manifest excludes"
         yield Case("refuses-left-padding", detail, ragged, padding="left", refusal=UsageError)

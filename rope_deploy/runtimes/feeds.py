@@ -125,6 +125,11 @@ def _limits(manifest: Manifest, feeds: Mapping[str, np.ndarray], past: int) -> N
     batch, tokens = feeds["input_ids"].shape
     mask = feeds.get("attention_mask", np.ones((batch, past + tokens), np.int64)).astype(bool)
     new = mask[:, past:]
+    if limits.tokens is not None and past + tokens > limits.tokens:
+        raise UsageError(
+            f"{past + tokens} tokens are more than this graph is for.",
+            exists=f"It takes {limits.tokens}, padding included: for more, the model goes a way that the graph lacks.",
+        )
     if not limits.left_padding:
         if not mask[:, 0].all():
             row = np.argmin(mask[:, 0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rope_deploy.errors import ModelError, UsageError
-from rope_deploy.models.inputs import example_of, guess_example, read_example, reads_text, takes
+from rope_deploy.models.inputs import example_of, guess_example, handed_on, read_example, reads_text, takes
 from tests import tiny, towers
 from tests.models import plain
 
@@ -67,3 +67,22 @@ def test_arguments_nobody_knows_need_an_example():
     with pytest.raises(ModelError, match="no argument has a name that is known") as caught:
         guess_example(model)
     assert "--example" in caught.value.todo
+
+
+def test_positions_reach_a_model_inside_one_that_hands_on_what_it_does_not_name():
+    class Outer(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.base_model = inner
+
+        def forward(self, input_ids, **kwargs):
+            return self.base_model(input_ids, **kwargs)
+
+    class Deaf(Outer):
+        def forward(self, input_ids):
+            return self.base_model(input_ids)
+
+    inner = tiny.build("llama").model
+    assert "position_ids" in handed_on(Outer(inner))
+    assert handed_on(Deaf(inner)) == ()
+    assert handed_on(torch.nn.Linear(2, 2)) == ()

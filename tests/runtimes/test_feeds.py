@@ -114,3 +114,12 @@ def test_fused_attention_accepts(manifest, case):
 
 def test_limits_default_to_none_at_all():
     assert Limits() == Limits(left_padding=True, chunked_prefill_batch=True, prompt_positions=True, padded_past=True)
+
+
+def test_more_tokens_than_the_graph_is_for_are_refused(manifest):
+    limited = replace(manifest, limits=Limits(tokens=4))
+    check_feeds(limited, feeds_for(limited, np.ones((1, 4), int), past=2))
+    longer = feeds_for(limited, np.ones((1, 5), int), past=2, positions=[[0, 1, 1]])
+    check_feeds(manifest, longer)
+    with pytest.raises(UsageError, match="5 tokens are more"):
+        check_feeds(limited, longer)

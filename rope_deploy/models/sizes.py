@@ -1,0 +1,136 @@
+"""Trace a module for any size, and know for which sizes the trace holds.
+
+A tracer that meets a condition on sizes wants it proved. Some are always true and it cannot prove them, as that the
+least of 16 and the length is at most the length; asked to, it leaves them to be asserted at run time, and an ONNX graph
+asserts nothing. Some are true up to a length: a model that looks further than its window goes another way from there.
+So every condition that is left is tried on many sizes here. One that a call of `reach` tokens breaks is refused; one
+that only longer calls break is the limit of the graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rope_deploy.errors import ModelError
+
+BATCHES = (1, 3)
+LENGTHS = (0, 1, 2, 3, 5, 17, 64, 300, 2047, 5000)
+LEAST = 2  # tokens that a tracer takes a past to have, so that what comes after has as many fewer
+TOTAL = "total"
+DEFERRED = {"prefer_deferred_runtime_asserts_over_guards": True}
+
+Axes = Mapping[int, Any]  # of one tensor: torch.export.Dim, or Dim.DYNAMIC for past + sequence
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A traced program, and the most tokens of a call, past included, that it holds for; None if any number."""
+
+    program: torch.export.ExportedProgram
+    tokens: int | None = None
+
+
+def export(flat: torch.nn.Module, args: tuple, axes: tuple[Sequence[Axes], ...], reach: int | None) -> Sized:
+    """`flat` for any size of the `axes` of its arguments, or for calls of about `reach` tokens, if it is known.
+
+    The dimensions are called batch, sequence and past. Raises what torch.export raises, and ModelError for a program
+    that holds for fewer tokens.
+    """
+    try:
+        return Sized(torch.export.export(flat, args, dynamic_shapes=axes, strict=False))
+    except torch._dynamo.exc.UserError as error:
+        refusal = error
+    limits = (None,) if reach is None else (None, reach, reach - LEAST)
+    for most in limits:
+        limited = axes if most is None else _up_to(axes, most)
+        try:
+            program = torch.export.export(flat, args, dynamic_shapes=limited, strict=False, **DEFERRED)
+            break
+        except torch._dynamo.exc.UserError as error:
+            refusal = error
+    else:
+        raise refusal
+    tokens = tokens_of(program, _dimensions(program, axes))
+    if tokens is not None and tokens < max((reach or 0) - LEAST, 1):
+        raise ModelError(
+            f"Its code goes another way in some calls of {tokens + 1} tokens, and a graph has one way.",
+            exists=f"It is made for {reach} tokens." if reach else "",
+        )
+    return Sized(program, tokens)
+
+
+def _up_to(axes: tuple[Sequence[Axes], ...], most: int) -> tuple[Sequence[Axes], ...]:
+    """The same axes, no length of more than `most`."""
+
+    def limited(dim: Any) -> Any:
+        named = isinstance(dim, torch.export.Dim) and dim.__name__ != "batch"
+        return torch.export.Dim(dim.__name__, max=most) if named else dim
+
+    known = {name: limited(torch.export.Dim(name)) for name in ("sequence", "past")}
+    return tuple([{n: known.get(_called(dim), dim) for n, dim in one.items()} for one in group] for group in axes)
+
+
+def _called(dim: Any) -> str:
+    return dim.__name__ if isinstance(dim, torch.export.Dim) else TOTAL
+
+
+def _dimensions(program: torch.export.ExportedProgram, axes: tuple[Sequence[Axes], ...]) -> dict[Any, str]:
+    """What the program's symbols are: batch, sequence, past or total."""
+    inputs = set(program.graph_signature.user_inputs)
+    placed = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    found: dict[Any, str] = {}
+    for node, named in zip(placed, itertools.chain(*axes), strict=True):
+        for axis, dim in named.items():
+            size = node.meta["val"].shape[axis]
+            if isinstance(size, torch.SymInt):
+                for symbol in size.node.expr.free_symbols:
+                    found.setdefault(symbol, _called(dim))
+    return found
+
+
+def tokens_of(program: torch.export.ExportedProgram, dimensions: Mapping[Any, str]) -> int | None:
+    """The most tokens that every condition left in `program` allows; None if any number, 0 if not even one."""
+    conditions = [*_conditions(program), *_ranges(program, dimensions)]
+    conditions = [one for one in conditions if one.free_symbols <= dimensions.keys()]  # not on what the data decide
+    broken = min(_broken(conditions, dimensions), default=None)
+    return None if broken is None else broken - 1
+
+
+def _conditions(program: torch.export.ExportedProgram) -> list[Any]:
+    """What the program asserts of its sizes, as expressions of their symbols."""
+    asserted = [node.args[0] for node in program.graph.nodes if node.target is torch.ops.aten._assert_scalar.default]
+    values = [node.meta.get("val") for node in asserted if isinstance(node, torch.fx.Node)]
+    return list(dict.fromkeys(value.node.expr for value in values if isinstance(value, torch.SymBool)))
+
+
+def _ranges(program: torch.export.ExportedProgram, dimensions: Mapping[Any, str]) -> Iterator[Any]:
+    for symbol, allowed in program.range_constraints.items():
+        if symbol in dimensions and getattr(allowed.upper, "is_finite", True):
+            yield symbol <= allowed.upper
+
+
+def _numbers(condition: Any) -> Iterator[int]:
+    for number in condition.atoms():
+        if getattr(number, "is_Integer", False) and 0 < number < 10**7:
+            yield int(number)
+
+
+def _broken(conditions: Sequence[Any], dimensions: Mapping[Any, str]) -> Iterator[int]:
+    """The tokens of calls that break a condition: of many sizes, and of those around each number in the conditions."""
+    numbers = {number for condition in conditions for number in _numbers(condition)}
+    lengths = sorted({*LENGTHS, *(number + step for number in numbers for step in (-1, 0, 1))})
+    sizes = {(sequence, past) for sequence, past in itertools.product(lengths, lengths) if sequence}
+    sizes |= {(1, total - 1) for total in lengths if total} | {(total - 1, 1) for total in lengths if total > 1}
+    with_past = "past" in dimensions.values()
+    for batch, (sequence, past) in itertools.product(BATCHES, sorted(sizes)):
+        if past and not with_past:
+            continue
+        size = {"batch": batch, "sequence": sequence, "past": past, TOTAL: sequence + past}
+        values = {symbol: size[name] for symbol, name in dimensions.items()}
+        if any(not condition.subs(values) for condition in conditions):
+            yield sequence + past
