@@ -1,4 +1,4 @@
-"""What a trace left unproved is tried: what always holds is no limit, a length that matters is, and too short is none."""
+"""What a trace left unproved is tried: what always holds is no limit, a length that matters may be one."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def test_a_window_as_long_as_the_model_reaches_is_the_limit(past, tokens):
 @pytest.mark.parametrize("past", [False, True])
 @pytest.mark.parametrize("window", [9, 100, 200])
 def test_a_window_that_the_models_own_calls_leave_is_refused(past, window):
-    with pytest.raises((ModelError, torch._dynamo.exc.UserError), match="goes another way|Constraints violated"):
+    with pytest.raises((ModelError, torch._dynamo.exc.UserError), match=r"goes another way|Constraints violated"):
         traced(Ways(window=window), 256, past=past)
 
 
 def test_a_loop_over_tokens_is_refused():
-    with pytest.raises((ModelError, torch._dynamo.exc.UserError), match="goes another way|Constraints violated"):
+    with pytest.raises((ModelError, torch._dynamo.exc.UserError), match=r"goes another way|Constraints violated"):
         traced(Loop(), 256, past=False)
