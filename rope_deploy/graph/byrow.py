@@ -119,5 +119,5 @@ class RowTabulator:
 
 def _has_rows(value: ir.Value) -> bool:
     """A weight that scales channels has one axis; cos and sin have a row for each token too."""
-    floating = value.dtype is not None and value.dtype.is_floating_point()
-    return floating and value.shape is not None and len(value.shape) > 1
+    floating = value.dtype is None or value.dtype.is_floating_point()
+    return floating and (value.shape is None or len(value.shape) > 1)

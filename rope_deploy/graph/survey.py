@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from rope_deploy.errors import UsageError
+from rope_deploy.graph.byrow import RowTabulator, takes_rows
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import ancestors
 from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
@@ -53,7 +54,8 @@ def survey(path: Path) -> Survey:
             f"{path} is not an ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
             todo="Give a .onnx file, an artifact folder, an engine or a model.",
         ) from error
-    marks = dependences(graph)
+    by_row = takes_rows(graph) and all(value.name != POSITION_INPUT for value in graph.inputs)
+    marks = RowTabulator(graph).marks if by_row else dependences(graph)
     forms = Counter()
     for node in nodes:
         if (node.domain, node.op_type) in OPERATORS:
@@ -86,7 +88,7 @@ def _tables(factors: list[ir.Value], nodes: list[ir.Node]) -> tuple[str, ...]:
             continue
         seen.add(value)
         maker = value.producer()
-        if maker is not None and maker.op_type not in ("Cos", "Sin"):
+        if maker is not None and maker.op_type not in ("Cos", "Sin", "Shape"):
             stack += maker.inputs
     constants = [value for value in seen if value.is_initializer() and value.dtype in FLOATS]
     return tuple(sorted(value.name for value in constants if value.shape is not None and len(value.shape) >= 2))

@@ -9,7 +9,7 @@ the program, as constants. The graph is then one for these numbers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import onnx_ir as ir
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_leaves
@@ -35,10 +36,42 @@ class _AtOnce(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         given = {} if kwargs is None else kwargs
+        if function is F.embedding_bag:
+            function = _bags
         if any(isinstance(leaf, FOLLOWED) for leaf in tree_leaves((args, given))):
             return function(*args, **given)
         with _disable_current_modes():
             return function(*args, **given)
+
+
+def _bags(indices: torch.Tensor, weight: torch.Tensor, offsets: torch.Tensor | None = None, **kwargs) -> torch.Tensor:
+    """F.embedding_bag of bags of one size, indices [bags, size], as a sum: torch.onnx makes a loop of it."""
+    kept = any(kwargs.get(name) is not None for name in ("max_norm", "padding_idx"))
+    if indices.ndim != 2 or offsets is not None or kept or kwargs.get("mode") != "sum":
+        return F.embedding_bag(indices, weight, offsets, **kwargs)
+    found, weights = F.embedding(indices, weight), kwargs.get("per_sample_weights")
+    return (found if weights is None else found * weights.unsqueeze(-1)).sum(dim=-2)
+
+
+@contextmanager
+def _numbers_at_hand(model: torch.nn.Module) -> Iterator[None]:
+    """Whole numbers that modules keep as buffers (strides, indices) are plain attributes inside the block: a tracer
+    follows every buffer."""
+    moved = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not buffer.is_floating_point() and not buffer.is_complex()
+    ]
+    for module, name, buffer in moved:
+        del module._buffers[name]
+        vars(module)[name] = buffer
+    try:
+        yield
+    finally:
+        for module, name, buffer in moved:
+            del vars(module)[name]
+            module._buffers[name] = buffer
 
 
 class _Flat(torch.nn.Module):
@@ -62,7 +95,9 @@ def trace_tower(loaded: LoadedModel, example: Example) -> ir.Model:
     """
     flat = _Flat(loaded, example).eval()
     names = tuple(results(loaded.model(**example.arguments)))
-    model = translate(_exported(flat, example))
+    with _numbers_at_hand(loaded.model):
+        program = _exported(flat, example)
+    model = translate(program)
     graph = model.graph
     for value, name in zip(graph.inputs, example.tensors, strict=True):
         value.name = name
@@ -115,8 +150,15 @@ def _kept(dtype: torch.dtype) -> torch.dtype:
 
 
 def results(output: Any) -> dict[str, torch.Tensor]:
-    """Every floating-point tensor that a tower gives, by name; members of a list are NAME.0, NAME.1, …"""
-    return {name: tensor for name, tensor in _named(output, "") if tensor.is_floating_point()}
+    """Every floating-point tensor that a tower gives, by name; members of a list are NAME.0, NAME.1, …
+
+    What it gives under two names has the first.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in _named(output, ""):
+        if tensor.is_floating_point() and all(tensor is not known for known in found.values()):
+            found[name] = tensor
+    return found
 
 
 def _named(output: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:

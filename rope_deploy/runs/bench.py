@@ -44,6 +44,8 @@ def bench_artifacts(
         raise UsageError(f"A ratio cannot be below {max_slowdown:g}.", todo="Give --max-slowdown a number above 0.")
     artifacts = open_artifacts(folder)
     manifest = artifacts[0].manifest
+    if any(opened.manifest.task == "tower" for opened in artifacts):
+        raise UsageError(f"{folder} is a tower: it reads no prompt and predicts no token, which is what is timed here.")
     entered = entrants(artifacts, runtimes, engine)
     source = model if isinstance(model, str) else manifest.source if model is None else ""
     load = Load(tuple(prompts), new, rounds, threads, profile, source, trust_remote_code)
