@@ -1,6 +1,7 @@
 """Time of one graph of a decoder with its KV cache: our export in one style, and transformers.exporters' of the same.
 
-    python -m benchmarks.export_families
+    python -m benchmarks.export_families              # all models, anew
+    python -m benchmarks.export_families llama glm    # these, beside what is in the results
 
 The families of the sweep, tiny and random; one of them also with more layers; and SmolLM2-135M. Theirs is the graph
 `decode` of `export_for_generation(multi_token_decode=True)`, which takes any past and any number of tokens as ours
@@ -169,11 +170,21 @@ def main(names: Sequence[str], work: Path, results: Path, rounds: int, one: bool
         print(json.dumps(measure(names[0], rounds, work)), file=stream, flush=True)
         return
     common.model_folder(work)
-    with common.recording("export_families", results) as result:
-        result |= {"style": STYLE, "rounds": rounds, "limit": LIMIT, "models": {}}
-        for name in names or MODELS:
-            row = result["models"][name] = summarise(in_process(name, rounds, work))
-            click.echo(f"{name:20} " + "  ".join(f"{k} {v}" for k, v in row.items() if k != "runs"))
+    done = _measured(results / "export_families.json") if names else {}
+    for name in names or MODELS:
+        with common.recording("export_families", results) as result:
+            machine = common.Machine()
+            row = summarise(in_process(name, rounds, work))
+            about = machine.describe()
+            row |= {key: about[key] for key in ("date", "cores_used_by_others")} | {"rounds": rounds}
+            done[name] = row
+            result |= {"style": STYLE, "limit": LIMIT, "models": done}
+        click.echo(f"{name:20} " + "  ".join(f"{k} {v}" for k, v in row.items() if k != "runs"))
+
+
+def _measured(file: Path) -> dict[str, Any]:
+    """The rows that are there, of models in no particular run: each says when it was measured."""
+    return json.loads(file.read_text())["models"] if file.exists() else {}
 
 
 if __name__ == "__main__":

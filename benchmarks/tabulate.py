@@ -56,8 +56,9 @@ def targets(results: Results) -> Iterator[Target]:
             yield Target(f"export, {name}: peak memory relative to the weights", rows[name]["peak_over_weights"], 3)
     if found := results.get("export_families"):
         for name, row in found["models"].items():
-            if ratio := row.get("export_s_ratio"):
-                what = f"export of one graph, {name}: wall time relative to transformers.exporters"
+            # One thread does it all: on a quiet machine its processor time is the time it takes.
+            if ratio := row.get("export_cpu_s_ratio"):
+                what = f"export of one graph, {name}: processor time relative to transformers.exporters"
                 yield Target(what, ratio, found["limit"])
     if found := results.get("agreement"):
         for style, row in found["styles"].items():
@@ -168,14 +169,16 @@ def _export_tables(found: Mapping[str, Any]) -> Iterator[str]:
 def _export_families_tables(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"One graph with its cache, our style {found['style']}; families tiny and random (`@24` with so many layers), "
-        f"{found['rounds']} rounds after one that is not counted, one thread. Loading is not part of it."
+        "one round that is not counted and then those of the last column, one thread. Loading is not part of it. "
+        "Processor time is what counts where others used the cores: none of this runs in parallel."
     )
     head = ["", "ours s", "its processor time s", "theirs s", "its processor time s", "export ÷", "processor ÷"]
+    head += ["others' cores", "rounds"]
     rows = []
     for name, row in found["models"].items():
         seconds = [f"{row[who][key]:.3g}" if who in row else "refused" for who in (OURS, PEER) for key in _SECONDS]
         ratios = [f"{row[key]:.3f}" if key in row else "" for key in ("export_s_ratio", "export_cpu_s_ratio")]
-        rows.append([name, *seconds, *ratios])
+        rows.append([name, *seconds, *ratios, f"{row['cores_used_by_others']}", f"{row['rounds']}"])
     yield _table(head, rows)
     failed = {(name, who): why for name, row in found["models"].items() for who, why in row["failed"].items()}
     yield from (f"Refused, {name} by {who}: {why}" for (name, who), why in failed.items())

@@ -66,15 +66,28 @@ def test_the_page_says_met_not_met_and_refused():
     row = {
         OURS: {"export_s": 1.0, "export_cpu_s": 1.0},
         TRANSFORMERS: {"export_s": 2.0, "export_cpu_s": 2.0},
-        "export_s_ratio": 1.4,
-        "export_cpu_s_ratio": 0.5,
+        "export_s_ratio": 0.5,
+        "export_cpu_s_ratio": 1.4,
         "failed": {},
+        "cores_used_by_others": 0.5,
+        "rounds": 3,
     }
-    failed = {OURS: row[OURS], "failed": {TRANSFORMERS: "ValueError: no"}}
-    found = {"style": "onnx", "rounds": 1, "limit": 1.3, "models": {"slow": row, "odd": failed}}
+    failed = {OURS: row[OURS], "failed": {TRANSFORMERS: "ValueError: no"}, "cores_used_by_others": 1.5, "rounds": 3}
+    found = {"style": "onnx", "limit": 1.3, "models": {"slow": row, "odd": failed}}
     (target,) = tabulate.targets({"export_families": found})
     assert not target.met
     text = "\n".join(tabulate._export_families_tables(json.loads(json.dumps(found))))
-    assert "| slow | 1 | 1 | 2 | 2 | 1.400 | 0.500 |" in text
-    assert "| odd | 1 | 1 | refused | refused |  |  |" in text
+    assert "| slow | 1 | 1 | 2 | 2 | 0.500 | 1.400 | 0.5 | 3 |" in text
+    assert "| odd | 1 | 1 | refused | refused |  |  | 1.5 | 3 |" in text
     assert "Refused, odd by transformers.exporters: ValueError: no" in text
+
+
+def test_what_is_measured_by_name_joins_what_is_there(tmp_path, monkeypatch):
+    spent = {OURS: [(1.0, 1.0)], TRANSFORMERS: [(2.0, 2.0)]}
+    monkeypatch.setattr(export_families, "in_process", lambda *_: {"spent": spent, "failed": {}})
+    monkeypatch.setattr(export_families.common, "model_folder", lambda work: work)
+    monkeypatch.setattr(export_families, "MODELS", ("a", "b"))
+    place = ["--work", str(tmp_path / "work"), "--results", str(tmp_path)]
+    for names, found in (([], ["a", "b"]), (["c"], ["a", "b", "c"]), ([], ["a", "b"])):
+        export_families.main([*place, *names], standalone_mode=False)
+        assert list(json.loads((tmp_path / "export_families.json").read_text())["models"]) == found
