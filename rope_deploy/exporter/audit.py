@@ -14,19 +14,27 @@ import numpy as np
 from rope_deploy.artifact import Finding
 from rope_deploy.graph import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
+from rope_deploy.rope.tables import Angles
 
 # PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
 FP32_SLACK = 2.5e-7
+# As far as a table may be from the rule where it is only its angles that are rounded otherwise.
+ROUNDED = 1e-1
 
 
 @dataclass(frozen=True)
 class Audited:
-    """A rotation and the stated rule that comes closest to it (None if none was stated)."""
+    """A rotation and the stated rule that comes closest to it (None if none was stated).
+
+    `angles` "float64": the model works out its angles in fp64, as RoFormer does, and its tables are those of the rule
+    in fp64.
+    """
 
     rotation: RaisedRotation
     spec: RopeSpec | None
     layer_type: str
     findings: tuple[Finding, ...]
+    angles: Angles = "model"
 
 
 def audit(rotations: tuple[RaisedRotation, ...], specs: Mapping[str, RopeSpec]) -> list[Audited]:
@@ -44,6 +52,8 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec]) -> Audited:
     stated, (error, position) = fitting[name], errors[name]
     spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
     findings = list(_shape_findings(rotation, stated))
+    if _slack(rotation) < error < ROUNDED and table_error(rotation, spec, "float64")[0] <= _slack(rotation):
+        return Audited(rotation, spec, name, tuple(findings), "float64")
     if rotation.table.kind != "runtime" and error > _slack(rotation):
         severity = "error" if error > 1e-2 else "warning"
         findings.append(
@@ -91,13 +101,13 @@ def _slack(rotation: RaisedRotation) -> float:
     return scale * (float(ml_dtypes.finfo(rotation.table.cos.dtype).eps) / 2 + FP32_SLACK)
 
 
-def table_error(rotation: RaisedRotation, spec: RopeSpec) -> tuple[float, int]:
+def table_error(rotation: RaisedRotation, spec: RopeSpec, angles: Angles = "model") -> tuple[float, int]:
     """Largest difference of the rotation's tables from the spec's, and the position where it is."""
     if spec.rotary_dim != rotation.rotary_dim:
         return float("inf"), 0
     worst, where = 0.0, 0
     for start, rows, length in segments(rotation):
-        stated = tables(spec, rows, seq_len=length)
+        stated = tables(spec, rows, angles=angles, seq_len=length)
         for mine, theirs in zip((rotation.table.cos, rotation.table.sin), stated, strict=True):
             difference = np.abs(mine[start : start + rows].astype(np.float64) - theirs).max(axis=1, initial=0.0)
             if difference.size and difference.max() > worst:

@@ -79,6 +79,8 @@ def prepare(
     if angles == "float64":
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
+    elif audited and all(one.angles == "float64" for one in audited):
+        angles = "float64"  # as they are in the model
     return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit, example)
 
 

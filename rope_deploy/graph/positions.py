@@ -1,4 +1,4 @@
-"""Positions an encoder works out for itself: 0, 1, 2 … in every row."""
+"""Positions a graph works out for itself: in every row one after another, from where the past ends."""
 
 from __future__ import annotations
 
@@ -13,12 +13,24 @@ def make_implicit(model: ir.Model) -> None:
     """Replace the input `position_ids` [B, S] by counting along the tokens of `input_ids`."""
     graph = model.graph
     positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
+    positions.replace_all_uses_with(counted(graph))
+    graph.inputs.remove(positions)
+
+
+def counted(graph: ir.Graph) -> ir.Value:
+    """[B, S], int64: past, past + 1 … in every row of `input_ids`, where the past is as long as the graph's cache."""
     tokens = next(value for value in graph.inputs if value.name == "input_ids")
     build, integer = Builder(graph[0], "positions", after=False), ir.DataType.INT64
-    shape = build.op("Shape", tokens, dtype=integer, shape=[2])
-    length = build.op("Squeeze", build.op("Shape", tokens, start=1, end=2, dtype=integer, shape=[1]), dtype=integer)
+
+    def size(value: ir.Value, axis: int) -> ir.Value:
+        return build.op("Squeeze", build.op("Shape", value, start=axis, end=axis + 1, dtype=integer, shape=[1]),
+                        dtype=integer, shape=[])  # fmt: skip
+
     zero, one = (build.constant(np.array(n, np.int64), f"int_{n}") for n in (0, 1))
-    count = build.op("Range", zero, length, one, dtype=integer, shape=["sequence"])
-    spread = build.op("Expand", count, shape, dtype=integer, shape=positions.shape)
-    positions.replace_all_uses_with(spread)
-    graph.inputs.remove(positions)
+    shapes = ((value, [str(dim) for dim in value.shape]) for value in graph.inputs)
+    grown = next(((value, dims.index("past")) for value, dims in shapes if "past" in dims), None)
+    start = zero if grown is None else size(*grown)
+    end = build.op("Add", start, size(tokens, 1), dtype=integer, shape=[])
+    count = build.op("Range", start, end, one, dtype=integer, shape=["sequence"])
+    shape = build.op("Shape", tokens, dtype=integer, shape=[2])
+    return build.op("Expand", count, shape, dtype=integer, shape=tokens.shape)

@@ -23,6 +23,7 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.byrow import RowTabulator, takes_rows
 from rope_deploy.graph.clean import prune
+from rope_deploy.graph.counting import CountingTabulator
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.movement import Marks
@@ -47,7 +48,8 @@ MARKER = "Rope"
 class RaisedRotation:
     """One distinct rotation of a graph, shared by all its sites.
 
-    `rearranged`: the model reads its pairs from another layout, which its input was brought from.
+    `rearranged`: the model reads its pairs from another layout, which its input was brought from. `arranged`: of pairs
+    that are neither halves nor neighbours, the elements in the order that makes them halves; () for all others.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RaisedRotation:
     interleaved: bool
     max_position: int
     rearranged: bool = False
+    arranged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,16 @@ def raise_rotations(
     marks = dependences(graph) if by_row is None else by_row.marks
     sums = {found.output: found for found in find_sums(graph, marks)}
     inputs = dummy_inputs(graph)
-    tabulator = by_row or Tabulator(graph, marks, max_position, cos, sin)
+    counting = CountingTabulator(graph, marks, max_position, cos, sin) if given is None else None
+    tabulator = by_row or counting or Tabulator(graph, marks, max_position, cos, sin)
     matches: dict[ir.Value, tuple[Match, Table]] = {}
     reasons: dict[str, str] = {}
     for found in sums.values():
         try:
-            match = recognise(found, sums, marks, inputs, (4,) if by_row is None else (4, 3))
+            if by_row is None:
+                match = recognise(found, sums, marks, inputs)
+            else:
+                match = recognise(found, sums, marks, inputs, (4, 3), any_pairs=True)
             matches[match.root] = match, tabulator.table(match)
         except (NotARotation, NotEvaluable) as reason:
             reasons[found.output.producer().name] = str(reason)
@@ -107,7 +114,7 @@ def raise_rotations(
     # Blocks of a tower may be numbered anew in every stage; its rotations are counted as they come.
     named = places(list(matches), numbered=by_row is None)
     for number, ((match, table), place) in enumerate(zip(matches.values(), named, strict=True)):
-        positions = given if by_row is None else by_row.positions(match)
+        positions = given or (counting.positions() if by_row is None else by_row.positions(match))
         _mark(match, rotations.index(match, table), table, positions, place, number)
     prune(model)
     left = unmatched_products(graph, reasons, marks=None if by_row is None else by_row.marks)
@@ -137,13 +144,12 @@ class _Rotations:
         rows = len(table.cos) if self._max is None else self._max
         content = _digest(table.cos), _digest(table.sin), table.original, table.axes
         runtime = (match.cos, match.sin) if table.kind == "runtime" else None
-        key = (match.head_dim, match.rotary_dim, match.interleaved, match.order, content, runtime)
+        key = (match.head_dim, match.rotary_dim, match.interleaved, match.order, match.arranged, content, runtime)
         if key not in self._known:
             name = f"rope_{len(self._known)}"
             rearranged = match.order is not None
-            rotation = RaisedRotation(
-                name, table, match.head_dim, match.rotary_dim, match.interleaved, rows, rearranged
-            )
+            size = match.head_dim, match.rotary_dim
+            rotation = RaisedRotation(name, table, *size, match.interleaved, rows, rearranged, match.arranged or ())
             self._known[key] = len(self._known), rotation
         return self._known[key][0]
 
@@ -184,6 +190,9 @@ def _mark(match: Match, rotation: int, table: Table, positions: ir.Value, place:
         rotary_dim=match.rotary_dim,
         interleaved=int(match.interleaved),
     )
+    if match.arranged is not None:
+        back = np.argsort(match.arranged).tolist()
+        output = build.op("Gather", output, build.ints(back), axis=-1, dtype=source.dtype, shape=shape)
     if single:
         output = build.op("Squeeze", output, build.ints([0]), dtype=source.dtype, shape=source.shape)
     replace(match.root, output)
