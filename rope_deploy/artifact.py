@@ -98,7 +98,8 @@ class Rotation:
     """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2].
 
     `axes` [rotary_dim/2] says which axis of position_ids [A, B, S] each pair follows; () where positions have one.
-    `rotary_dim` and `interleaved` hold for one without a rule too (0: from before they were stated).
+    `rotary_dim` and `interleaved` hold for one without a rule too (0: from before they were stated). `arranged`: where
+    a model's pairs are neither halves nor neighbours, which of its elements the sites have at each place of a head.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Rotation:
     axes: tuple[int, ...] = ()
     rotary_dim: int = 0
     interleaved: bool = False
+    arranged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,7 @@ def _rotation(audited, lowered: Lowered) -> Rotation:
         axes=rotation.table.axes,
         rotary_dim=rotation.rotary_dim,
         interleaved=rotation.interleaved,
+        arranged=rotation.arranged,
     )
 
 

@@ -63,7 +63,8 @@ class Match:
     """A recognised rotation of `source` that ends in `root`; both [.., .., .., H] with the axes named by number.
 
     `cos` and `sin` name where each column of the half-width tables comes from. `order`, where elements do not stay
-    in their places, is how the last axis of `source` has to be rearranged first.
+    in their places, is how the last axis of `source` has to be rearranged first; `arranged`, where pairs are neither
+    halves nor neighbours, which elements of the result then come out where.
     """
 
     source: ir.Value
@@ -77,6 +78,7 @@ class Match:
     cos: tuple[Column, ...]
     sin: tuple[Column, ...]
     order: tuple[int, ...] | None
+    arranged: tuple[int, ...] | None = None
 
 
 def find_sums(graph: ir.Graph, marks: Marks) -> list[Sum]:
@@ -132,11 +134,15 @@ def recognise(
     marks: Marks,
     inputs: Mapping[ir.Value, np.ndarray],
     ranks: Sequence[int] = (4,),
+    *,
+    any_pairs: bool = False,
 ) -> Match:
     """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none.
 
-    `ranks`: how many axes the rotated tensor may have, the likelier first; one of three has no batch.
+    `ranks`: how many axes the rotated tensor may have, the likelier first; one of three has no batch. `any_pairs`: a
+    pair may be any two elements, as where each half of the head has a half-split rotation of its own.
     """
+    read = partial(_match, sums=sums, marks=marks, inputs=inputs, any_pairs=any_pairs)
     origins = common_origins([p.moved for p in candidate.products], marks)
     if not origins:
         raise NotARotation("its two products do not rotate one common tensor")
@@ -144,18 +150,18 @@ def recognise(
     # A tensor seen as pairs has five axes; the heads that it is a view of have four.
     for source in (one for rank in ranks for one in origins if one.shape is None or len(one.shape) == rank):
         try:
-            return _widen(_cover(candidate, source, sums, marks, inputs), sums, marks, inputs)
+            return _widen(_cover(candidate, source, read), marks, read)
         except NotARotation as error:
             reason = error
     raise reason
 
 
-def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Match:
+def _cover(candidate: Sum, source: ir.Value, read: Callable[[ir.Value, ir.Value], Match]) -> Match:
     """Go down from the sum until every element of `source` is rotated or passed through."""
     root, reason = candidate.output, NotARotation("it covers only part of its tensor")
     for _ in range(STEPS):
         try:
-            return _match(root, source, sums, marks, inputs)
+            return read(root, source)
         except NotARotation as error:
             reason = error
         users = _readers(root)
@@ -165,7 +171,7 @@ def _cover(candidate: Sum, source: ir.Value, sums, marks: Marks, inputs) -> Matc
     raise reason
 
 
-def _widen(match: Match, sums, marks: Marks, inputs) -> Match:
+def _widen(match: Match, marks: Marks, read: Callable[[ir.Value, ir.Value], Match]) -> Match:
     """If the rotated tensor was cut from a wider one and joined with the rest again, take the wider one."""
     source, root = match.source, match.root
     while (producer := source.producer()) is not None and producer.op_type in ("Slice", "Split"):
@@ -174,7 +180,7 @@ def _widen(match: Match, sums, marks: Marks, inputs) -> Match:
         if len(users) == 1 and (user := users.pop()).op_type == "Concat":
             root = user.outputs[0]
         try:
-            match = _match(root, source, sums, marks, inputs)
+            match = read(root, source)
         except NotARotation:
             continue  # a slice of a slice: the join may only fit the outer one
     return match
@@ -185,7 +191,7 @@ def _readers(value: ir.Value) -> set[ir.Node]:
     return {node for node, _ in value.uses() if node.op_type not in ("Shape", "Size")}
 
 
-def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Match:
+def _match(root: ir.Value, source: ir.Value, *, sums, marks: Marks, inputs, any_pairs: bool) -> Match:
     """Evaluate the movement from `source` to `root` and read the rotation off it."""
     shape = concrete(source.shape, SIZES)
     parts = _sums_above(root, source, sums, marks)
@@ -212,7 +218,7 @@ def _match(root: ir.Value, source: ir.Value, sums, marks: Marks, inputs) -> Matc
         heads_axis=heads_axis,
         num_heads=with_batch(shape)[heads_axis],
         head_dim=shape[-1],
-        **_layout(elements, partial(_is_cosine, inputs=inputs)),
+        **_layout(elements, partial(_is_cosine, inputs=inputs), any_pairs),
     )
 
 
@@ -281,12 +287,15 @@ def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray
     return elements
 
 
-def _layout(elements: list[tuple[Term, Term] | None], is_cosine: Callable[[Column], bool]) -> dict[str, object]:
+def _layout(
+    elements: list[tuple[Term, Term] | None], is_cosine: Callable[[Column], bool], any_pairs: bool
+) -> dict[str, object]:
     """Which elements form pairs, and the table columns of cos and sin: first those of each pair's first element,
     then, to be checked for equality, those of its second.
 
     Some families read their pairs from one layout and write them in another (DeepSeek-V3: interleaved to
     half-split). `order` says which element of the source ends, up to its turn, at each place; None if each stays.
+    Pairs that lie otherwise are `arranged` to be half-split: the place of each element among the results.
     """
     width = sum(terms is not None for terms in elements)
     if width % 2 or any(terms is None for terms in elements[:width]):
@@ -304,20 +313,25 @@ def _layout(elements: list[tuple[Term, Term] | None], is_cosine: Callable[[Colum
     sin = [terms[1][1] for terms in rotated]
     partner = [place[terms[1][0]] for terms in rotated]
     interleaved = all(partner[h] == h ^ 1 for h in range(width))
-    if not interleaved and any(partner[h] != (h + width // 2) % width for h in range(width)):
+    half = all(partner[h] == (h + width // 2) % width for h in range(width))
+    if not interleaved and not half and not (any_pairs and all(partner[partner[h]] == h for h in range(width))):
         raise NotARotation("its pairs are neither half-split nor interleaved")
     # With one pair both layouts are the same; it is called half-split.
     interleaved = interleaved and width > 2
-    firsts = range(0, width, 2) if interleaved else range(width // 2)
+    firsts = range(0, width, 2) if interleaved else [h for h in range(width) if h < partner[h]]
+    arranged = None if interleaved or half else (*firsts, *(partner[h] for h in firsts), *range(width, len(elements)))
     # first · cos − second · sin, second · cos + first · sin
     negated = [Column(sin[h].factor, sin[h].index, -sin[h].sign) for h in firsts]
-    stays = order == list(range(width))
+    order = [*order, *range(width, len(elements))]
+    order = order if arranged is None else [order[h] for h in arranged]
+    stays = order == list(range(len(elements)))
     return {
         "rotary_dim": width,
         "interleaved": interleaved,
         "cos": tuple(cos[h] for h in firsts) + tuple(cos[partner[h]] for h in firsts),
         "sin": tuple(negated) + tuple(sin[partner[h]] for h in firsts),
-        "order": None if stays else (*order, *range(width, len(elements))),
+        "order": None if stays else tuple(order),
+        "arranged": arranged,
     }
 
 

@@ -39,9 +39,13 @@ class Turn:
         names = [f"{state}.{site.key}" for state in ("unrotated", "rotated")]
         if any(name not in got for name in names):
             return None
-        ours = got[names[0]], got[names[1]]
-        theirs = _like(ours[0], want[names[0]], want[names[1]]) if all(name in want for name in names) else None
+        ours, theirs = (got[names[0]], got[names[1]]), None
         rotation = next(one for one in manifest.rotations if one.name == site.spec)
+        if all(name in want for name in names):
+            given, turned = (want[name] for name in names)
+            if rotation.arranged and given.shape[-1] == len(rotation.arranged):
+                given, turned = (side[..., list(rotation.arranged)] for side in (given, turned))
+            theirs = _like(ours[0], given, turned)
         return cls(site, rotation, ours, theirs)
 
     @cached_property
