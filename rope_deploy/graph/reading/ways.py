@@ -91,11 +91,14 @@ def _take(model: ir.Model, chosen: dict[str, str]) -> Iterator[str]:
     while found := [node for node in graph if _is_if(node)]:
         for node in found:
             _splice(graph, node, node.attributes[chosen[node.inputs[0].name]].as_graph())
+    inside: dict[str, list[int]] = {}
     for node in graph:
-        inside = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-        count = sum(part.num_nodes() for part in inside)
-        if count:
-            yield f"{count} nodes inside {node.op_type} {node.name or node.outputs[0].name} were not looked into."
+        parts = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        if count := sum(part.num_nodes() for part in parts):
+            inside.setdefault(node.op_type, []).append(count)
+    for kind, counts in inside.items():
+        which = f"a {kind}" if len(counts) == 1 else f"{len(counts)} nodes of type {kind}"
+        yield f"{sum(counts)} nodes inside {which} were not looked into."
 
 
 def _splice(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
