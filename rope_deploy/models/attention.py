@@ -93,7 +93,8 @@ def explicit_mask(
     **kwargs,
 ):
     """transformers' mask interface: the full boolean mask, padding included, never None."""
-    kwargs.update(allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+    # Masks of transformers are made of indices, which broadcast; vmap cannot be traced where one closes over a tensor.
+    kwargs.update(allow_is_causal_skip=False, allow_is_bidirectional_skip=False, use_vmap=False)
     mask = sdpa_mask(batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, None, **kwargs)
     if attention_mask is None:
         return mask

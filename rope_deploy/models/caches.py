@@ -4,6 +4,7 @@ A name is "{layer}.{part}". Parts that grow have a row per token; states have a 
 
     key, value      [B, Nkv, T, H]   attention
     indexer         [B, T, D]        keys of an indexer that picks what attention reads (DeepSeek sparse attention)
+    index           [B, 1, T, D]     the same in MiniMax M3
     conv, conv_1 …  [B, C, K]        the last K inputs of a causal convolution
     recurrent …     [B, …]           the state of a recurrence: Mamba, the gated delta rule, lightning attention
 
@@ -21,16 +22,18 @@ from transformers import DynamicCache
 from transformers.cache_utils import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
-    DynamicIndexedLayer,
     DynamicLayer,
+    DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
     LinearAttentionCacheLayerMixin,
     LinearAttentionLayer,
     get_layer_types_and_kwargs,
 )
 
+from rope_deploy.errors import ModelError
+
 # The axis that has a row per token, of the parts that grow.
-GROWING = {"key": 2, "value": 2, "indexer": 1}
+GROWING = {"key": 2, "value": 2, "indexer": 1, "index": 2}
 
 
 def new_cache(model: torch.nn.Module, past: Mapping[str, torch.Tensor] | None = None, *, traced: bool = False) -> Cache:
@@ -39,12 +42,13 @@ def new_cache(model: torch.nn.Module, past: Mapping[str, torch.Tensor] | None = 
     With `traced`, states are replaced instead of overwritten, and are read in every call, so that one graph serves
     the first prompt (all zeros) and what follows it.
     """
-    cache = _of_its_own(model)  # when it is empty it counts as false
-    if cache is None:
-        cache = DynamicCache()
-        if kinds := _kinds(model):
-            cache.layers = [(_TRACED.get(kind, kind) if traced else kind)(**options) for kind, options in kinds]
-            cache.layer_class_to_replicate = None
+    own = _of_its_own(model)
+    cache = DynamicCache() if own is None else own  # empty, it counts as false
+    if kinds := _kinds(model):
+        cache.layers = [(_TRACED.get(kind, kind) if traced else kind)(**options) for kind, options in kinds]
+        cache.layer_class_to_replicate = None
+    if hasattr(cache, "linear_cache"):
+        cache.linear_cache = [None] * len(cache.layers)
     for name, tensor in (past or {}).items():
         layer, part = name.split(".")
         _fill(cache, int(layer), part, tensor if traced else tensor.clone())
@@ -63,6 +67,8 @@ def _parts(cache: Cache, number: int) -> Iterator[tuple[str, torch.Tensor]]:
         yield "value", layer.values
     if getattr(layer, "indexer_keys", None) is not None:
         yield "indexer", layer.indexer_keys
+    if getattr(layer, "idx_keys", None) is not None:
+        yield "index", layer.idx_keys
     for part, states in (("conv", "conv_states"), ("recurrent", "recurrent_states")):
         for index, state in getattr(layer, states, {}).items():
             if state is not None:
@@ -84,6 +90,8 @@ def _fill(cache: Cache, number: int, part: str, tensor: torch.Tensor) -> None:
     elif part == "indexer":
         layer.lazy_initialization_indexer(tensor)
         layer.indexer_keys = tensor
+    elif part == "index":
+        layer.idx_keys = tensor
     elif hasattr(cache, "set_linear_cache"):
         cache.set_linear_cache(number, tensor)
     elif kind == "conv":
@@ -141,12 +149,15 @@ def _kinds(model: torch.nn.Module) -> list[tuple[type, dict[str, int]]]:
 
 
 def _whole(kind: type) -> type:
-    """The class that keeps all keys and otherwise the same."""
+    """The class that keeps all keys and otherwise the same. Raises ModelError for one that does not keep all of what it
+    was given, by a rule of its own (Unlimited OCR: the prompt and a window)."""
     if issubclass(kind, LinearAttentionCacheLayerMixin):
         return LinearAttentionAndFullAttentionLayer if issubclass(kind, DynamicLayer) else LinearAttentionLayer
-    if issubclass(kind, DynamicIndexedLayer):
-        return kind
-    return DynamicLayer if issubclass(kind, DynamicLayer) else kind
+    if kind is DynamicSlidingWindowLayer:
+        return DynamicLayer
+    if issubclass(kind, DynamicSlidingWindowLayer):
+        raise ModelError(f"A {kind.__name__} forgets keys by a rule of its own, which is not supported.")
+    return kind
 
 
 def _of_its_own(model: torch.nn.Module) -> Cache | None:
