@@ -90,7 +90,7 @@ A name is the `model_type` in a model's `config.json`. In bold: not supported, w
 
 
 def page(records: Iterable[Record], verified: Mapping[str, Any] | None = None) -> str:
-    """The whole page; families that rotate nothing are only counted. `verified`: what verify_families found."""
+    """The whole page; families that rotate nothing come last. `verified`: what verify_families found."""
     every = sorted(records, key=lambda record: record.family)
     rotating = [record for record in every if record.verdict not in ("no-rotation", "unbuildable")]
     confirmed = {name for name, one in (verified or {}).get("families", {}).items() if one["verdict"] == "right"}
@@ -104,6 +104,8 @@ def page(records: Iterable[Record], verified: Mapping[str, Any] | None = None) -
         members = [record for record in rotating if record.category == category]
         if members:
             parts.append("\n".join((f"## {title}", "", *_table(members, confirmed), *_others(members))))
+    if rest := [record for record in every if record not in rotating]:
+        parts.append("\n".join(_left_out(rest)))
     return "\n".join(parts)
 
 
@@ -154,7 +156,7 @@ def _counts(records: Sequence[Record], others: int) -> Iterator[str]:
         if members:
             yield f"| [{title}](#{title.lower().replace(' ', '-')}) | {len(members)} | {_green(members)} |"
     if others:
-        yield f"\n{others} more mention rotation in their code, and apply none or do not run."
+        yield f"\n{others} more mention rotation in their code, and [apply none or do not run](#left-out)."
 
 
 def _index(records: Sequence[Record]) -> Iterator[str]:
@@ -254,6 +256,20 @@ def _others(records: Sequence[Record]) -> Iterator[str]:
                 reason = sentence(result["reason"])
                 yield f"- `{record.family}` with rope type {rope_type} is {result['verdict']}: {reason}"
     yield ""
+
+
+def _left_out(records: Sequence[Record]) -> Iterator[str]:
+    """What mentions rotation and was not exported, as transformers itself does not get that far."""
+    still = [f"`{record.family}`" for record in records if record.verdict == "no-rotation"]
+    stuck = [record for record in records if record.verdict == "unbuildable"]
+    yield "## Left out"
+    yield ""
+    if still:
+        yield f"Apply no rotation as they are built by default: {', '.join(still)}.\n"
+    if stuck:
+        yield "Do not build or run when tiny, so that there is nothing to compare with:\n"
+        yield from (f"- `{record.family}`: {sentence(record.reason, 120)}" for record in stuck)
+        yield ""
 
 
 def sentence(words: str, longest: int = 200) -> str:

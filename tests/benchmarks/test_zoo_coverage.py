@@ -89,11 +89,15 @@ def test_what_was_verified_again_is_marked() -> None:
     assert "1 right, 1 not |" in text
 
 
-def test_what_does_not_rotate_is_only_counted() -> None:
+def test_what_does_not_rotate_or_run_is_left_out_and_named() -> None:
     still = Record("still", "decoder", "Some", verdict="no-rotation", expected=0)
-    text = page([still, green("good")])
-    assert "`still`" not in text
-    assert "1 more mention rotation" in text
+    stuck = Record("stuck", "decoder", "Some", verdict="unbuildable", reason="ValueError: no. Really.")
+    text = page([still, stuck, green("good")])
+    assert "| [Decoders](#decoders) | 1 | 1 |" in text
+    assert "2 more mention rotation" in text
+    assert "## Left out\n\nApply no rotation as they are built by default: `still`." in text
+    assert "- `stuck`: ValueError: no.\n" in text
+    assert "## Left out" not in page([green("good")])
 
 
 def test_versions_and_days() -> None:
