@@ -129,6 +129,8 @@ class Watch(TorchDispatchMode):
             return self._sum([tags[0], factors], active)
         if packet in SUMS:
             return self._sum(tags, active)
+        if packet is aten.sum and tags[0].product == COS | SIN and given[0].numel() == 2 * made.numel():
+            return self._sum([Tag(product=COS), Tag(product=SIN)], active)  # a row of a 2×2 matrix times a pair
         if packet in MOVES:
             return _union(tags, active)
         if packet is aten.div and len(tags) <= 2 and tags[0].table and not tags[0].active:

@@ -26,6 +26,7 @@ from rope_deploy.graph.clean import prune
 from rope_deploy.graph.counting import CountingTabulator
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.evaluate import NotEvaluable, Trig
+from rope_deploy.graph.matrices import add_up_pairs
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.rotation import (
     BOTH,
@@ -93,7 +94,10 @@ def raise_rotations(
     """
     graph = model.graph
     given = next((value for value in graph.inputs if value.name == POSITION_INPUT), None)
-    by_row = RowTabulator(graph, cos, sin) if given is None and takes_rows(graph) else None
+    by_row = None
+    if given is None and takes_rows(graph):
+        add_up_pairs(graph)
+        by_row = RowTabulator(graph, cos, sin)
     marks = dependences(graph) if by_row is None else by_row.marks
     sums = {found.output: found for found in find_sums(graph, marks)}
     inputs = dummy_inputs(graph)

@@ -2,10 +2,11 @@
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph import raise_rotations
+from rope_deploy.graph import STYLES, lower, raise_rotations
 from rope_deploy.graph.raising import markers
 from tests import towers
 
@@ -67,3 +68,53 @@ def test_every_rotation_of_a_tower_is_raised_and_counted_as_it_comes():
     places = [(node.attributes["layer"].value, node.attributes["role"].value) for node in markers(raised.model.graph)]
     assert places == [(0, "q"), (0, "k"), (1, "q"), (1, "k")]
     assert len(raised.rotations) == 1
+
+
+def halves_apart() -> ir.Model:
+    """Rows turn the first half of each head and columns the second, each half-split: x [B, N, S, H]."""
+    half, quarter = HEAD // 2, HEAD // 4
+    tables = []
+    for part in (ANGLES[:, :quarter], ANGLES[:, quarter:]):
+        for table in (np.cos(part), np.sin(part)):
+            tables.append(", ".join(f"{v:.9g}" for v in np.concatenate([table, table], -1).reshape(-1)))
+    kind = f"float[{TOKENS},{half}]"
+    shape = f"batch, {HEADS}, {TOKENS}, {HEAD}"
+    turns = "\n".join(
+        f"""x{n}a, x{n}b = Split<axis=-1>(x{n}, quarters)
+            n{n} = Neg(x{n}b)
+            r{n} = Concat<axis=-1>(n{n}, x{n}a)
+            p{n} = Mul(x{n}, cos{n})
+            s{n} = Mul(r{n}, sin{n})
+            y{n} = Add(p{n}, s{n})"""
+        for n in (0, 1)
+    )
+    return ir.from_onnx_text(
+        f"""<ir_version: 10, opset_import: ["" : 18]>
+        tower (float[{shape}] pixel_values) => (float[{shape}] y)
+        <{kind} cos0 = {{{tables[0]}}}, {kind} sin0 = {{{tables[1]}}},
+         {kind} cos1 = {{{tables[2]}}}, {kind} sin1 = {{{tables[3]}}},
+         int64[2] halves = {{{half}, {half}}}, int64[2] quarters = {{{quarter}, {quarter}}}>
+        {{
+            x = Identity(pixel_values)
+            x0, x1 = Split<axis=-1>(x, halves)
+            {turns}
+            y = Concat<axis=-1>(y0, y1)
+        }}"""
+    )
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_halves_that_turn_apart_are_one_rotation_and_stay_in_their_places(style):
+    model = shaped(halves_apart())
+    x = np.random.default_rng(1).standard_normal((2, HEADS, TOKENS, HEAD), np.float32)
+    want = ran(model, x)
+    raised = raise_rotations(model, 4096)
+    (rotation,) = raised.rotations
+    assert rotation.arranged == (0, 1, 4, 5, 2, 3, 6, 7)
+    assert len(raised.markers()) == 1
+    np.testing.assert_allclose(ran(lower(raised, style).model, x), want, atol=1e-6)
+
+
+def ran(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"pixel_values": x})[0]
