@@ -36,13 +36,17 @@ def tiny_model(family: Family, *, seed: int = 0, config: PreTrainedConfig | None
 def lively(model: PreTrainedModel) -> None:
     """Weights that carry a signal: matrices keep the size of what they multiply, vectors are shaken a little."""
     import torch
+    from torch.nn.modules.conv import _ConvNd
 
+    convolutions = [module for module in model.modules() if isinstance(module, _ConvNd)]
+    # A transposed one gives each place what all channels have for it, and few of the places of its kernel.
+    inputs = {id(one.weight): len(one.weight) if one.transposed else one.weight[0].numel() for one in convolutions}
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.is_floating_point() or not parameter.requires_grad:  # a table of sines
                 continue
             if parameter.ndim >= 2:
-                parameter.normal_(0, 1.2 / parameter.shape[-1] ** 0.5)
+                parameter.normal_(0, 1.2 / inputs.get(id(parameter), parameter.shape[-1]) ** 0.5)
             elif parameter.ndim == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     model.tie_weights()
