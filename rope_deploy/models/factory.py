@@ -13,13 +13,15 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from rope_deploy.errors import ModelError
+from rope_deploy.models.packages import lacks_package, missing_package
 from rope_deploy.models.pretrained import plain
 
 
 def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The module that package.module:function returns, and its configuration as a dictionary ({} if it has none).
 
-    Raises ModelError if there is no such function, if it fails, or if it returns something else.
+    Raises ModelError if there is no such function, if it fails, or if it returns something else, EnvironmentMissing if
+    it imports a package that is absent.
     """
     with _importable_here():
         model = _made(source)
@@ -33,6 +35,8 @@ def _made(source: str) -> Any:
     try:
         factory = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
+        if lacks_package(error) and not f"{module_name}.".startswith(f"{error.name}."):
+            raise missing_package(source, error) from error
         raise ModelError(
             f"Cannot find the factory {source}: {error}.",
             todo="Write it as package.module:function, importable from where you stand.",
@@ -40,6 +44,8 @@ def _made(source: str) -> Any:
     try:
         return factory()
     except Exception as error:  # the user's code may raise anything
+        if lacks_package(error):
+            raise missing_package(source, error) from error
         raise ModelError(
             f"The factory {source} failed: {type(error).__name__}: {error}",
             todo="It is called without arguments; --traceback shows where it failed.",

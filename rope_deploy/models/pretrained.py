@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
@@ -14,6 +13,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError
 from rope_deploy.models.inputs import reads_text
+from rope_deploy.models.packages import missing_package
 from rope_deploy.rope import specs_from_config
 
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
@@ -158,19 +158,6 @@ def _failed(source: str, error: Exception) -> RopeDeployError:
     if isinstance(error, MemoryError):
         return EnvironmentMissing(f"Memory ran out while loading {source}.", todo="Use a machine with more memory.")
     return ModelError(f"Cannot load {source}: {type(error).__name__}: {line}", todo=_advice(source, error))
-
-
-def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
-    """What transformers, or a model's own code, says of a package that is absent, and the command that brings it."""
-    words = " ".join(str(error).split())
-    commands = dict.fromkeys(re.findall(r"`(pip install [^`]+)`", words))
-    if not commands and isinstance(error, ModuleNotFoundError) and error.name:
-        commands = {f"pip install {error.name.partition('.')[0]}": None}
-    return EnvironmentMissing(
-        f"Loading {source} needs a package that is not installed.",
-        exists=words.partition(" You can install")[0],
-        todo=f"Run {' or '.join(f'`{command}`' for command in commands)}." if commands else "",
-    )
 
 
 def _advice(source: str, error: Exception) -> str:

@@ -22,6 +22,7 @@ from rope_deploy.models.caches import GROWING
 from rope_deploy.models.experts import dense_experts
 from rope_deploy.models.inputs import Example, guess_example, handed_on, takes
 from rope_deploy.models.load import LoadedModel
+from rope_deploy.models.packages import lacks_package, missing_package, root_of
 from rope_deploy.models.reference import call, result_name
 from rope_deploy.models.scans import recurrent_scans
 from rope_deploy.models.stateless import unchanged
@@ -98,6 +99,8 @@ def _tracing(loaded: LoadedModel) -> Iterator[None]:
         with _quiet(), unchanged(loaded.model), _traceable(loaded.model), torch.no_grad():
             yield
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
+        if lacks_package(root_of(error)):
+            raise missing_package(loaded.source, root_of(error)) from error
         raise ModelError(
             f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
             todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
@@ -113,8 +116,7 @@ def _traceable(model: torch.nn.Module) -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Kind and first line of what all else followed from: torch wraps it two or three times."""
-    while error.__cause__ is not None:
-        error = error.__cause__
+    error = root_of(error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM, ModernBertForMaskedLM, ModernBertModel
 
-from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.errors import EnvironmentMissing, ModelError, UsageError
 from rope_deploy.models import load_model, read_config
 from tests import tiny
 from tests.models.gguf_file import write_gguf
@@ -172,6 +172,16 @@ def test_a_factory_that_gives_no_module_is_refused(source, said):
     with pytest.raises(ModelError) as caught:
         load_model(source)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["import absent.part\ndef make(): ...", "def make():\n    import absent.part"])
+def test_a_package_that_a_factory_imports_is_named(tmp_path, monkeypatch, text):
+    (tmp_path / "needy.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "needy", raising=False)
+    with pytest.raises(EnvironmentMissing, match="needs a package") as caught:
+        load_model("needy:make")
+    assert caught.value.todo == "Run `pip install absent`."
 
 
 def test_a_factory_in_the_working_directory_is_found(tmp_path, monkeypatch):

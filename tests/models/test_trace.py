@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from rope_deploy.errors import ModelError
+from rope_deploy.errors import EnvironmentMissing, ModelError
 from rope_deploy.models import load_model, trace, wrap
 from tests import tiny
 
@@ -176,6 +176,17 @@ def test_control_flow_on_data_is_refused_with_the_reason():
     with pytest.raises(ModelError, match="PyTorch cannot export branches") as caught:
         trace(wrap(Branches(), {}, source="branches"))
     assert "control flow" in caught.value.todo
+
+
+class Needy(Branches):
+    def forward(self, input_ids, attention_mask, position_ids):
+        import absent_package  # noqa: F401
+
+
+def test_a_package_that_a_forward_imports_is_named():
+    with pytest.raises(EnvironmentMissing, match="needs a package") as caught:
+        trace(wrap(Needy(), {}, source="needy"))
+    assert caught.value.todo == "Run `pip install absent_package`."
 
 
 def test_a_tower_without_a_configuration_needs_an_example():
