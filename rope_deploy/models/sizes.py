@@ -18,8 +18,9 @@ import torch
 
 from rope_deploy.errors import ModelError
 
-BATCHES = (1, 3)
-LENGTHS = (0, 1, 2, 3, 5, 17, 64, 300, 2047, 5000)
+BATCH = 3
+LENGTHS = (2, 3, 5, 18, 300, 5000)
+FEW, MANY = 64, 10**7  # tokens from which on a condition has to hold, and numbers that are lengths
 LEAST = 2  # tokens that a tracer takes a past to have, so that what comes after has as many fewer
 TOTAL = "total"
 DEFERRED = {"prefer_deferred_runtime_asserts_over_guards": True}
@@ -41,20 +42,7 @@ def export(flat: torch.nn.Module, args: tuple, axes: tuple[Sequence[Axes], ...],
     The dimensions are called batch, sequence and past. Raises what torch.export raises, and ModelError for a program
     that holds for fewer tokens.
     """
-    try:
-        return Sized(torch.export.export(flat, args, dynamic_shapes=axes, strict=False))
-    except torch._dynamo.exc.UserError as error:
-        refusal = error
-    limits = (None,) if reach is None else (None, reach, reach - LEAST)
-    for most in limits:
-        limited = axes if most is None else _up_to(axes, most)
-        try:
-            program = torch.export.export(flat, args, dynamic_shapes=limited, strict=False, **DEFERRED)
-            break
-        except torch._dynamo.exc.UserError as error:
-            refusal = error
-    else:
-        raise refusal
+    program = _exported(flat, args, axes, reach)
     tokens = tokens_of(program, _dimensions(program, axes))
     if tokens is not None and tokens < max((reach or 0) - LEAST, 1):
         raise ModelError(
@@ -62,6 +50,20 @@ def export(flat: torch.nn.Module, args: tuple, axes: tuple[Sequence[Axes], ...],
             exists=f"It is made for {reach} tokens." if reach else "",
         )
     return Sized(program, tokens)
+
+
+def _exported(flat: torch.nn.Module, args, axes, reach: int | None) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(flat, args, dynamic_shapes=axes, strict=False)
+    except torch._dynamo.exc.UserError as error:
+        refusal = error
+    for most in (None,) if reach is None else (None, reach, reach - LEAST):
+        limited = axes if most is None else _up_to(axes, most)
+        try:
+            return torch.export.export(flat, args, dynamic_shapes=limited, strict=False, **DEFERRED)
+        except torch._dynamo.exc.UserError as error:
+            refusal = error
+    raise refusal
 
 
 def _up_to(axes: tuple[Sequence[Axes], ...], most: int) -> tuple[Sequence[Axes], ...]:
@@ -94,18 +96,33 @@ def _dimensions(program: torch.export.ExportedProgram, axes: tuple[Sequence[Axes
 
 
 def tokens_of(program: torch.export.ExportedProgram, dimensions: Mapping[Any, str]) -> int | None:
-    """The most tokens that every condition left in `program` allows; None if any number, 0 if not even one."""
-    conditions = [*_conditions(program), *_ranges(program, dimensions)]
-    conditions = [one for one in conditions if one.free_symbols <= dimensions.keys()]  # not on what the data decide
-    broken = min(_broken(conditions, dimensions), default=None)
+    """The most tokens that every condition left in `program` allows; None if any number, 0 if not even one.
+
+    That a size is not 1 is taken for granted by every tracer, lest it be broadcast, and is no condition; neither is
+    what holds from a few tokens on.
+    """
+    conditions = [*_asserted(program), *_guarded(program), *_ranges(program, dimensions)]
+    known = [one for one in dict.fromkeys(conditions) if one.free_symbols and one.free_symbols <= dimensions.keys()]
+    broken = min(_broken([one for one in known if one.rel_op != "!="], dimensions), default=None)
     return None if broken is None else broken - 1
 
 
-def _conditions(program: torch.export.ExportedProgram) -> list[Any]:
+def _asserted(program: torch.export.ExportedProgram) -> Iterator[Any]:
     """What the program asserts of its sizes, as expressions of their symbols."""
-    asserted = [node.args[0] for node in program.graph.nodes if node.target is torch.ops.aten._assert_scalar.default]
-    values = [node.meta.get("val") for node in asserted if isinstance(node, torch.fx.Node)]
-    return list(dict.fromkeys(value.node.expr for value in values if isinstance(value, torch.SymBool)))
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten._assert_scalar.default and isinstance(node.args[0], torch.fx.Node):
+            value = node.args[0].meta.get("val")
+            if isinstance(value, torch.SymBool) and value.node.expr.is_Relational:
+                yield value.node.expr
+
+
+def _guarded(program: torch.export.ExportedProgram) -> Iterator[Any]:
+    """What torch.export assumed without a word: it only complains of conditions on one dimension."""
+    sizes = (node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder")
+    mode = next((size.fake_mode for size in sizes if hasattr(size, "fake_mode")), None)
+    for guard in [] if mode is None or mode.shape_env is None else mode.shape_env.guards:
+        if guard.expr.is_Relational:
+            yield guard.expr
 
 
 def _ranges(program: torch.export.ExportedProgram, dimensions: Mapping[Any, str]) -> Iterator[Any]:
@@ -114,23 +131,21 @@ def _ranges(program: torch.export.ExportedProgram, dimensions: Mapping[Any, str]
             yield symbol <= allowed.upper
 
 
-def _numbers(condition: Any) -> Iterator[int]:
-    for number in condition.atoms():
-        if getattr(number, "is_Integer", False) and 0 < number < 10**7:
-            yield int(number)
-
-
 def _broken(conditions: Sequence[Any], dimensions: Mapping[Any, str]) -> Iterator[int]:
     """The tokens of calls that break a condition: of many sizes, and of those around each number in the conditions."""
-    numbers = {number for condition in conditions for number in _numbers(condition)}
-    lengths = sorted({*LENGTHS, *(number + step for number in numbers for step in (-1, 0, 1))})
-    sizes = {(sequence, past) for sequence, past in itertools.product(lengths, lengths) if sequence}
-    sizes |= {(1, total - 1) for total in lengths if total} | {(total - 1, 1) for total in lengths if total > 1}
     with_past = "past" in dimensions.values()
-    for batch, (sequence, past) in itertools.product(BATCHES, sorted(sizes)):
-        if past and not with_past:
-            continue
-        size = {"batch": batch, "sequence": sequence, "past": past, TOTAL: sequence + past}
-        values = {symbol: size[name] for symbol, name in dimensions.items()}
-        if any(not condition.subs(values) for condition in conditions):
-            yield sequence + past
+    for condition in conditions:
+        exact = condition.rel_op == "=="
+        numbers = {int(n) for n in condition.atoms() if getattr(n, "is_Integer", False) and FEW < n < MANY}
+        lengths = sorted({*LENGTHS, *(number + step for number in numbers for step in (-1, 0, 1))})
+        pairs = {(length, 0) for length in lengths} if not (exact and with_past) else set()
+        pairs |= set(itertools.product(lengths, lengths)) if with_past else set()
+        pairs |= {
+            (total - past, past) for total in lengths for past in (LEAST, total - LEAST) if with_past and past > 1
+        }
+        for sequence, past in sorted(pairs):
+            if sequence < LEAST or (sequence + past < FEW and not exact):
+                continue
+            size = {"batch": BATCH, "sequence": sequence, "past": past, TOTAL: sequence + past}
+            if not condition.subs({symbol: size[dimensions[symbol]] for symbol in condition.free_symbols}):
+                yield sequence + past

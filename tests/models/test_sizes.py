@@ -65,3 +65,23 @@ def test_a_window_that_the_models_own_calls_leave_is_refused(past, window):
 def test_a_loop_over_tokens_is_refused():
     with pytest.raises((ModelError, torch._dynamo.exc.UserError), match=r"goes another way|Constraints violated"):
         traced(Loop(), 256, past=False)
+
+
+class Blocks(torch.nn.Module):
+    """Pads to whole blocks, if there is anything to pad: as many tokens as there were decide."""
+
+    def forward(self, tensors, past):
+        x = torch.cat([*past, tensors[0]], dim=1)
+        blocks = -(-x.shape[1] // 4)
+        if padding := blocks * 4 - x.shape[1]:
+            x = torch.nn.functional.pad(x, (0, 0, 0, padding))
+        return x.reshape(x.shape[0], blocks, 16).amax(2)
+
+
+def test_what_the_tracer_assumes_of_several_dimensions_without_a_word_is_refused_too():
+    batch, sequence, before = (torch.export.Dim(name) for name in ("batch", "sequence", "past"))
+    args = ([torch.randn(BATCH, SEQUENCE, 4)], [torch.randn(BATCH, PAST, 4)])
+    axes = ([{0: batch, 1: sequence}], [{0: batch, 1: before}])
+    torch.export.export(Blocks(), args, dynamic_shapes=axes, strict=False)  # raises nothing
+    with pytest.raises(ModelError, match="goes another way"):
+        export(Blocks(), args, axes, 256)
