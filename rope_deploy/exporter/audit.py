@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -37,18 +38,26 @@ class Audited:
     angles: Angles = "model"
 
 
-def audit(rotations: tuple[RaisedRotation, ...], specs: Mapping[str, RopeSpec]) -> list[Audited]:
-    """Each rotation with the spec it follows; specs are those of the configuration, by layer type."""
-    return [_audit(rotation, specs) for rotation in rotations]
+def audit(
+    rotations: tuple[RaisedRotation, ...], specs: Mapping[str, RopeSpec], used: Mapping[int, str] = MappingProxyType({})
+) -> list[Audited]:
+    """Each rotation with the spec it follows; specs are those of the configuration, by layer type.
+
+    `used`: the type of the layers in which a rotation happens, by its number. It decides where there is no table to
+    tell by, as nothing is tabulated of a rule of the length.
+    """
+    return [_audit(rotation, specs, used.get(number, "")) for number, rotation in enumerate(rotations)]
 
 
-def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec]) -> Audited:
+def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: str) -> Audited:
     if not specs:
         note = Finding("no-config", "info", f"{rotation.name}: the model states no rule to compare its tables with.")
         return Audited(rotation, None, "", (note,))
     fitting = {name: s for name, s in specs.items() if s.rotary_dim == rotation.rotary_dim} or specs
     errors = {name: table_error(rotation, spec) for name, spec in fitting.items()}
     name = min(errors, key=lambda key: errors[key][0])
+    if rotation.table.kind == "runtime" and layer_type in fitting:
+        name = layer_type
     stated, (error, position) = fitting[name], errors[name]
     spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
     findings = list(_shape_findings(rotation, stated))

@@ -16,6 +16,7 @@ from rope_deploy.models.inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.load import DTYPES
 from rope_deploy.models.trace import TOKENS
 from rope_deploy.models.trig import cos, sin
+from rope_deploy.rope.layers import rotating_layers
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
 
@@ -72,7 +73,7 @@ def prepare(
     progress("Finding the rotations")
     clean(model)
     raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
-    audited = audit(raised.rotations, loaded.specs)
+    audited = audit(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
     if loaded.task == "tower":
         limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
         audited = [where_it_counts(one) for one in audited]
@@ -97,6 +98,15 @@ def _example(loaded: LoadedModel, given: Example | Path | None, max_position: in
         )
     example = read_example(given, loaded.model) if isinstance(given, Path) else given
     return guess_example(loaded.model) if example is None else cast(example, DTYPES[loaded.dtype])
+
+
+def types_of_layers(raised: Raised, loaded: LoadedModel) -> dict[int, str]:
+    """The type of the layers in which each rotation happens, by its number, as far as the configuration says."""
+    if len(loaded.specs) < 2:
+        return {}
+    known = rotating_layers(loaded.model.config.to_dict()) or {}
+    layers = {node.attributes["rotation"].value: node.attributes["layer"].value for node in raised.markers()}
+    return {rotation: known[layer] for rotation, layer in layers.items() if layer in known}
 
 
 def where_it_counts(one: Audited) -> Audited:

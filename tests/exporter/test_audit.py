@@ -170,3 +170,25 @@ def test_a_wider_head_that_turns_by_the_same_rule_is_no_difference_of_rules():
     """The head of an indexer is wider than the part of it that turns; its angles are the attention's."""
     findings = found("gpt_neox", {"": replace(spec_of("gpt_neox"), head_dim=64)})
     assert findings == [("head-differs", "info")]
+
+
+BY_LENGTH = {"rope_type": "dynamic", "factor": 4.0}
+BOTH_BY_LENGTH = {
+    "full_attention": {**BY_LENGTH, "rope_theta": 1_000_000.0},
+    "sliding_attention": {**BY_LENGTH, "rope_theta": 10_000.0},
+}
+
+
+def test_rules_without_a_table_are_told_apart_by_their_layers():
+    ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
+    assert [one.rotation.table.kind for one in ready.audited] == ["runtime", "runtime"]
+    assert {one.layer_type: one.spec.rope_theta for one in ready.audited} == {
+        "full_attention": 1_000_000.0,
+        "sliding_attention": 10_000.0,
+    }
+
+
+def test_without_their_layers_they_cannot_be_told_apart():
+    """The twin: nothing else tells one from the other."""
+    ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
+    assert len({one.layer_type for one in audit(ready.raised.rotations, ready.loaded.specs)}) == 1
