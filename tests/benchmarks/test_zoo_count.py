@@ -50,6 +50,11 @@ def two_axes(x, cos, sin):
     return torch.cat([half(one, cos[..., :quarter], sin[..., :quarter]) for one in (left, right)], -1)
 
 
+def matrices(x, cos, sin):
+    turns = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return (x.unflatten(-1, (-1, 1, 2)) * turns).sum(-1).flatten(-2)
+
+
 class Attention(torch.nn.Module):
     """Projects to q and k and rotates as many of the two as `turned` says."""
 
@@ -85,7 +90,7 @@ def counted(module: torch.nn.Module) -> int:
     return len(count(lambda: module, lambda _: [{"x": torch.randn(2, LENGTH, WIDTH)}])[2])
 
 
-@pytest.mark.parametrize("rotate", [half, parts, written, complex_numbers, fused, partial, two_axes])
+@pytest.mark.parametrize("rotate", [half, parts, written, complex_numbers, fused, partial, two_axes, matrices])
 @pytest.mark.parametrize("turned", [0, 1, 2])
 def test_every_spelling_counts_once(rotate, turned: int) -> None:
     assert counted(Attention(rotate, turned)) == turned
