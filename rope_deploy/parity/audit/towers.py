@@ -1,4 +1,5 @@
-"""Audit the tables of a tower: rows and columns state no rule, so what holds of every rotation is all there is."""
+"""Audit the tables of a tower: by the rule of one axis that its manifest states, or else, as of rows and columns, by
+what holds of every rotation."""
 
 from __future__ import annotations
 
@@ -7,18 +8,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, Rotation
 from rope_deploy.graph.foreign import load
 from rope_deploy.parity.audit.results import Audit, Findings
 from rope_deploy.report.words import layers as layers_of
+from rope_deploy.rope import RopeSpec, tables
 
 ROUND = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}  # of cos² + sin²
 
 
 def audit_tower(folder: Path, manifest: Manifest) -> Audit:
-    """Whether every table has a row for each token and a row of no number behind them, and keeps lengths.
+    """Whether every table has a row for each token and a row of no number behind them, keeps lengths, and its rule.
 
     Raises UsageError for a file that is not ONNX.
     """
@@ -32,9 +33,9 @@ def audit_tower(folder: Path, manifest: Manifest) -> Audit:
     message = " ".join(one.explanation for one in findings.diagnoses) if failed else _words(manifest)
     detail = "a row for each token, cos² + sin² the same everywhere"
     findings.record("tables", detail, "failed" if failed else "passed", message, began)
-    findings.notes.append(
-        f"{manifest.style}: no rule is stated for rows and columns; tables were held to be rotations."
-    )
+    if not all(rotation.spec for rotation in manifest.rotations):
+        said = "no rule is stated for rows and columns; tables were held to be rotations."
+        findings.notes.append(f"{manifest.style}: {said}")
     return findings.audit()
 
 
@@ -47,7 +48,7 @@ def _faults(rotation: Rotation, stored, allowed: float) -> Iterator[tuple[str, s
     """Code and sentence of what is wrong with the tables of one rotation."""
     if rotation.cos_cache is None and rotation.sin_cache is None:
         return  # small tables become part of other constants when the graph is folded; running it shows them
-    values: list[ir.Value | None] = [stored.get(name) for name in (rotation.cos_cache, rotation.sin_cache)]
+    values = [stored.get(name) for name in (rotation.cos_cache, rotation.sin_cache)]
     if any(value is None for value in values):
         yield "RD601", f"The file has no {rotation.cos_cache} and {rotation.sin_cache}."
         return
@@ -63,3 +64,11 @@ def _faults(rotation: Rotation, stored, allowed: float) -> Iterator[tuple[str, s
     if not (off <= allowed * max(scale, allowed)).all():
         row = int(np.nan_to_num(off, nan=np.inf).argmax())
         yield "RD403", f"cos² + sin² is {squares[row].min():.4g} in row {row}; elsewhere it is {scale:.4g}."
+    elif rotation.spec:
+        due = tables(RopeSpec.from_dict(rotation.spec), rotation.rows)
+        gap = np.maximum(
+            *(np.abs(mine[:-1] - theirs).max(axis=1) for mine, theirs in zip((cos, sin), due, strict=True))
+        )
+        if not (gap <= allowed).all():
+            row = int(gap.argmax())
+            yield "RD900", f"The tables are off by {gap[row]:.2g} in row {row} from the rule in the manifest."

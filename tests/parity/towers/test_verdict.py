@@ -122,3 +122,14 @@ def test_what_was_fixed_is_in_the_manifest(tmp_path):
     assert manifest.fixed["grid_thw"].dtype == "int64"
     (rotation,) = manifest.rotations
     assert (rotation.spec, rotation.rows, rotation.rotary_dim, rotation.interleaved) == ({}, 24, 16, False)
+
+
+def test_a_table_is_held_against_the_rule_that_a_tower_states(tmp_path):
+    folder = exported("lasr", tmp_path / "tower")
+    (rotation,) = load_manifest(folder).rotations
+    assert rotation.spec["rope_parameters"]["rope_type"] == "default"
+    assert api.audit(folder).verdict == "passed"
+    planted(folder, other_frequencies)
+    report = api.audit(folder, ignore_hashes=True)
+    assert report.verdict == "failed"
+    assert {one.code for one in report.diagnoses} == {"RD900"}
