@@ -8,8 +8,7 @@ same sum, with (experts / chosen) times the arithmetic.
     of the interface      _is_expert_parallel                  weights and activation in transformers' own words
     DBRX                  mlp.w1, mlp.v1, mlp.w2               all experts below one another in one matrix
     LongCat               identity_expert                      experts without weights pass a token on as it is
-    parallel experts      a weight [E, out, in], no more       one product; which rows an expert gets is told by
-    and their gate        top_k, layer                         the gate, which here leaves rows where they are
+    JetMoE                input_linear, output_linear, router  two products; of an attention, queries have experts
 """
 
 from __future__ import annotations
@@ -26,28 +25,30 @@ from torch.nn import functional as F
 @contextmanager
 def dense_experts(model: torch.nn.Module) -> Iterator[None]:
     """Inside the block every expert layer of `model` computes densely."""
-    found = [(module, forward) for module in model.modules() if (forward := _dense(module)) is not None]
-    for module, forward in found:
-        module.forward = MethodType(forward, module)
+    found = [(module, name, ours) for module in model.modules() for name, ours in _dense(module).items()]
+    for module, name, ours in found:
+        setattr(module, name, MethodType(ours, module))
     try:
         yield
     finally:
-        for module, _ in found:
-            del module.forward
+        for module, name, _ in found:
+            delattr(module, name)
 
 
-def _dense(module: torch.nn.Module) -> Callable | None:
-    """The forward that takes the place of `module`'s own; None for what is no expert layer."""
+def _dense(module: torch.nn.Module) -> dict[str, Callable]:
+    """What takes the place of `module`'s own methods; nothing for what is no expert layer."""
     if hasattr(module, "_is_expert_parallel"):
-        return _interface
+        return {"forward": _interface}
     kind = type(module).__name__
     if kind.endswith("Experts") and all(hasattr(getattr(module, "mlp", None), name) for name in ("w1", "v1", "w2")):
-        return _stacked
+        return {"forward": _stacked}
     if kind.endswith("Experts") and hasattr(module, "identity_expert"):
-        return _with_identities
-    if kind.endswith("ParallelExperts"):
-        return _parallel
-    return _gate if kind.endswith("TopKGating") else None
+        return {"forward": _with_identities}
+    if not all(hasattr(module, name) for name in ("input_linear", "output_linear", "router")):
+        return {}
+    if hasattr(module, "map") and hasattr(module, "reduce"):
+        return {"map": _map, "reduce": _reduce}
+    return {"forward": _mixed} if hasattr(module.input_linear, "num_experts") else {}
 
 
 def _weights(top_k_index: Tensor, top_k_weights: Tensor, experts: int) -> Tensor:
@@ -97,18 +98,37 @@ def _with_identities(self, hidden_states: Tensor, top_k_index: Tensor, top_k_wei
     return out.to(hidden_states.dtype)
 
 
-def _gate(self, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Routing that leaves rows in their order: hidden_states [T, H] -> where each of the T K rows goes, the token it
-    comes from, its weight, its expert (in place of the number of rows an expert gets), and the logits [T, E]."""
-    logits = self.layer(hidden_states).float()
-    top_logits, experts = logits.topk(self.top_k, dim=1)
-    weights = torch.softmax(top_logits, dim=1).type_as(hidden_states)
-    order = torch.arange(experts.numel(), device=experts.device)
-    token = torch.div(order, self.top_k, rounding_mode="floor")
-    return order, token, weights.flatten(), experts.flatten(), logits
+def _routed(router: torch.nn.Module, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """JetMoE: hidden_states [B, S, H] -> the experts of a token and their weights, [T, K], and the logits [T, E]."""
+    logits = router.layer(hidden_states.reshape(-1, hidden_states.shape[-1])).float()
+    top_logits, chosen = logits.topk(router.top_k, dim=1)
+    return chosen, torch.softmax(top_logits, dim=1).to(hidden_states.dtype), logits
 
 
-def _parallel(self, inputs: Tensor, experts: Tensor) -> Tensor:
-    """inputs [R, in], experts [R], each row's own -> [R, out]."""
-    chosen = F.one_hot(experts, self.weight.shape[0]).t().unsqueeze(-1)
-    return (inputs.unsqueeze(0) @ self.weight.transpose(1, 2) * chosen).sum(dim=0)
+def _mixed(self, layer_input: Tensor) -> Tensor:
+    """JetMoE: layer_input [B, S, H] -> [B, S, H]."""
+    chosen, top_weights, _ = _routed(self.router, layer_input)
+    weights = _weights(chosen, top_weights, self.input_linear.num_experts)
+    x = layer_input.reshape(1, -1, self.input_size)
+    gate, up = (x @ self.input_linear.weight.transpose(1, 2)).chunk(2, dim=-1)
+    out = (self.activation(gate) * up) @ self.output_linear.weight.transpose(1, 2)
+    return (out * weights).sum(dim=0).reshape(layer_input.shape) + self.bias
+
+
+def _map(self, layer_input: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+    """JetMoE's queries: layer_input [B, S, H] -> [B, S, K, Q], each by one of the token's experts; the logits; and
+    what `_reduce` needs: where in [T, K, E] an expert was chosen, and the weights [T, K]."""
+    chosen, weights, logits = _routed(self.router, layer_input)
+    places = F.one_hot(chosen, self.num_experts).to(layer_input.dtype)
+    queries = layer_input.reshape(1, -1, self.input_size) @ self.input_linear.weight.transpose(1, 2)
+    picked = places @ queries.transpose(0, 1)
+    return picked.reshape(*layer_input.shape[:2], self.top_k, -1), logits, (places, weights)
+
+
+def _reduce(self, layer_input: Tensor, topo_info: tuple[Tensor, Tensor]) -> Tensor:
+    """JetMoE's outputs: layer_input [B, S, K, Q], from `_map`'s queries, through the same experts -> [B, S, H]."""
+    places, weights = topo_info
+    rows = layer_input.reshape(-1, self.top_k, self.hidden_size) * weights.unsqueeze(-1)
+    given = places.transpose(1, 2) @ rows  # [T, E, Q]
+    out = given.transpose(0, 1) @ self.output_linear.weight.transpose(1, 2)
+    return out.sum(dim=0).reshape(*layer_input.shape[:2], -1) + self.bias
