@@ -65,6 +65,7 @@ def test_the_manifest_says_what_was_asked_and_what_came_of_it(folders):
         "sites": (),
         "tolerances": asdict(TOLERANCES["float32"]),
         "vocab_size": tiny.VOCAB,
+        "fixed": {},
         "limits": asdict(Limits()),
         "findings": (),
         "versions": {},
