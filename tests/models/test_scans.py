@@ -80,3 +80,21 @@ def test_a_model_without_scans_is_left_alone():
     own = logits(model, 8)
     with recurrent_scans(model):
         assert torch.equal(logits(model, 8), own)
+
+
+def a_rule_of_tomorrow(query, key, value, g, beta, chunk_size=64, initial_state=None):
+    """What a family that is not there yet would have in its file."""
+    raise AssertionError("this is in the way of a trace")
+
+
+class Tomorrow(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return a_rule_of_tomorrow(x, x, x, -x[..., 0].abs(), x[..., 0].sigmoid())[0]
+
+
+def test_a_new_family_is_known_by_what_its_function_takes():
+    model, x = Tomorrow(), torch.randn(1, 3, 2, 4)
+    with recurrent_scans(model), torch.no_grad():
+        assert model(x).shape == x.shape
+    with pytest.raises(AssertionError):
+        model(x)
