@@ -16,7 +16,7 @@ from rope_deploy.models.inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.load import DTYPES
 from rope_deploy.models.trace import TOKENS
 from rope_deploy.models.trig import cos, sin
-from rope_deploy.rope.layers import rotating_layers
+from rope_deploy.rope.from_config import text_config
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
 
@@ -104,9 +104,9 @@ def types_of_layers(raised: Raised, loaded: LoadedModel) -> dict[int, str]:
     """The type of the layers in which each rotation happens, by its number, as far as the configuration says."""
     if len(loaded.specs) < 2:
         return {}
-    known = rotating_layers(loaded.model.config.to_dict()) or {}
+    types = dict(enumerate(text_config(loaded.model.config.to_dict()).get("layer_types") or ()))
     layers = {node.attributes["rotation"].value: node.attributes["layer"].value for node in raised.markers()}
-    return {rotation: known[layer] for rotation, layer in layers.items() if layer in known}
+    return {rotation: types.get(layer, "") for rotation, layer in layers.items()}
 
 
 def where_it_counts(one: Audited) -> Audited:
