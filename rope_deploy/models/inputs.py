@@ -58,15 +58,16 @@ def handed_on(model: torch.nn.Module) -> tuple[str, ...]:
 
 
 def reads_text(model: torch.nn.Module | type[torch.nn.Module]) -> bool:
-    """Whether the forward of `model` takes tokens and nothing else that it needs; if not, it is a tower.
+    """Whether the forward of `model` takes tokens and nothing else that it needs; if not, it is treated as a tower.
 
-    A class that is still to be found is taken to.
+    An encoder-decoder takes two texts, whose lengths have nothing to do with one another: it is one too. A class that
+    is still to be found is taken to read text.
     """
     if not hasattr(model, "forward"):
         return True
     parameters = inspect.signature(model.forward).parameters
     needed = {name for name, parameter in parameters.items() if parameter.default is inspect.Parameter.empty}
-    return "input_ids" in parameters and not needed & set(FLOATS)
+    return "input_ids" in parameters and "decoder_input_ids" not in parameters and not needed & set(FLOATS)
 
 
 def example_of(arguments: Mapping[str, Any]) -> Example:
@@ -136,6 +137,8 @@ def candidates(model: torch.nn.Module) -> Iterator[dict[str, Any]]:
             yield {patches: _floats(*shape), grid: torch.tensor([GRID]), **_others(parameters, sizes, shape[0])}
         return
     fed = [name for name in parameters if name in FLOATS and _needed(parameters[name])]
+    if not fed and {"input_ids", "decoder_input_ids"} <= parameters.keys():
+        yield {"input_ids": _tokens(BATCH, LENGTH), "decoder_input_ids": _tokens(BATCH, LENGTH - 2)}
     for shapes in itertools.product(*(_shapes(name, sizes) for name in fed)) if fed else ():
         floats = (_floats(*shape) for shape in shapes)
         others = {**_others(parameters, sizes, shapes[0][0]), **_places(parameters, shapes[0])}
@@ -200,7 +203,7 @@ def _others(parameters: Mapping[str, inspect.Parameter], sizes: _Sizes, batch: i
         found["merge_sizes"] = torch.tensor([2])
     for name in ("input_ids", "decoder_input_ids"):
         if name in parameters and (name != "input_ids" or _needed(parameters[name])):
-            found[name] = SOME_TOKEN + torch.arange(batch * LENGTH).reshape(batch, LENGTH)
+            found[name] = _tokens(batch, LENGTH)
     return found
 
 
@@ -211,6 +214,10 @@ def _places(parameters: Mapping[str, inspect.Parameter], shape: tuple[int, ...])
     side = max(1, round(shape[1] ** 0.5))
     number = torch.arange(shape[1])
     return {"pixel_position_ids": torch.stack([number % side, number // side], dim=-1).repeat(shape[0], 1, 1)}
+
+
+def _tokens(batch: int, length: int) -> torch.Tensor:
+    return SOME_TOKEN + torch.arange(batch * length).reshape(batch, length)
 
 
 def _floats(*shape: int) -> torch.Tensor:

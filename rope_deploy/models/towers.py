@@ -112,7 +112,7 @@ def _exported(flat: _Flat, example: Example) -> torch.export.ExportedProgram:
 
     What is fixed belongs to the images it was made for, so with it there is no free batch.
     """
-    tensors = list(example.tensors.values())
+    tensors = [tensor.clone() for tensor in example.tensors.values()]  # one tensor given twice would be one input
     first = {tensor.shape[0] for tensor in tensors}
     if len(first) == 1 and first != {1} and not example.fixed:
         try:
