@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.families.census import Family
 from benchmarks.families.count import count
-from benchmarks.families.inputs import BATCH, LENGTH, candidates
+from benchmarks.families.inputs import BATCH, LENGTH, candidates, text
 from benchmarks.families.record import Record, Verdict, code_digest, versions
 from benchmarks.families.shrink import rules
 from benchmarks.families.styles import in_styles, layouts, traced
@@ -23,6 +23,8 @@ from rope_deploy.exporter import Prepared
 from rope_deploy.models.inputs import Example, example_of
 
 LIKE_THE_MODEL = 1e-5
+LONG = 40  # more than the windows, chunks and choices of a tiny model
+WITHOUT = "Its graph takes texts of the lengths of its example, all at once."
 
 
 def judge(family: Family, styles: Sequence[str], work: Path, results: Path) -> Record:
@@ -58,11 +60,11 @@ def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, st
     stage("build")
     model, given = _built(family, record)
     stage("run")
-    want = _run(model, given, record)
+    answers = _run(model, given, record)
     stage("save and load")
-    loaded = _reloaded(model, want, work)
+    loaded = _reloaded(model, answers, work)
     stage("export")
-    prepared = _prepared(loaded, record, example_of(want[0]) if loaded.task == "tower" else None)
+    prepared = _prepared(loaded, record, example_of(given) if loaded.task == "tower" else None)
     for result in in_styles(prepared, styles, work / "exported", stage=stage):
         record.styles[result.style] = result
     if manifests := [path.parent for path in sorted(work.glob(f"exported/*/{MANIFEST_NAME}"))]:
@@ -91,7 +93,7 @@ def _rope(config) -> Any:
 
 
 def _run(model, given: dict[str, Any], record: Record):
-    """The model's answer to what it is given; whether it tells positions apart is noted."""
+    """What the model is given and its answer, once or twice; whether it tells positions apart is noted."""
     import torch
 
     with torch.no_grad():
@@ -107,9 +109,20 @@ def _run(model, given: dict[str, Any], record: Record):
                 record.felt = round(float(moved.abs().max()), 4)
             except Exception:  # it takes positions of another shape
                 record.felt = None
-    layers = getattr(getattr(output, "past_key_values", None), "layers", ())
+    kept = getattr(output, "past_key_values", None)
+    layers = getattr(getattr(kept, "self_attention_cache", kept), "layers", ())
     record.caches = sorted({type(layer).__name__ for layer in layers})
-    return given, want
+    return [(given, want), *_longer(model, given)]
+
+
+def _longer(model, given: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """A text long enough for what reads only a part of it (indexers, windows, chunks), and the model's answer."""
+    import torch
+
+    if given.keys() == text().keys() & given.keys():
+        more = {name: made for name, made in text(length=LONG, seed=2).items() if name in given}
+        with torch.no_grad():
+            yield more, first_tensor(model(**more))
 
 
 def first_tensor(output):
@@ -120,7 +133,7 @@ def first_tensor(output):
     return next(one for one in given if hasattr(one, "is_floating_point") and one.is_floating_point())
 
 
-def _reloaded(model, want, work: Path):
+def _reloaded(model, answers, work: Path):
     """The model as `rope-deploy` loads it from the folder that transformers writes."""
     import torch
 
@@ -130,15 +143,15 @@ def _reloaded(model, want, work: Path):
     except Exception as error:  # transformers' code may raise anything
         raise Stop("unbuildable", f"It cannot be saved: {first_line(error)}", innermost(error)) from error
     loaded = guarded(lambda: api.load(str(folder)))
-    given, answer = want
-    try:
-        with torch.no_grad():
-            got = first_tensor(loaded.model(**given))
-    except Exception as error:  # the family's code with our attention in it
-        raise Stop("crash", f"It does not run as loaded: {first_line(error)}", innermost(error)) from error
-    difference = float((got - answer).abs().max()) if got.shape == answer.shape else float("inf")
-    if not difference <= LIKE_THE_MODEL * max(1.0, float(answer.abs().max())):
-        raise Stop("wrong", f"The model as loaded differs from the one saved by {difference:.2g}.")
+    for given, answer in answers:
+        try:
+            with torch.no_grad():
+                got = first_tensor(loaded.model(**given))
+        except Exception as error:  # the family's code with our attention in it
+            raise Stop("crash", f"It does not run as loaded: {first_line(error)}", innermost(error)) from error
+        difference = float((got - answer).abs().max()) if got.shape == answer.shape else float("inf")
+        if not difference <= LIKE_THE_MODEL * max(1.0, float(answer.abs().max())):
+            raise Stop("wrong", f"The model as loaded differs from the one saved by {difference:.2g}.")
     return loaded
 
 
@@ -147,7 +160,7 @@ def _prepared(loaded, record: Record, example: Example | None) -> Prepared:
     decodes, began = loaded.task == "decoder", time.perf_counter()
     try:
         prepared = traced(loaded, example=example)
-        record.cached = "yes" if decodes else ""
+        record.cached = "yes" if decodes else WITHOUT if record.caches else ""
     except Stop as stop:
         if not decodes or stop.verdict not in ("refused", "crash"):
             raise
