@@ -60,6 +60,17 @@ def test_what_does_not_feel_positions_is_blind(llama: Path, monkeypatch: pytest.
     assert verify_families.verify(llama)["verdict"] == "blind"
 
 
+def test_steps_of_pytorch_are_the_measure_only_where_it_disagrees_with_itself(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "itself" not in verify_families.verify(llama)
+    honest = verify_families.by_steps
+    monkeypatch.setattr(verify_families, "by_steps", lambda graph, given: honest(graph, given) + 0.01)
+    found = verify_families.verify(llama)
+    assert found["verdict"] == "wrong"  # a graph whose steps are off is not saved by PyTorch's
+    assert max(found["itself"].values()) < 1e-4
+
+
 def test_positions_that_the_graph_counts_itself(tmp_path: Path) -> None:
     found = verify_families.verify(exported(tmp_path, "esm", "tables"))
     assert found["verdict"] == "right"
