@@ -10,11 +10,11 @@ from rope_deploy.graph.dependence import POSITION_INPUT
 
 
 def make_implicit(model: ir.Model) -> None:
-    """Replace the input `position_ids` [B, S] by counting along the tokens of `input_ids`."""
+    """Replace the input `position_ids` [B, S], if there is one, by counting along the tokens of `input_ids`."""
     graph = model.graph
-    positions = next(value for value in graph.inputs if value.name == POSITION_INPUT)
-    positions.replace_all_uses_with(counted(graph))
-    graph.inputs.remove(positions)
+    for positions in [value for value in graph.inputs if value.name == POSITION_INPUT]:
+        positions.replace_all_uses_with(counted(graph))
+        graph.inputs.remove(positions)
 
 
 def counted(graph: ir.Graph) -> ir.Value:

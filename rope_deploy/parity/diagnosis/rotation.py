@@ -106,6 +106,8 @@ def by_rule(spec: RopeSpec, angles: Angles = "model") -> Turning:
 
 def in_layout(interleaved: bool) -> Apply:
     def apply(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+        if 2 * cos.shape[-1] > x.shape[-1]:
+            return np.full(x.shape, np.nan)  # another layer's rule, wider than this head: it explains nothing
         return rotate(x, cos, sin, interleaved=interleaved)
 
     return apply
