@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
 
 import torch
+
+from rope_deploy.models.patching import functions_replaced
 
 WORD = "rotary"
 LATEST = 8  # a layer rotates q and k, each whole or in a few pieces
@@ -129,23 +129,9 @@ def _in_place(rotated: torch.Tensor, before: torch.Tensor, after: torch.Tensor) 
 @contextmanager
 def watching(model: torch.nn.Module) -> Iterator[Watched]:
     """Remember what the rotary functions of the model's modules are given inside the block, in this thread or any."""
-    watched, replaced = Watched(), []
-    for module in modules_of(model):
-        for name, function in list(vars(module).items()):
-            if WORD in name and isinstance(function, FunctionType):
-                replaced.append((module, name, function))
-                setattr(module, name, _reporting(function, watched))
-    try:
+    watched = Watched()
+    with functions_replaced(model, lambda name, one: _reporting(one, watched) if WORD in name else None):
         yield watched
-    finally:
-        for module, name, function in replaced:
-            setattr(module, name, function)
-
-
-def modules_of(model: torch.nn.Module) -> set[ModuleType]:
-    """The Python modules that define the parts of the model, PyTorch's own left out."""
-    names = {type(part).__module__ for part in model.modules()}
-    return {sys.modules[name] for name in names if not name.startswith("torch.") and name in sys.modules}
 
 
 def _reporting(function: Callable, watched: Watched) -> Callable:

@@ -15,8 +15,8 @@ from types import FunctionType, MethodType
 import torch
 from torch import Tensor
 
+from rope_deploy.models.patching import functions_replaced
 from rope_deploy.models.recurrences import gated_average, gated_delta_rule, lightning_attention, mamba2
-from rope_deploy.models.rotaries import modules_of
 
 TAKING = (
     ({"query", "key", "value", "g", "beta", "chunk_size", "initial_state"}, gated_delta_rule),
@@ -27,22 +27,13 @@ TAKING = (
 @contextmanager
 def recurrent_scans(model: torch.nn.Module) -> Iterator[None]:
     """Inside the block every such function and layer of `model` takes any number of tokens."""
-    functions = [
-        (file, name, function, ours)
-        for file in modules_of(model)
-        for name, function in vars(file).items()
-        if isinstance(function, FunctionType) and (ours := _recurrence(function)) is not None
-    ]
     layers = [(layer, *found) for layer in model.modules() if (found := _looping(layer)) is not None]
-    for file, name, _, ours in functions:
-        setattr(file, name, ours)
     for layer, name, ours in layers:
         setattr(layer, name, MethodType(ours, layer))
     try:
-        yield
+        with functions_replaced(model, lambda _, function: _recurrence(function)):
+            yield
     finally:
-        for file, name, function, _ in functions:
-            setattr(file, name, function)
         for layer, name, _ in layers:
             delattr(layer, name)
 

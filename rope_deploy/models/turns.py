@@ -14,11 +14,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FunctionType
 
 import torch
 
-from rope_deploy.models.rotaries import modules_of
+from rope_deploy.models.patching import functions_replaced
 
 TURNS = re.compile(r"rotary|rope|rotate_queries")
 AXES = (3, 4)  # [S, N, H], or heads with a batch
@@ -43,17 +42,9 @@ class Turns:
 @contextmanager
 def turning(model: torch.nn.Module) -> Iterator[Turns]:
     """Watch the rotary functions of the model's Python modules inside the block."""
-    turns, replaced = Turns(), []
-    for module in modules_of(model):
-        for name, function in list(vars(module).items()):
-            if TURNS.search(name) and isinstance(function, FunctionType):
-                replaced.append((module, name, function))
-                setattr(module, name, _reporting(function, turns))
-    try:
+    turns = Turns()
+    with functions_replaced(model, lambda name, one: _reporting(one, turns) if TURNS.search(name) else None):
         yield turns
-    finally:
-        for module, name, function in replaced:
-            setattr(module, name, function)
 
 
 def _reporting(function: Callable, turns: Turns) -> Callable:
