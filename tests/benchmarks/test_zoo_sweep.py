@@ -126,13 +126,25 @@ def test_two_at_a_time(tmp_path: Path) -> None:
 
 
 def test_children_end_with_the_sweep(tmp_path: Path) -> None:
-    def plan(seconds: float):
-        yield Job(lambda: time.sleep(seconds), tmp_path / f"{seconds}", 20, 8000)
+    number = tmp_path / "number"
 
-    under_way = run([plan(0.1), plan(60)], jobs=2)
+    def long() -> None:
+        (tmp_path / "writing").write_text(str(os.getpid()))
+        (tmp_path / "writing").rename(number)
+        time.sleep(60)
+
+    def until_that_runs() -> None:
+        while not number.exists():
+            time.sleep(0.01)
+
+    def plan(work):
+        yield Job(work, tmp_path / work.__name__, 20, 8000)
+
+    under_way = run([plan(until_that_runs), plan(long)], jobs=2)
     next(under_way)
-    began = time.monotonic()
+    child, began = int(number.read_text()), time.monotonic()
+    os.kill(child, 0)  # it is there
     under_way.close()
     assert time.monotonic() - began < 5
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
