@@ -67,7 +67,7 @@ without order, left padding, and decoding with the cache.
 
 ## Find a model
 
-A name is the `model_type` in a model's `config.json`. In bold: not supported, with the reason in place of a row.
+A name is the `model_type` in a model's `config.json`. In bold: not supported, or without its cache, with the reason in place of a row.
 
 {index}
 
@@ -240,7 +240,7 @@ def _others(records: Sequence[Record]) -> Iterator[str]:
     rest = [record for record in records if record.verdict != "green"]
     if rest:
         peered = any(record.peers for record in rest)
-        yield f"| not supported | sites | why |{' 18 | 23 | exporters |' if peered else ''}"
+        yield f"| not supported, or without its cache | sites | why |{' 18 | 23 | exporters |' if peered else ''}"
         yield f"|---|---|---|{'---|---|---|' if peered else ''}"
         for record in rest:
             cells = [_name(record), f"{record.expected or '?'}", f"{record.verdict}: {sentence(record.reason)}"]
