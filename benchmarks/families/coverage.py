@@ -67,7 +67,8 @@ without order, left padding, and decoding with the cache.
 
 ## Find a model
 
-A name is the `model_type` in a model's `config.json`. In bold: not supported, or without its cache, with the reason in place of a row.
+A name is the `model_type` in a model's `config.json`. In bold: not supported, or without its cache; the reason stands
+in place of a row.
 
 {index}
 
