@@ -47,7 +47,8 @@ def broken_links(page: Path) -> list[str]:
 
 def missing_anchors(text: str) -> list[str]:
     headings = {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
-    return [anchor for anchor in re.findall(r"\]\(#([^)]+)\)", text) if anchor not in headings]
+    named = set(re.findall(r'<a id="([^"]+)"></a>', text))
+    return [anchor for anchor in re.findall(r"\]\(#([^)]+)\)", text) if anchor not in headings | named]
 
 
 def wrong_calls(code: str) -> list[str]:
