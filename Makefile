@@ -3,18 +3,21 @@
 #   PYTHON     the interpreter to build .venv with (3.11 or newer)
 #   VENV       where the environment lives
 #   PIP_FLAGS  extra flags for pip install
-#   WORKERS    processes that tests, and families in a sweep, are spread over
+#   WORKERS    processes that tests, families in a sweep and mutated inputs are spread over
+#   CASES      how many mutated inputs `make fuzz` tries, and SEED which ones
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PIP_FLAGS ?=
 WORKERS ?= 2
+CASES ?= 1000
+SEED ?= 0
 
 BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-faults plugin test zoo zoo-subset lint format environment clean
+.PHONY: help demo demo-faults plugin test zoo zoo-subset fuzz lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
@@ -23,6 +26,7 @@ help:
 	@echo "make test         lint and run the tests"
 	@echo "make zoo          every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
 	@echo "make zoo-subset   the families that stand for the others, held against what is expected (minutes)"
+	@echo "make fuzz         mutated graphs, weights, manifests, configurations: nothing may crash (CASES=1000 SEED=0; resumable)"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
 	@echo "make environment  only set up $(VENV)"
@@ -46,12 +50,17 @@ test: lint
 
 # Goes on where it was left: what out/zoo says of a family holds until a package or our own code changes.
 zoo: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --changed --engines --rope-types --peers --keep out/zoo-kept --jobs $(WORKERS)
+	$(BIN)/python -m benchmarks.zoo --changed --engines --rope-types --published --peers --keep out/zoo-kept --jobs $(WORKERS)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.verify_families out/zoo-kept
 	$(BIN)/python -m benchmarks.families.coverage
 
 zoo-subset: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --subset --changed --strict --jobs $(WORKERS)
+	$(BIN)/python -m benchmarks.zoo --subset --published --changed --strict --jobs $(WORKERS)
+
+# First what once failed, then new cases.
+fuzz: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m fuzz --corpus
+	HF_HUB_OFFLINE=1 $(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED) --jobs $(WORKERS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -18,7 +18,19 @@ from benchmarks.export_families import OURS
 from benchmarks.export_families import TRANSFORMERS as PEER
 from benchmarks.latency import GENAI, PREFILL_GRAPH, TRANSFORMERS
 
-ORDER = ("latency", "export_time", "export_families", "agreement", "precision", "rotation", "audit", "mutation")
+ORDER = (
+    "latency",
+    "export_time",
+    "export_families",
+    "command_line",
+    "agreement",
+    "precision",
+    "rotation",
+    "audit",
+    "mutation",
+    "mutation_smollm2",
+    "mutation_smollm2_float32",
+)
 PYTORCH = "PyTorch"
 Results = Mapping[str, Mapping[str, Any]]
 
@@ -60,6 +72,9 @@ def targets(results: Results) -> Iterator[Target]:
             if ratio := row.get("export_cpu_s_ratio"):
                 what = f"export of one graph, {name}: processor time relative to transformers.exporters"
                 yield Target(what, ratio, found["limit"])
+    if found := results.get("command_line"):
+        for name, row in found["commands"].items():
+            yield Target(f"{name}: processor time relative to before", row["cpu_ratio"], found["limit"])
     if found := results.get("agreement"):
         for style, row in found["styles"].items():
             same = sum(count == found["new_tokens"] for count in row["same_tokens"].values())
@@ -184,6 +199,26 @@ def _export_families_tables(found: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"Refused, {name} by {who}: {why}" for (name, who), why in failed.items())
 
 
+def _command_line_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    commits = found["commits"]
+    yield (
+        f"{found['model']}; before is {commits['before']}, after {commits['after']}. Processor time of a command and "
+        "its children, median of the rounds; the ratio is the median of those within a round."
+    )
+    head = ["", "before s", "after s", "after ÷ before", "before MB", "after MB", "rounds"]
+    rows = [
+        [
+            name,
+            *(f"{row[who]['cpu_s']:.1f}" for who in ("before", "after")),
+            f"{row['cpu_ratio']:.3f}",
+            *(f"{row[who]['peak_mb']:.0f}" for who in ("before", "after")),
+            f"{len(row['runs']['after'])}",
+        ]
+        for name, row in found["commands"].items()
+    ]
+    yield _table(head, rows)
+
+
 def _agreement_tables(found: Mapping[str, Any]) -> Iterator[str]:
     lengths = list(next(iter(found["styles"].values()))["max_logits_error"])
     yield f"{found['model']}, {found['dtype']}, {found['runtime']}. Largest logits difference by prompt length:"
@@ -237,17 +272,36 @@ def _mutation_tables(found: Mapping[str, Any]) -> Iterator[str]:
         yield _table([name, *_COUNTS], rows)
 
 
+def _real_tables(found: Mapping[str, Any]) -> Iterator[str]:
+    yield (
+        f"SmolLM2-135M with its trained weights; {found['planted']['mutants']} broken copies, and "
+        f"{found['untouched']['runs']} checks (quick set) of artifacts nobody touched, "
+        f"{found['untouched']['false_alarms']} of them false alarms."
+    )
+    rows = []
+    none = dict.fromkeys(_COUNTS, 0)
+    for key in sorted({*found["by_dtype_and_style"], *found["untouched_by_style"]}):
+        counts = found["by_dtype_and_style"].get(key, none)
+        alarms = found["untouched_by_style"].get(key, {"runs": 0, "false_alarms": 0})
+        rows.append([key, *(str(counts[k]) for k in _COUNTS), f"{alarms['false_alarms']} of {alarms['runs']}"])
+    yield _table(["dtype and style", *_COUNTS, "false alarms"], rows)
+    yield from (f"Not named: {one['fault']} in {one['dtype']} {one['style']}." for one in found["missed"])
+
+
 _SECONDS = ("export_s", "export_cpu_s")
 _COUNTS = ("mutants", "caught", "named")
 _TABLES = {
     "latency": _latency_tables,
     "export_time": _export_tables,
     "export_families": _export_families_tables,
+    "command_line": _command_line_tables,
     "agreement": _agreement_tables,
     "precision": _precision_tables,
     "rotation": _rotation_tables,
     "audit": _audit_tables,
     "mutation": _mutation_tables,
+    "mutation_smollm2": _real_tables,
+    "mutation_smollm2_float32": _real_tables,
 }
 
 

@@ -3,6 +3,7 @@
     python -m benchmarks.zoo                          # all families, all styles; goes on where it was left
     python -m benchmarks.zoo --styles tables llama    # some of it
     python -m benchmarks.zoo --engines --rope-types   # with what else a family is asked
+    python -m benchmarks.zoo --published llama phi3   # and with the rules of published checkpoints
     python -m benchmarks.zoo --list                   # which families there are
     python -m benchmarks.families.coverage            # draws docs/coverage.md from what was found
 
@@ -36,6 +37,7 @@ OUT = Path("out/zoo")
 @click.option("--styles", default=",".join(STYLES), show_default=True, help="Separated by commas.")
 @click.option("--engines", is_flag=True, help="Also build an engine of each family that is green.")
 @click.option("--rope-types", is_flag=True, help="Also every rope type on each decoder that accepts it.")
+@click.option("--published", is_flag=True, help="Also the rules that published checkpoints have.")
 @click.option("--peers", is_flag=True, help="Also try other exporters on each text family.")
 @click.option("--out", type=click.Path(path_type=Path), default=OUT, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep each family's model and artifacts here.")
@@ -57,6 +59,7 @@ def main(
     styles: str,
     engines: bool,
     rope_types: bool,
+    published: bool,
     peers: bool,
     out: Path,
     keep: Path | None,
@@ -91,6 +94,8 @@ def main(
         megabytes=megabytes,
         engines=engines,
         ropes=rope_types,
+        published=published,
+        briefly=subset,
         peers=peers,
         keep=keep,
         again=again,
@@ -128,6 +133,8 @@ def line(found: record.Record) -> str:
         words.append(f"engine: {found.engine.get('style') or found.engine['verdict']}")
     if found.ropes:
         words.append(f"rope types: {coverage.ropes(found)}")
+    if found.published:
+        words.append("published: " + ", ".join(f"{name} {one['verdict']}" for name, one in found.published.items()))
     if found.peers:
         words.append("peers: " + ", ".join(result["verdict"] for result in found.peers.values()))
     return f"{found.family:28} {found.verdict:12} {sites:>3}/{wanted:<3} {found.seconds:5.1f} s {' '.join(words)}"

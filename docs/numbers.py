@@ -112,6 +112,18 @@ def rd110() -> str:
     return vectors(due_at_any=X, found_at_0=X, found_at_1=turned(SMALL, 1), found_at_9=turned(SMALL, 9))
 
 
+def rd111() -> str:
+    turns = [(p, float(np.cos(p)), float(np.sin(p))) for p in (0, 1, 2, 3)]
+    rows = [[p, cos, sin, sin, cos] for p, cos, sin in turns]
+    return table(["position", "first, due", "second, due", "first, found", "second, found"], rows)
+
+
+def rd112() -> str:
+    still = turned(SMALL, 9)
+    still[[2, 3, 6, 7]] = X[[2, 3, 6, 7]]
+    return vectors(x=X, due_at_9=turned(SMALL, 9), found_at_9=still)
+
+
 def rd201() -> str:
     rows = [
         [p, p + 1, float(turned(SMALL, p)[0]), float(turned(SMALL, p + 1)[0]), score(3, p), score(4, p + 1)]

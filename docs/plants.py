@@ -128,6 +128,18 @@ def at_end(spec: RopeSpec, call: Call) -> np.ndarray:
     return np.concatenate([call.x[..., :still], turned], axis=-1)
 
 
+def exchanged(spec: RopeSpec, call: Call) -> np.ndarray:
+    cos, sin = (t[:, None] for t in cos_sin(spec, call.positions, seq_len=call.length))
+    return rotate(call.x, sin, cos, interleaved=spec.interleaved)
+
+
+def still_from(spec: RopeSpec, pair: int, call: Call) -> np.ndarray:
+    """A table whose columns from `pair` on hold no turn."""
+    cos, sin = (t[:, None].copy() for t in cos_sin(spec, call.positions, seq_len=call.length))
+    cos[..., pair:], sin[..., pair:] = 1, 0
+    return rotate(call.x, cos, sin, interleaved=spec.interleaved)
+
+
 def within_prefix(spec: RopeSpec, call: Call) -> np.ndarray:
     turning = int(np.count_nonzero(spec.inv_freq()))
     cos, sin = (t[:, None, :, :turning] for t in cos_sin(spec, call.positions))
@@ -160,6 +172,8 @@ PLANTS: dict[str, Plant] = {
     "RD107": Plant(PLAIN, lambda call: right(PLAIN, replace(call, x=right(PLAIN, call)))),
     "RD108": Plant(PLAIN, lambda call: right(PLAIN, call) if call.role == "q" else call.x),
     "RD109": Plant(BIG, partial(other_rule, PLAIN), layers=(1,), other=PLAIN),
+    "RD111": Plant(PLAIN, partial(exchanged, PLAIN)),
+    "RD112": Plant(PLAIN, partial(still_from, PLAIN, 12)),
     "RD201": Plant(PLAIN, partial(standing, PLAIN, lambda call: call.positions + 1)),
     "RD202": Plant(
         PLAIN, partial(standing, PLAIN, lambda c: np.arange(c.positions.shape[1]) if c.past else c.positions)

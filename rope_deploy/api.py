@@ -1,6 +1,6 @@
 """What rope_deploy does, as functions. The command line calls these and nothing else.
 
-Heavy packages are imported by the function that needs them, so importing this module costs nothing.
+Heavy packages are imported by the function that needs them: importing this module costs nothing.
 """
 
 from __future__ import annotations
@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+from rope_deploy.childprocess import Limits, call
 
 if TYPE_CHECKING:
     from rope_deploy.doctor import Diagnosis
@@ -43,10 +45,7 @@ def _silent(_: object) -> None:
 
 
 def load(source: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> LoadedModel:
-    """Load a model: a Hugging Face folder, a .gguf file, a hub name, or package.module:factory.
-
-    Raises ModelError if it cannot be loaded safely or has no rotary position embedding.
-    """
+    """A Hugging Face folder, a .gguf file, a hub name, or package.module:factory. Raises ModelError."""
     from rope_deploy.models import load_model
 
     return load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
@@ -65,30 +64,34 @@ def export(
     cache: bool = True,
     fused_attention: bool = True,
     allow_unmatched: bool = False,
+    accept: Sequence[str] = (),
     trust_remote_code: bool = False,
     force: bool = False,
     progress: Progress = _silent,
 ) -> tuple[ExportRecord, ...]:
     """Export a model to ONNX in one or more styles, tracing it once.
 
-    One style is written to `folder` itself, several each to a folder of its name inside it, whole or not at all.
-    `max_position` is the number of rows of the tables (default: the model's maximum); `angles` "float64" computes them
-    in fp64; `example`, an .npz file, has the arguments of a tower (default: made from its configuration).
+    One style is written to `folder` itself, several each to a folder of its name inside it, each whole or not at all.
+    `force` replaces artifacts, and nothing that their manifests do not list. `max_position` is how many rows the tables
+    have (default: the model's); `angles` "float64" computes them in fp64; `example`, an .npz file, has the arguments of
+    a tower (default: made from its configuration). `accept`: codes of mistakes, such as "RD301", with which it goes on
+    although the model does not follow its configuration.
 
-    Raises UsageError, ModelError, UnmatchedRotation (a rotation not understood), EnvironmentMissing (a full disk).
+    Raises UsageError, ModelError, UnmatchedRotation (a rotation not understood), MistakeFound (a mistake that was not
+    accepted), EnvironmentMissing (a full disk).
     """
-    from rope_deploy.artifact import refuse_existing, require_styles
-    from rope_deploy.exporter import prepare, write
+    from rope_deploy.runs.export import export_model
 
-    require_styles(styles)
-    places = {style: Path(folder, *([style] if len(styles) > 1 else [])) for style in styles}
-    for place in places.values():
-        refuse_existing(place, force=force)
-    if isinstance(source, str):
-        progress(f"Loading {source}")
-        source = load(source, dtype=dtype, trust_remote_code=trust_remote_code)
-    prepared = prepare(
+    return export_model(
         source,
+        Path(folder),
+        styles,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        opset=opset,
+        fused_attention=fused_attention,
+        force=force,
+        accept=accept,
         cache=cache,
         max_position=max_position,
         angles=angles,
@@ -96,11 +99,6 @@ def export(
         allow_unmatched=allow_unmatched,
         progress=progress,
     )
-    records = []
-    for style, place in places.items():
-        progress(f"Writing style {style}")
-        records.append(write(prepared, place, style, opset=opset, fused_attention=fused_attention, force=force))
-    return tuple(records)
 
 
 def rewrite(
@@ -109,31 +107,40 @@ def rewrite(
     style: str,
     *,
     config: str | Path | None = None,
+    angles: Literal["model", "float64"] = "model",
     opset: int | None = None,
     max_position: int | None = None,
     allow_unmatched: bool = False,
+    accept: Sequence[str] = (),
+    run: bool = True,
     force: bool = False,
     progress: Progress = _silent,
 ) -> ExportRecord:
     """Rewrite the rotations of an ONNX file that somebody else exported to `style`; the rest stays what it was.
 
-    `target` gets the graph, `target`.data its weights. `config` is the model's config.json (or its folder): what it
-    says of the rotation is compared with what the file computes, and its maximum length sizes the tables where
-    neither `max_position` nor a table in the file does.
+    `target` gets the graph, `target`.HASH.data its weights. `config` is the model's config.json (or its folder): its
+    rule is compared with what the file computes, and its length sizes the tables where nothing else does. `angles`
+    "float64" computes the tables from it in fp64. `accept`: codes of mistakes with which it goes on. `run`: original
+    and result are run in ONNX Runtime before `target` is put in place; the record's `ran` says what came of it.
 
     Raises UsageError (what is asked does not fit the file, or `target` exists without `force`), ConfigError (a faulty
-    config.json), UnmatchedRotation (a rotation was not understood), EnvironmentMissing (a full disk).
+    config.json), UnmatchedRotation (a rotation was not understood), MistakeFound (a mistake that was not accepted),
+    CheckFailed (the result does not answer as the original does), EnvironmentMissing (a full disk).
     """
-    from rope_deploy.exporter import rewrite_file
-
-    return rewrite_file(
+    return call(
+        "rope_deploy.runs.rewrite:rewrite_judged",
         Path(source),
         Path(target),
         style,
+        doing=f"Rewriting {source}",
+        limits=Limits.of_file(Path(source)),
         config=None if config is None else Path(config),
+        angles=angles,
         opset=opset,
         max_position=max_position,
         allow_unmatched=allow_unmatched,
+        accept=tuple(accept),
+        run=run,
         force=force,
         progress=progress,
     )
@@ -152,15 +159,17 @@ def check(
     reference: bool = True,
     isolated: bool = True,
     trust_remote_code: bool = False,
+    allow_limits: Sequence[str] = (),
+    accept: Sequence[str] = (),
     progress: Progress = _silent,
 ) -> Report:
     """Compare an artifact (or each one in a folder of artifacts) with PyTorch, case by case.
 
-    The report's verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch
-    model is if not where it was at export time; `engine` is needed for runtime "trt"; `cases` picks some by id, `quick`
-    the few that still meet every mistake that has a name. `reference` False judges the rotations by the manifest's
-    rules alone and loads no PyTorch, for a model that is gone or too big. Each runtime but PyTorch has a process of
-    its own, so that its crash is a failed case; `isolated` False keeps it in this one.
+    The verdict is "failed" if any case failed; nothing is raised for that. `model` says where the PyTorch model is if
+    it has moved; `cases` picks some by id, `quick` the few that still meet every mistake that has a name. `reference`
+    False judges the rotations by the manifest's rules alone and loads no PyTorch. Each other runtime has a process of
+    its own, so that its crash is a failed case; `isolated` False keeps it in this one. `allow_limits`: limits that are
+    known of, such as "tokens" (RD608); `accept` as at the export. Tolerances are the dtype's, whatever is stated.
 
     Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
     """
@@ -178,6 +187,8 @@ def check(
         reference=reference,
         isolated=isolated,
         trust_remote_code=trust_remote_code,
+        allow_limits=allow_limits,
+        accept=accept,
         progress=progress,
     )
 
@@ -203,20 +214,19 @@ def audit(
 ) -> Report:
     """Hold what an .onnx file by any exporter stores and computes against its model's configuration.
 
-    Nothing is run and no weights are read: every rotation is found, its layout and width compared, its cos and sin
-    recomputed at every row of a stored table, or at thousands of positions of a computed one, and a mistake named.
-    `against` is a config.json or its folder. Without it an artifact is audited against its own manifest and
-    configuration, a file against the config.json beside it, and, where there is none, against what holds for every
-    rotation. `max_position`: how many positions the tables must serve, by default the configuration's. `fail_on`:
-    codes of hazards (such as "RD605", Cos and Sin at run time) that count as mistakes instead of notes.
+    Nothing is run and no weights are read: cos and sin are recomputed at every row of a stored table, or at thousands
+    of positions of a computed one. `against` is a config.json or its folder. Without it an artifact is audited against
+    its own manifest and configuration, a file against the config.json beside it, and, where there is none, against what
+    holds for every rotation. `max_position`: how many positions the tables must serve, by default the configuration's.
+    `fail_on`: codes of hazards (such as "RD605", Cos and Sin at run time) that count as mistakes instead of notes.
 
-    Raises UsageError (not ONNX, no rotations, tables in a file that is missing, an unknown rope type or code),
-    ConfigError (a faulty config.json or manifest), ModelError (the configuration states no rotation).
+    Raises UsageError (not ONNX, no rotations, an unknown rope type or code), ConfigError, ModelError.
     """
-    from rope_deploy.runs.audit import audit_path
-
-    return audit_path(
+    return call(
+        "rope_deploy.runs.audit:audit_path",
         Path(subject),
+        doing=f"Auditing {subject}",
+        limits=Limits.of_file(Path(subject)),
         against=None if against is None else Path(against),
         max_position=max_position,
         fail_on=tuple(fail_on),
@@ -237,16 +247,16 @@ def bench(
     threads: int | None = None,
     profile: bool = False,
     baseline: str | Path | None = None,
-    max_slowdown: float = 1.25,
+    max_slowdown: float = 1.2,
     other_machine: Literal["refuse", "skip", "compare"] = "refuse",
+    unsettled: Literal["pass", "fail"] = "pass",
     trust_remote_code: bool = False,
     progress: Progress = _silent,
 ) -> Report:
     """Time a prefill of each length in `prompt` and, per token, decoding `new` after it, in interleaved rounds.
 
-    Every artifact in `folder` and every runtime (torch, torch-compile, ort, trt) takes part; ratios refer to PyTorch,
-    or to the first artifact. `profile` adds memory and the rotation's share of the time. `baseline`, an earlier JSON
-    report, adds a gate for each ratio. Raises as `check` does, and UsageError for a baseline that does not fit.
+    Ratios refer to PyTorch, or to the first artifact. `unsettled` is what becomes of one that load keeps from being
+    judged. Raises as `check` does, UsageError for an unfit `baseline`.
     """
     from rope_deploy.runs.bench import bench_artifacts
 
@@ -263,6 +273,7 @@ def bench(
         baseline=Path(baseline) if baseline is not None else None,
         max_slowdown=max_slowdown,
         other_machine=other_machine,
+        unsettled=unsettled,
         trust_remote_code=trust_remote_code,
         progress=progress,
     )
@@ -279,17 +290,17 @@ def build(
     plugin: str | Path | None = None,
     timing_cache: str | Path | None = None,
     taps: bool = False,
+    accept: Sequence[str] = (),
     force: bool = False,
     progress: Callable[[BuildProgress], None] | None = None,
 ) -> EngineRecord:
     """Compile an artifact or ONNX file into a TensorRT engine, with a manifest beside it.
 
-    With a `style` a folder of artifacts is taken too, or a model, exported to `target`.artifact. "auto" is the style
-    that suits the flavour best, the next where that is refused; the record's `style` and `message` say which and why.
-    `flavor` "rtx" builds without a GPU, "tensorrt" needs one; None takes what fits this machine. `profiles` are texts
-    such as "batch=1:1:8" or "input_ids@decode=1x1:1x1:4x1", by default they follow from the manifest.
+    With a `style` a folder of artifacts is taken too, or a model, exported to `target`.artifact; "auto" is the style
+    that suits the flavour best, the next where that is refused. `flavor` "rtx" builds without a GPU, "tensorrt" needs
+    one; None takes what fits this machine. `profiles` are texts such as "batch=1:1:8"; `accept` is that of `export`.
 
-    Raises UsageError, EnvironmentMissing (no flavour or GPU), VendorError (GraphRefused names the nodes).
+    Raises UsageError, EnvironmentMissing (no flavour or GPU), VendorError (GraphRefused names nodes), as `export` does.
     """
     from rope_deploy.runs.engine import build_styled
 
@@ -303,6 +314,7 @@ def build(
         plugin=Path(plugin) if plugin is not None else None,
         timing_cache=Path(timing_cache) if timing_cache is not None else None,
         taps=taps,
+        accept=tuple(accept),
         force=force,
         progress=progress,
     )
@@ -356,31 +368,19 @@ def run_ci(
 
     Raises ConfigError with every fault of the file, UsageError for an unfit baseline, and what the single steps raise.
     """
-    from rope_deploy.config import load_config, with_source
-    from rope_deploy.report import FILE_NAMES
-    from rope_deploy.runs.ci import run_config
+    from rope_deploy.runs.ci import run_file
 
-    wanted = load_config(Path(config))
-    if source is not None:
-        wanted = with_source(wanted, source)
-    report, folder = run_config(wanted, force=force, update_baseline=update_baseline, progress=progress)
-    files = {name: folder / FILE_NAMES[name] for name in wanted.output.formats}
-    for path in files.values():
-        write_report(report, path)
-    return report, files
+    return run_file(Path(config), source=source, force=force, update_baseline=update_baseline, progress=progress)
 
 
 def write_report(report: Report, path: str | Path) -> None:
     """Write `report` to `path`, whose ending chooses the format: .json, .xml (JUnit), .sarif, .md or .html.
 
-    Raises UsageError for another ending, EnvironmentMissing for a full disk.
+    Raises UsageError for another ending or a file that is no report of this command, EnvironmentMissing (a full disk).
     """
-    from rope_deploy.artifact import new_file
-    from rope_deploy.report import format_of, render
+    from rope_deploy.runs import reports
 
-    text = render(report, format_of(path))
-    with new_file(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    reports.write_report(report, Path(path))
 
 
 def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:

@@ -10,15 +10,14 @@ import importlib.util
 import os
 import platform
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from typing import Literal
 
+from rope_deploy.childprocess import environment, how_ended, python
 from rope_deploy.errors import UsageError
 from rope_deploy.trt import FLAVORS, gpus
 from rope_deploy.trt.plugin import NEEDED, find, places
@@ -185,12 +184,13 @@ def examine(probe: Probe, patience: float = PATIENCE) -> Diagnosis:
         return replace(about, state="blocked", detail="no NVIDIA GPU is visible here", todo=todo)
     try:
         ran = subprocess.run(
-            [sys.executable, "-P", "-W", "ignore", "-c", probe.code],
+            python("-c", probe.code),
             capture_output=True,
             text=True,
             errors="replace",
             timeout=patience,
             stdin=subprocess.DEVNULL,
+            env=environment(),
         )
     except subprocess.TimeoutExpired:
         return replace(about, state="broken", detail=f"did not answer within {patience:g} s")
@@ -198,7 +198,7 @@ def examine(probe: Probe, patience: float = PATIENCE) -> Diagnosis:
     if ran.returncode == 0 and said:
         return replace(about, state="works", detail=said[-1], todo="")
     words = ran.stderr.strip().splitlines()
-    how = f"ended by {signal.Signals(-ran.returncode).name}" if ran.returncode < 0 else "failed"
+    how = f"ended {how_ended(ran.returncode)}" if ran.returncode < 0 else "failed"
     todo = f"Install it again: `{probe.install.replace('pip install', 'pip install --force-reinstall')}`."
     return replace(about, state="broken", detail=": ".join([how, *words[-1:]]), todo=todo)
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 
 import pytest
+
+from rope_deploy.childprocess import staying_here
 
 # Before any test imports transformers, which reads it once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,6 +19,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def work_stays_here(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A child imports PyTorch anew, for seconds: tests do its work themselves, but those of children and crashes."""
+    with nullcontext() if request.node.get_closest_marker("children") else staying_here():
+        yield
 
 
 @cache

@@ -35,7 +35,7 @@ def test_every_package_imports_only_from_floors_below() -> None:
 
 
 def test_an_import_from_a_floor_above_is_caught(copy: Path) -> None:
-    with (copy / "rope_deploy" / "artifact.py").open("a") as stream:
+    with (copy / "rope_deploy" / "artifact" / "__init__.py").open("a") as stream:
         stream.write("\nimport rope_deploy.cli.main\n")
     result = lint_imports(copy)
     assert result.returncode == 1

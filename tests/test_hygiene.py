@@ -8,7 +8,7 @@ from pathlib import Path
 import rope_deploy
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = (".ci", "benchmarks", "docs", "examples", "export_configs", "plugins", "rope_deploy", "tests")
+FOLDERS = (".ci", "benchmarks", "docs", "examples", "export_configs", "fuzz", "plugins", "rope_deploy", "tests")
 TEXT = {".cfg", ".cmake", ".cpp", ".cu", ".h", ".html", ".json", ".md", ".py", ".sh", ".svg", ".toml", ".txt"}
 TEXT |= {".xml", ".yaml", ".yml", ""}
 # Home folders and checkouts of whoever wrote the file. Written in pieces so as not to match itself.

@@ -105,6 +105,8 @@ def page(records: Iterable[Record], verified: Mapping[str, Any] | None = None) -
         members = [record for record in rotating if record.category == category]
         if members:
             parts.append("\n".join((f"## {title}", "", *_table(members, confirmed), *_others(members))))
+    if published := list(_published(records)):
+        parts.append("\n".join(published))
     if rest := [record for record in every if record not in rotating]:
         parts.append("\n".join(_left_out(rest)))
     return "\n".join(parts)
@@ -137,6 +139,8 @@ def _targets(records: Sequence[Record], verified: Mapping[str, Any] | None) -> I
     if accepted := [verdict for verdict in types if verdict != "unaccepted"]:
         count = f"{accepted.count('green')} of {len(accepted)}"
         yield f"| rope types on the decoders that accept them | all | {count} |"
+    if published := [result["verdict"] for record in records for result in record.published.values()]:
+        yield f"| rules of published checkpoints | all | {published.count('green')} of {len(published)} |"
     for peer in PEERS:
         verdicts = Counter(record.peers[peer]["verdict"] for record in records if peer in record.peers)
         if verdicts:
@@ -256,6 +260,24 @@ def _others(records: Sequence[Record]) -> Iterator[str]:
             if result["verdict"] not in ("green", "unaccepted"):
                 reason = sentence(result["reason"])
                 yield f"- `{record.family}` with rope type {rope_type} is {result['verdict']}: {reason}"
+    yield ""
+
+
+def _published(records: Sequence[Record]) -> Iterator[str]:
+    """The rules of published checkpoints, and what came of each."""
+    rows = [(record.family, name, result) for record in records for name, result in record.published.items()]
+    if not rows:
+        return
+    yield "## Published rules"
+    yield ""
+    yield "As a published config.json states them, with small numbers; around the context that the rule was made for."
+    yield ""
+    yield "| family | as in | verdict | error |"
+    yield "|---|---|---|---:|"
+    for family, name, result in rows:
+        said = "yes" if result["verdict"] == "green" else f"**{result['verdict']}**: {sentence(result['reason'])}"
+        error = result.get("logits_error")
+        yield f"| `{family}` | {name} | {said} | {'–' if error is None else f'{error:.0e}'} |"
     yield ""
 
 

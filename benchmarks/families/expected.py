@@ -32,7 +32,8 @@ def surprises(records: Iterable[Record], expected: Mapping[str, Mapping[str, obj
         before = expected.get(record.family, {})
         found += _of_verdict(record, str(before.get("verdict", record.verdict)))
         found += _of_engine(record, str(before.get("engine", "")))
-        found += _of_ropes(record, before.get("ropes", ()))
+        found += _of_part("rope type", record.family, record.ropes, before.get("ropes", ()))
+        found += _of_part("the rule of", record.family, record.published, before.get("published", ()))
     return found
 
 
@@ -51,13 +52,20 @@ def _of_engine(record: Record, before: str) -> Iterable[Surprise]:
         yield Surprise(record.family, before == "built", words.rstrip())
 
 
-def _of_ropes(record: Record, before: Iterable[str]) -> Iterable[Surprise]:
-    for rope_type, result in record.ropes.items():
+def _of_part(
+    what: str, family: str, found: Mapping[str, Mapping[str, str]], before: Iterable[str]
+) -> Iterable[Surprise]:
+    """Of rope types or published rules: `before` are those that were green."""
+    for name, result in found.items():
         now = result["verdict"]
-        if now in BAD or (rope_type in before and now != "green"):
-            yield Surprise(record.family, True, f"with rope type {rope_type} is {now}: {result['reason'][:300]}")
-        elif now == "green" and before and rope_type not in before:
-            yield Surprise(record.family, False, f"is green with rope type {rope_type}.")
+        if now in BAD or (name in before and now != "green"):
+            yield Surprise(family, True, f"with {what} {name} is {now}: {result['reason'][:300]}")
+        elif now == "green" and before and name not in before:
+            yield Surprise(family, False, f"is green with {what} {name}.")
+
+
+def _green(found: Mapping[str, Mapping[str, str]]) -> list[str]:
+    return sorted(name for name, result in found.items() if result["verdict"] == "green")
 
 
 def _rank(verdict: str) -> int:
@@ -79,7 +87,9 @@ def write(records: Iterable[Record], path: Path = PATH) -> None:
         if record.engine:
             one["engine"] = record.engine["verdict"]
         if record.ropes:
-            one["ropes"] = sorted(name for name, result in record.ropes.items() if result["verdict"] == "green")
+            one["ropes"] = _green(record.ropes)
+        if record.published:
+            one["published"] = sorted({*one.get("published", ()), *_green(record.published)})
         known[record.family] = one
     lines = [f'  "{name}": {json.dumps(known[name])}' for name in sorted(known)]
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")

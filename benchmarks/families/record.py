@@ -58,8 +58,8 @@ class Record:
     standard deviation of the logits, `felt` how far they move when positions stride by three. `cached` says whether
     the graph has a KV cache: "" if it should not, else "yes" or why not, and what raised
     that. `trace_s` is the time of an export that all styles share; add a style's `export_s` for that of one style.
-    `engine`, `ropes` (by rope type) and `peers` (by exporter) are what the other parts of a sweep found; empty: not
-    tried."""
+    `engine`, `ropes` (by rope type), `published` (by checkpoint) and `peers` (by exporter) are what the other parts of
+    a sweep found; empty: not tried."""
 
     family: str
     category: str
@@ -81,6 +81,7 @@ class Record:
     styles: dict[str, StyleResult] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     ropes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    published: dict[str, dict[str, Any]] = field(default_factory=dict)
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
     trace_s: float | None = None
     seconds: float = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +99,21 @@ def _judge(family: Family, plain, before, rope_type: str, styles, expected: int,
     model, reason = _obedient(family, plain, before, rope_type)
     if model is None:
         return {"verdict": "unaccepted", "reason": reason}
+    model.save_pretrained(folder / "model")
+    return judge_saved(folder, _answer(model), SAME, _answer, styles, expected)
+
+
+def judge_saved(folder: Path, want, bound: float, answer: Callable, styles, expected: int) -> dict[str, Any]:
+    """The verdict on `folder`/model: once loaded it gives `want` within `bound`, by `answer`, and its exports pass."""
     try:
-        model.save_pretrained(folder / "model")
         loaded = guarded(lambda: api.load(str(folder / "model")))
-        if not float((_answer(loaded.model) - _answer(model)).abs().max()) <= SAME:
-            return {"verdict": "wrong", "reason": "The model as loaded differs from the one saved."}
+        if not float((answer(loaded.model) - want).abs().max()) <= bound:
+            return {"verdict": "wrong", "reason": "The model as loaded differs from the one that was meant."}
         prepared = traced(loaded)
     except Stop as stop:
         return {"verdict": stop.verdict, "reason": stop.reason, "where": stop.where}
     options = {"cases": CASES, "thresholds": AT_A_THRESHOLD}
-    return _sum(list(in_styles(prepared, styles, folder / "exported", **options)), expected)
+    return summed(list(in_styles(prepared, styles, folder / "exported", **options)), expected)
 
 
 def _obedient(family: Family, plain, before, rope_type: str):
@@ -136,7 +141,7 @@ def _answer(model):
         return first_tensor(model(**{"input_ids": text(1, LENGTH)["input_ids"]}))
 
 
-def _sum(results: Sequence[StyleResult], expected: int) -> dict[str, Any]:
+def summed(results: Sequence[StyleResult], expected: int) -> dict[str, Any]:
     """The worst style's verdict and reason, and each style's."""
     for one in results:
         if one.verdict == "green" and one.sites != expected:

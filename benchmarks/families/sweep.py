@@ -34,6 +34,7 @@ IMPORTED = (
     "benchmarks.families.engines",
     "benchmarks.families.judge",
     "benchmarks.families.peers",
+    "benchmarks.families.published",
     "benchmarks.families.ropes",
     "rope_deploy.exporter",
     "rope_deploy.graph",
@@ -46,9 +47,9 @@ IMPORTED = (
 @dataclass(frozen=True)
 class Sweep:
     """What is done with every family. Its record goes to `out`, and with `keep` its model and artifacts to a folder
-    of its name there. `seconds` and `megabytes` limit each process. `engines`, `ropes` and `peers` are parts that
-    follow the styles. What a record has is not done again, unless `again`, or `not_green` and it is not green, or
-    `same_code` and it was done with other code of ours."""
+    of its name there. `seconds` and `megabytes` limit each process. `engines`, `ropes`, `published` and `peers` are
+    parts that follow the styles; `briefly`: of published rules one of each kind. What a record has is not done again,
+    unless `again`, or `not_green` and it is not green, or `same_code` and it was done with other code of ours."""
 
     out: Path
     styles: Sequence[str]
@@ -56,6 +57,8 @@ class Sweep:
     megabytes: float = 6000.0
     engines: bool = False
     ropes: bool = False
+    published: bool = False
+    briefly: bool = False
     peers: bool = False
     keep: Path | None = None
     again: bool = False
@@ -72,7 +75,7 @@ class Sweep:
         with self._folder(family) as work:
             if self._stale(family, found):
                 found, changed = (yield from self._through_styles(family, found, work)), True
-            for part in (self._through_engine, self._through_ropes, self._through_peers):
+            for part in (self._through_engine, self._through_ropes, self._through_published, self._through_peers):
                 changed |= yield from part(family, found, work)
         return found if changed else None
 
@@ -135,24 +138,50 @@ class Sweep:
         return True
 
     def _through_ropes(self, family: Family, found: Record, work: Path) -> Plan:
-        """Every rope type of a decoder. A type that ends its process badly is noted, and the others go on."""
+        """Every rope type of a decoder."""
         if not self.ropes or family.category != "decoder" or found.verdict not in ("green", "uncached"):
             return False
         from benchmarks.families.ropes import TYPES, judge_ropes
 
         if found.rules == ["default"]:  # which is what the styles were checked with
             found.ropes.setdefault("default", {"verdict": found.verdict, "reason": found.reason})
-        todo = [name for name in TYPES if name not in found.ropes]
+        return (yield from self._one_by_one(family, found, work, "ropes", TYPES, judge_ropes, self.styles))
+
+    def _through_published(self, family: Family, found: Record, work: Path) -> Plan:
+        """The rules that its published checkpoints have."""
+        from benchmarks.families.published import PUBLISHED, SUBSET, SUBSET_STYLES, judge_published
+
+        titles, styles = tuple(PUBLISHED.get(family.name, ())), self.styles
+        if self.briefly:
+            titles, styles = (titles[:1] if family.name in SUBSET else ()), SUBSET_STYLES
+        if not self.published or not found.expected:
+            return False
+        return (yield from self._one_by_one(family, found, work, "published", titles, judge_published, styles))
+
+    def _one_by_one(
+        self,
+        family: Family,
+        found: Record,
+        work: Path,
+        part: str,
+        names: Sequence[str],
+        judge: Callable[..., None],
+        styles: Sequence[str],
+    ) -> Plan:
+        """What `judge` finds of each of `names`, into the `part` of a record. One that ends its process badly is noted,
+        and the others go on."""
+        known: dict[str, dict[str, Any]] = getattr(found, part)
+        todo = [name for name in names if name not in known]
         changed = bool(todo)
         work.mkdir(exist_ok=True)
         while todo:
-            (answer := work / "ropes.json").unlink(missing_ok=True)
-            task = partial(judge_ropes, family, tuple(todo), self.styles, found.expected, work)
-            end, words = yield self._job(task, f"{family.name}-ropes", times=len(todo))
-            found.ropes |= json.loads(answer.read_text()) if answer.exists() else {}
-            todo = [name for name in todo if name not in found.ropes]
+            (answer := work / f"{part}.json").unlink(missing_ok=True)
+            task = partial(judge, family, tuple(todo), styles, found.expected, work)
+            end, words = yield self._job(task, f"{family.name}-{part}", times=len(todo))
+            known |= json.loads(answer.read_text()) if answer.exists() else {}
+            todo = [name for name in todo if name not in known]
             if todo:
-                found.ropes[todo.pop(0)] = {"verdict": end if end != "done" else "crash", "reason": words}
+                known[todo.pop(0)] = {"verdict": end if end != "done" else "crash", "reason": words}
             found.write(self.out)
         return changed
 

@@ -1,5 +1,6 @@
 """How fast an artifact runs, next to others: interleaved timing; and what each needs by itself."""
 
+from rope_deploy.bench.again import Rerun, measure_again, with_processor_ratios
 from rope_deploy.bench.alone import Alone, Job, run_alone
 from rope_deploy.bench.latency import ROUNDS, Contestant, Workload, measure, workloads
 from rope_deploy.bench.spread import FEWEST_ROUNDS, Interval, of_median, quotient
@@ -11,10 +12,13 @@ __all__ = [
     "Contestant",
     "Interval",
     "Job",
+    "Rerun",
     "Workload",
     "measure",
+    "measure_again",
     "of_median",
     "quotient",
     "run_alone",
+    "with_processor_ratios",
     "workloads",
 ]

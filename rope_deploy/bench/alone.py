@@ -7,14 +7,10 @@ profiler slows down what it watches. A process that dies takes nothing with it b
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-import rope_deploy
+from rope_deploy.childprocess import ask, how_ended
 
 WORKER = "rope_deploy.bench.worker"
 
@@ -57,27 +53,11 @@ class Alone:
 
 def run_alone(job: Job, *, worker: str = WORKER, patience: float = 1800) -> Alone:
     """Run `job` in a child process, for at most `patience` seconds. Never raises for what happens to it there."""
-    command = [sys.executable, "-W", "ignore", "-m", worker]
     try:
-        done = subprocess.run(
-            command, input=job.to_json(), capture_output=True, text=True, errors="replace",
-            env=_environment(), timeout=patience,
-        )  # fmt: skip
+        done = ask(worker, job.to_json(), patience)
     except subprocess.TimeoutExpired:
         return Alone(note=f"Not measured: it took more than {patience:.0f} seconds.")
     if done.returncode == 0:
         return Alone(**json.loads(done.stdout.splitlines()[-1]))
     last = next((line.strip() for line in reversed(done.stderr.splitlines()) if line.strip()), "it said nothing")
-    return Alone(note=f"Not measured: its process ended {_how(done.returncode)} ({last[:200]}).")
-
-
-def _environment() -> dict[str, str]:
-    """Ours, and the way to this package wherever it was imported from."""
-    root = str(Path(rope_deploy.__file__).parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))}
-
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"with exit code {code}"
-    return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
+    return Alone(note=f"Not measured: its process ended {how_ended(done.returncode)} ({last[:200]}).")

@@ -1,26 +1,27 @@
 """Time prefill and decode of several open runtimes, so that their ratios can be trusted.
 
 All contestants take turns, round after round and starting with another one each time: a busy moment of the machine,
-or its slow warming up, falls on all alike. A ratio is the median of the ratios within each round, not the ratio of
-medians taken minutes apart.
+or its slow warming up, falls on all. A ratio is the median of the ratios within each round, not the ratio of
+medians taken minutes apart. Load by other processes does not fall on all alike, so it is told, too, how long each
+contestant was kept waiting (`waiting.py`), and with one thread the ratio of processor times is taken.
 """
 
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.bench.spread import of_median
+from rope_deploy.bench.spread import Interval, of_median
+from rope_deploy.bench.waiting import Spent
 from rope_deploy.errors import UsageError
 from rope_deploy.report.records import LatencyRecord
 from rope_deploy.runtimes import Arrays, Runtime, as_past, counted, empty_past
 
-FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
+FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 WARMUP = 2
 ROUNDS = 10
 
@@ -81,10 +82,10 @@ def measure(
     """
     _validate(contestants, prompts, new, rounds, baseline)
     return tuple(
-        replace(record, threads=threads)
+        record
         for workload in workloads(prompts, new)
         if (taking_part := [one for one in contestants if one.manifest.cache or not workload.past])
-        for record in _timed(taking_part, workload, rounds, warmup, baseline, progress)
+        for record in _timed(taking_part, workload, rounds, warmup, baseline, threads, progress)
     )
 
 
@@ -94,50 +95,58 @@ def _timed(
     rounds: int,
     warmup: int,
     baseline: str | None,
+    threads: int | None,
     progress: Callable[[str, int, int], None],
 ) -> list[LatencyRecord]:
     starts = {contestant.label: start(contestant.runtime, contestant.manifest, workload) for contestant in contestants}
     for contestant in contestants:
         for _ in range(warmup):
-            _seconds(contestant, workload, starts[contestant.label])
-    spent: dict[str, list[float]] = {contestant.label: [] for contestant in contestants}
+            _run(contestant, workload, starts[contestant.label], Spent())
+    spent = {contestant.label: Spent() for contestant in contestants}
     collecting = gc.isenabled()
     gc.disable()  # a collection would fall on whoever's turn it is
     try:
         for number in range(rounds):
             turn = number % len(contestants)
             for contestant in (*contestants[turn:], *contestants[:turn]):
-                spent[contestant.label].append(_seconds(contestant, workload, starts[contestant.label]))
+                _run(contestant, workload, starts[contestant.label], spent[contestant.label])
             progress(workload.name, number + 1, rounds)
     finally:
         if collecting:
             gc.enable()
-    return [_record(contestant, workload, spent, baseline) for contestant in contestants]
+    return [_record(contestant, workload, spent, baseline, threads) for contestant in contestants]
 
 
-def _seconds(contestant: Contestant, workload: Workload, past: Arrays) -> float:
-    """Seconds per step. The feeds are made beforehand, all but the cache, which each step takes from the one before."""
+def _run(contestant: Contestant, workload: Workload, past: Arrays, spent: Spent) -> None:
+    """All steps of a workload. The feeds are made beforehand, all but the cache, which each step takes from the one
+    before."""
     manifest, runtime = contestant.manifest, contestant.runtime
     steps = [arrays(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
-    began = time.perf_counter()
-    for feeds in steps:
-        outputs = runtime.run(feeds | past)
-        past = as_past(manifest, outputs)
-    return (time.perf_counter() - began) / workload.steps
+    with spent.timed():
+        for feeds in steps:
+            outputs = runtime.run(feeds | past)
+            past = as_past(manifest, outputs)
 
 
 def _record(
-    contestant: Contestant, workload: Workload, spent: Mapping[str, Sequence[float]], baseline: str | None
+    contestant: Contestant,
+    workload: Workload,
+    spent: Mapping[str, Spent],
+    baseline: str | None,
+    threads: int | None,
 ) -> LatencyRecord:
-    times = np.array(spent[contestant.label])
-    p10, median, p90 = np.percentile(times, (10, 50, 90)) * 1e3
-    ratio = of_median((times / np.array(spent[baseline])).tolist()) if baseline in spent else None
+    own, other = spent[contestant.label], spent.get(baseline or "")
+    p10, median, p90 = np.percentile(np.array(own.wall) / workload.steps, (10, 50, 90)) * 1e3
+    ratio = _ratio(own.wall, other.wall) if other else None
+    alone = threads == 1 and contestant.runtime.name != "trt"  # several threads spend processor time on waiting
+    processor = _ratio(own.processor, other.processor) if other and alone else None
+    waiting = [one.waiting for one in (own, other) if one is not None and one.waiting is not None]
     return LatencyRecord(
         runtime=contestant.runtime.name,
         style=contestant.style,
         workload=workload.name,
         tokens=workload.tokens,
-        rounds=len(times),
+        rounds=len(own.wall),
         median_ms=float(median),
         p10_ms=float(p10),
         p90_ms=float(p90),
@@ -145,7 +154,19 @@ def _record(
         ratio_low=ratio.low if ratio else None,
         ratio_high=ratio.high if ratio else None,
         reference=baseline if ratio else "",
+        threads=threads,
+        processor_ratio=processor.value if processor else None,
+        processor_ratio_low=processor.low if processor else None,
+        processor_ratio_high=processor.high if processor else None,
+        waiting=max(waiting, default=None),
     )
+
+
+def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
+    """The median of the ratios of the rounds; None where a clock is too coarse for one."""
+    if min(*ours, *theirs) <= 0:
+        return None
+    return of_median([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
 def start(runtime: Runtime, manifest: Manifest, workload: Workload) -> Arrays:
@@ -165,6 +186,17 @@ def arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
     return {name: value.astype(types[name]) for name, value in made.items() if name in types}
 
 
+def require_fit(label: str, manifest: Manifest, prompts: Sequence[int], new: int) -> None:
+    """Raise UsageError if the longest of `prompts` and `new` tokens after it have no place in a graph's tables."""
+    needed = max(prompts, default=0) + (new if manifest.cache else 0)
+    if needed > manifest.max_position:
+        raise UsageError(
+            f"{needed} tokens do not fit {label}.",
+            exists=f"It has {manifest.max_position} positions.",
+            todo="Choose a shorter --prompt or --new, or export with a larger --max-position.",
+        )
+
+
 def _validate(
     contestants: Sequence[Contestant], prompts: Sequence[int], new: int, rounds: int, baseline: str | None
 ) -> None:
@@ -178,10 +210,4 @@ def _validate(
     if len(set(prompts)) < len(prompts):
         raise UsageError(f"A length is asked for twice: {', '.join(map(str, prompts))}.", todo="Give each once.")
     for contestant in contestants:
-        needed = max(prompts) + (new if contestant.manifest.cache else 0)
-        if needed > contestant.manifest.max_position:
-            raise UsageError(
-                f"{needed} tokens do not fit {contestant.label}.",
-                exists=f"It has {contestant.manifest.max_position} positions.",
-                todo="Choose a shorter --prompt or --new, or export with a larger --max-position.",
-            )
+        require_fit(contestant.label, contestant.manifest, prompts, new)

@@ -1,4 +1,7 @@
-"""The process behind `run_alone`: a job on standard input, one line of JSON on standard output, the last one."""
+"""What runs a contestant in a process of its own: `rehearse`, and the process behind `run_alone`.
+
+That one reads a job on standard input and answers by one line of JSON on standard output, the last one.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,25 @@ from rope_deploy.artifact import Manifest, load_manifest
 from rope_deploy.bench.alone import Alone, Job
 from rope_deploy.bench.latency import Workload, arrays, start, workloads
 from rope_deploy.errors import RopeDeployError
+from rope_deploy.graph.vocabulary import with_vocabulary
 from rope_deploy.runtimes import Runtime, as_past, open_ort, open_torch, open_trt
 
 COUNTED = 5  # runs of each workload that the profile is made of, after one that is not counted
 
 
+def rehearse(job: Job) -> None:
+    """Open the contestant and make every call that is going to be timed, for a process that may die of it."""
+    manifest = with_vocabulary(load_manifest(Path(job.folder)), Path(job.folder))
+    with ExitStack() as stack:
+        _run_all(open_job(stack, job, manifest), manifest, job)
+
+
 def measure_alone(job: Job) -> Alone:
     """Open the contestant, run each workload, and read what the system says of this process; then profile it."""
-    manifest = load_manifest(Path(job.folder))
-    wanted = workloads(job.prompts, job.new if manifest.cache else 0)
+    manifest = with_vocabulary(load_manifest(Path(job.folder)), Path(job.folder))
     before = psutil.Process().memory_info().rss
     with ExitStack() as stack:
-        runtime = _open(stack, job, manifest)
-        for workload in wanted:
-            _run(runtime, manifest, workload)
+        wanted = _run_all(open_job(stack, job, manifest), manifest, job)
         resident = psutil.Process().memory_info().rss
         peak = most_resident()
     found = Alone(peak_bytes=max(peak, resident), resident_bytes=resident, before_bytes=before)
@@ -43,7 +51,8 @@ def most_resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def _open(stack: ExitStack, job: Job, manifest: Manifest) -> Runtime:
+def open_job(stack: ExitStack, job: Job, manifest: Manifest) -> Runtime:
+    """Open the runtime that `job` names, without taps, until `stack` ends."""
     if job.runtime == "ort":
         return stack.enter_context(open_ort(Path(job.folder), threads=job.threads, verify=False))
     if job.runtime == "trt":
@@ -56,10 +65,14 @@ def _open(stack: ExitStack, job: Job, manifest: Manifest) -> Runtime:
     return stack.enter_context(opened(loaded, threads=job.threads))
 
 
-def _run(runtime: Runtime, manifest: Manifest, workload: Workload) -> None:
-    past = start(runtime, manifest, workload)
-    for step in range(workload.steps):
-        past = as_past(manifest, runtime.run(arrays(manifest, workload.tokens, workload.past + step) | past))
+def _run_all(runtime: Runtime, manifest: Manifest, job: Job) -> tuple[Workload, ...]:
+    """Every workload of the job, once; returns them."""
+    wanted = workloads(job.prompts, job.new if manifest.cache else 0)
+    for workload in wanted:
+        past = start(runtime, manifest, workload)
+        for step in range(workload.steps):
+            past = as_past(manifest, runtime.run(arrays(manifest, workload.tokens, workload.past + step) | past))
+    return wanted
 
 
 def _profiled(found: Alone, job: Job, manifest: Manifest, wanted: tuple[Workload, ...]) -> Alone:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from rope_deploy.report.records import Report
@@ -33,6 +34,17 @@ class AuditOptions:
             ignore_hashes=ignore_hashes,
             progress=progress,
         )
+
+
+READ = ("folder", "audited", "against", "max_position", "fail_on", "ignore_hashes", "reports", "as_json")
+
+
+def _unread(context: click.Context) -> list[str]:
+    """The options that were given and that an audit has no use for."""
+    given = [
+        one for one in context.command.params if context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
+    ]
+    return [one.opts[0] for one in given if one.name not in READ]
 
 
 def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,6 +86,8 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         codes = tuple(code.strip().upper() for text in fail_on for code in text.split(",") if code.strip())
         if not audited and (against is not None or max_position is not None or codes):
             raise click.UsageError("--against, --max-position and --fail-on belong to --audit.")
+        if audited and (unread := _unread(click.get_current_context())):
+            raise click.UsageError(f"{', '.join(unread)} cannot be given with --audit, which runs nothing.")
         return command(*args, audit=AuditOptions(against, max_position, codes) if audited else None, **kwargs)
 
     return with_audit

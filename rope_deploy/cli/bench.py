@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rope_deploy.cli.check import split_names
-from rope_deploy.cli.common import deliver, json_option, print_json, report_option
+from rope_deploy.cli.common import deliver, json_option, print_json, report_option, require_places
 from rope_deploy.cli.progress import shown_steps
+
+GATE_OPTIONS = ("max_slowdown", "other_machine", "unsettled")  # what judges by a baseline
 
 
 def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[int, ...]:
@@ -60,7 +63,7 @@ def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str
 @click.option(
     "--max-slowdown",
     type=click.FloatRange(min=0, min_open=True),
-    default=1.25,
+    default=1.2,
     show_default=True,
     metavar="FACTOR",
     help="How many times what it was in the baseline a ratio may be, beyond what noise explains.",
@@ -71,6 +74,13 @@ def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str
     default="refuse",
     show_default=True,
     help="What to do with a baseline of another machine.",
+)
+@click.option(
+    "--unsettled",
+    type=click.Choice(["pass", "fail"]),
+    default="pass",
+    show_default=True,
+    help="What becomes of a ratio that other processes keep from being judged.",
 )
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @report_option
@@ -90,6 +100,7 @@ def bench(
     baseline: Path | None,
     max_slowdown: float,
     other_machine: str,
+    unsettled: str,
     trust_remote_code: bool,
     reports: tuple[Path, ...],
     as_json: bool,
@@ -99,10 +110,15 @@ def bench(
     DIR is an artifact, or a folder of artifacts that are then timed side by side.
     """
     from rope_deploy import api
-    from rope_deploy.report import format_of, render
+    from rope_deploy.report import render
 
-    for path in reports:
-        format_of(path)
+    given = [name for name in GATE_OPTIONS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if given and baseline is None:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{names} without --baseline FILE: there is nothing to hold this run against.")
+    require_places(reports, "bench")
+    if baseline is not None and baseline.resolve() in {path.resolve() for path in reports}:
+        raise click.UsageError(f"--report would replace the baseline {baseline}: give the report another name.")
     with shown_steps() as progress:
         result = api.bench(
             folder,
@@ -117,6 +133,7 @@ def bench(
             baseline=baseline,
             max_slowdown=max_slowdown,
             other_machine=other_machine,
+            unsettled=unsettled,
             trust_remote_code=trust_remote_code,
             progress=progress,
         )

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.console import echo, plain
 from rope_deploy.cli.export import STYLES
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
     help="Where the tensorrt flavour keeps its measurements. Default: FILE.engine.cache.",
 )
 @click.option("--taps", is_flag=True, help="Also return q and k of every layer, for `check`: slower, not for service.")
+@accept_option
 @force_option
 @json_option
 def build(
@@ -80,6 +82,7 @@ def build(
     plugin: Path | None,
     timing_cache: Path | None,
     taps: bool,
+    accept: tuple[str, ...],
     force: bool,
     as_json: bool,
 ) -> None:
@@ -107,13 +110,14 @@ def build(
             plugin=plugin,
             timing_cache=timing_cache,
             taps=taps,
+            accept=accept,
             force=force,
             progress=progress,
         )
     if as_json:
         print_json(asdict(record))
     else:
-        click.echo(_summary(record))
+        echo(_summary(record))
 
 
 def _summary(record: EngineRecord) -> str:
@@ -132,12 +136,12 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
 
     with Console(stderr=True).status("Starting") as status:
-        yield lambda progress: status.update(_in_words(progress))
+        yield lambda progress: status.update(plain(_in_words(progress)))
 
 
 def _print_phase(progress: Progress) -> None:
     if progress.depth <= PLAIN_DEPTH and progress.done == 0:
-        click.echo(progress.phase, err=True)
+        echo(progress.phase, err=True)
 
 
 def _in_words(progress: Progress) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from rope_deploy.cli.audit import AuditOptions, audit_options
-from rope_deploy.cli.common import deliver, json_option, print_json, report_option
+from rope_deploy.cli.common import accept_option, deliver, json_option, print_json, report_option, require_places
 from rope_deploy.cli.explain import explain_option
 from rope_deploy.cli.progress import shown_steps
 
@@ -43,10 +43,23 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 @click.option(
     "--no-reference",
     is_flag=True,
-    help="Judge the rotations by the manifest's rules alone; loads no PyTorch.",
+    help="Judge the rotations by the manifest's rules alone; loads no PyTorch. The report says what was not seen.",
 )
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@accept_option
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run Python code that comes with the model, and a factory that the manifest names.",
+)
+@click.option(
+    "--allow-limit",
+    "allow_limits",
+    multiple=True,
+    callback=split_names,
+    metavar="NAME",
+    help="A limit of the artifact that is known of, e.g. tokens: see `--explain RD608`. Repeatable.",
+)
 @audit_options
 @explain_option
 @report_option
@@ -62,8 +75,10 @@ def check(
     quick: bool,
     seed: int,
     no_reference: bool,
+    accept: tuple[str, ...],
     ignore_hashes: bool,
     trust_remote_code: bool,
+    allow_limits: tuple[str, ...],
     audit: AuditOptions | None,
     reports: tuple[Path, ...],
     as_json: bool,
@@ -72,7 +87,8 @@ def check(
 
     DIR is an artifact, or a folder of artifacts. The logits and the rotated q and k of every layer are compared,
     and each rotation with an fp64 one of its own input. Exit code 1 if anything differs by more than the
-    tolerances in the manifest.
+    tolerances of its dtype. The manifest describes: what it says is held against the graph and the model, and an
+    artifact whose manifest is not true is refused.
 
     With --audit nothing is run: the tables and places of the rotations are compared with the model's config.json,
     in seconds, also for a FILE.onnx by any other exporter.
@@ -80,10 +96,9 @@ def check(
     What is wrong is named by a code; `--explain CODE` says what it means, and needs no DIR.
     """
     from rope_deploy import api
-    from rope_deploy.report import format_of, render
+    from rope_deploy.report import render
 
-    for path in reports:
-        format_of(path)  # a wrong ending is found before the work, not after
+    require_places(reports, "check" if audit is None else "audit")
     with shown_steps() as progress:
         result = (
             audit.run(folder, ignore_hashes, progress)
@@ -99,6 +114,8 @@ def check(
                 ignore_hashes=ignore_hashes,
                 reference=not no_reference,
                 trust_remote_code=trust_remote_code,
+                accept=accept,
+                allow_limits=allow_limits,
                 progress=progress,
             )
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
 
@@ -45,6 +46,6 @@ def ci(
 
         show(result)
         for name, path in files.items():
-            click.echo(f"  {name:9} {path}")
+            echo(f"  {name:9} {path}")
     if result.verdict == "failed":
         context.exit(1)

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from rope_deploy.cli.console import echo_json
+
 if TYPE_CHECKING:
-    from rope_deploy.report.records import Report
+    from rope_deploy.report.records import Kind, Report
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, and nothing else there."
+)
+
+
+accept_option = click.option(
+    "--accept",
+    multiple=True,
+    metavar="CODE",
+    help="Go on although this mistake, e.g. RD301, sets the rotation apart from the configuration. Repeatable.",
 )
 force_option = click.option("--force", is_flag=True, help="Replace the output if it exists.")
 report_option = click.option(
@@ -58,13 +68,30 @@ def json_in_force() -> bool:
     return _document.get() is not None
 
 
-def deliver(context: click.Context, result: Report, reports: Sequence[Path], shown: Callable[[Report], None]) -> None:
-    """Write the report files asked for, show the result, and exit with 1 if it failed."""
-    from rope_deploy import api
+def require_places(reports: Sequence[Path], kind: Kind) -> None:
+    """See that each report can be written, before the work and not after.
+
+    Raises UsageError for a wrong ending or a file that no report of `kind` replaces, and EnvironmentMissing for a place
+    that cannot be written to.
+    """
+    from rope_deploy.artifact import staging
+    from rope_deploy.report import format_of
+    from rope_deploy.runs.reports import refuse_foreign
 
     for path in reports:
-        api.write_report(result, path)
+        format_of(path)
+        refuse_foreign(path, kind)
+        with staging(path):
+            pass
+
+
+def deliver(context: click.Context, result: Report, reports: Sequence[Path], shown: Callable[[Report], None]) -> None:
+    """Show the result, write the report files asked for, and exit with 1 if it failed."""
+    from rope_deploy import api
+
     shown(result)
+    for path in reports:
+        api.write_report(result, path)
     if result.verdict == "failed":
         context.exit(1)
 
@@ -79,4 +106,4 @@ def print_json(content: str | dict[str, Any] | list[Any]) -> None:
     document = _document.get()
     if document is not None:
         document.written = True
-    click.echo(text, file=document.stream if document else None)
+    echo_json(text, document.stream if document else None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rope_deploy.cli.common import json_option, print_json
+from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
         print_json([asdict(diagnosis) for diagnosis in found])
     else:
         for diagnosis in found:
-            click.echo(_in_words(diagnosis))
+            echo(_in_words(diagnosis))
     if not healthy(found):
         context.exit(3)
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import click
 
 from rope_deploy.cli.common import json_in_force, print_json
+from rope_deploy.cli.console import echo
 
 
 def _explain(context: click.Context, parameter: click.Parameter, code: str | None) -> None:
@@ -18,7 +19,7 @@ def _explain(context: click.Context, parameter: click.Parameter, code: str | Non
     from rope_deploy.report.explain import index, shown
 
     if code.strip().lower() == "all":
-        print_json(dict(CODES)) if json_in_force() else click.echo(index(), nl=False)
+        print_json(dict(CODES)) if json_in_force() else echo(index().rstrip("\n"))
     else:
         page = api.explain(code)
         print_json(asdict(page)) if json_in_force() else shown(page)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
@@ -54,6 +55,7 @@ ALL = "all"
 @click.option("--no-cache", is_flag=True, help="Export a decoder without its KV cache.")
 @click.option("--no-fused-attention", is_flag=True, help="Keep style contrib from using GroupQueryAttention.")
 @click.option("--allow-unmatched", is_flag=True, help="Export although some rotation was not understood.")
+@accept_option
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @force_option
 @json_option
@@ -69,6 +71,7 @@ def export(
     no_cache: bool,
     no_fused_attention: bool,
     allow_unmatched: bool,
+    accept: tuple[str, ...],
     trust_remote_code: bool,
     force: bool,
     as_json: bool,
@@ -98,6 +101,7 @@ def export(
             cache=not no_cache,
             fused_attention=not no_fused_attention,
             allow_unmatched=allow_unmatched,
+            accept=accept,
             trust_remote_code=trust_remote_code,
             force=force,
             progress=progress,
@@ -106,9 +110,9 @@ def export(
         print_json([asdict(record) for record in records])
         return
     for record in records:
-        click.echo(
+        echo(
             f"{record.style:8} {record.folder}: {record.sites} rotations from {record.rotations} table(s), "
             f"opset {record.opset}, {record.nodes} nodes, {record.bytes / 1e6:.1f} MB"
         )
     for finding in records[0].findings:
-        click.echo(f"Note: {finding}", err=True)
+        echo(f"Note: {finding}", err=True)

@@ -9,12 +9,9 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from rope_deploy.errors import ConfigError, RopeDeployError
+from rope_deploy.cli.console import echo, echo_json
+from rope_deploy.errors import ConfigError, InternalFault, RopeDeployError
 
-BUG = (
-    "This is a fault in rope-deploy, not in what you asked for. Please report it with the command, "
-    "its output with --traceback, and the output of `rope-deploy doctor`."
-)
 # How native allocators say that memory ran out; they raise RuntimeError or worse instead of MemoryError.
 _OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "bad allocation", "CUDA out of memory")
 
@@ -62,7 +59,8 @@ def describe(error: BaseException) -> Failure:
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         reason = (error.strerror or "not permitted").lower()
         return Failure(kind, 3, f"The system refused access{_place(error)}: {reason}.")
-    return Failure(kind, 1, f"Unexpected {kind}: {_first_line(error)}", todo=BUG)
+    fault = InternalFault.of(kind, str(error))
+    return Failure(kind, fault.exit_code, fault.asked, todo=fault.todo)
 
 
 def show(failure: Failure, error: BaseException, *, as_json: bool, traceback: bool) -> int:
@@ -78,7 +76,7 @@ def show(failure: Failure, error: BaseException, *, as_json: bool, traceback: bo
         else:
             _show_text(failure)
         if as_json:
-            print(json.dumps({"error": asdict(failure)}, indent=2), flush=True)
+            echo_json(json.dumps({"error": asdict(failure)}, indent=2))
     except (OSError, ValueError):
         pass
     return failure.exit_code
@@ -88,21 +86,23 @@ def _show_text(failure: Failure) -> None:
     listed = [f"  - {fault}" for fault in failure.faults]
     below = [part for part in (*listed, failure.exists, failure.todo) if part]
     if not sys.stderr.isatty():
-        print("\n".join([f"Error: {failure.asked}", *below]), file=sys.stderr, flush=True)
+        echo("\n".join([f"Error: {failure.asked}", *below]), err=True)
         return
     from rich.console import Console
     from rich.text import Text
 
+    from rope_deploy.report.words import clean
+
     console = Console(stderr=True, highlight=False)
-    console.print(Text.assemble(("Error: ", "bold red"), (failure.asked, "bold")))
+    console.print(Text.assemble(("Error: ", "bold red"), (clean(failure.asked), "bold")))
     for part in below:
-        console.print(Text(part, style="" if part == failure.todo else "dim"))
+        console.print(Text(clean(part), style="" if part == failure.todo else "dim"))
 
 
 def _show_traceback(error: BaseException) -> None:
     import traceback
 
-    traceback.print_exception(error, file=sys.stderr)
+    echo("".join(traceback.format_exception(error)), err=True)
 
 
 def _help_hint(error: click.ClickException) -> str:
@@ -116,11 +116,6 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _place(error: OSError) -> str:
     return f" at {error.filename}" if error.filename else ""
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else "(no message)"
 
 
 def _exit_status(error: SystemExit) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rope_deploy.cli.common import json_option, print_json
+from rope_deploy.cli.console import echo
 
 if TYPE_CHECKING:
     from rope_deploy.runs import Inspection
@@ -31,7 +32,7 @@ def inspect(subject: str, trust_remote_code: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(_in_words(found))
+        echo(_in_words(found))
 
 
 def _in_words(found: Inspection) -> str:

@@ -74,7 +74,8 @@ def group(traceback: bool) -> None:
 
     \b
     Exit codes: 0 fine, 1 a check or gate failed, 2 wrong usage or configuration,
-    3 something is missing in the environment, 4 a vendor's tool failed.
+    3 something is missing in the environment, 4 a vendor's tool failed,
+    5 a fault of rope-deploy itself.
     """
 
 
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wait_without_spinning()
     given = list(sys.argv[1:] if arguments is None else arguments)
     own, separator, rest = _partition(given)
-    traceback = TRACEBACK_FLAG in own or bool(os.environ.get(TRACEBACK_VARIABLE))
+    traceback = TRACEBACK_FLAG in own or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
     words = [word for word in own if word != TRACEBACK_FLAG] + separator + rest
     as_json = "--json" in own
     document = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def _show(library: PluginLibrary, as_json: bool) -> None:
     if as_json:
         print_json(asdict(library))
     else:
-        click.echo(_in_words(library))
+        echo(_in_words(library))
 
 
 def _in_words(library: PluginLibrary) -> str:

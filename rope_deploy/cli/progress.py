@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import click
+from rope_deploy.cli.console import echo, plain
 
 
 @contextmanager
@@ -15,10 +15,11 @@ def shown_steps() -> Iterator[Callable[[str], None]]:
     """A function that takes each step as it begins."""
     began = time.perf_counter()
     if not sys.stderr.isatty():
-        yield lambda step: click.echo(f"[{time.perf_counter() - began:6.1f} s] {step}", err=True)
+        yield lambda step: echo(f"[{time.perf_counter() - began:6.1f} s] {step}", err=True)
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("Starting") as status:
-        yield lambda step: status.update(f"{step}  [dim]{time.perf_counter() - began:.0f} s[/dim]")
+        yield lambda step: status.update(Text.assemble(plain(step), (f"  {time.perf_counter() - began:.0f} s", "dim")))

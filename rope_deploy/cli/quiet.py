@@ -11,11 +11,12 @@ import warnings
 _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",  # our own steps say what goes on; a bar of every library would fill a log
+    "HF_HUB_VERBOSITY": "error",  # each of its retries; what failed in the end is said by us
     "TORCH_LOGS": "-all",  # errors only; torch resets its loggers on import, so a level set here would not last
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-_LOGGERS = ("accelerate", "onnx_ir", "onnxscript", "transformers")
+_LOGGERS = ("accelerate", "huggingface_hub", "onnx_ir", "onnxscript", "transformers")
 
 
 def quiet_libraries() -> None:

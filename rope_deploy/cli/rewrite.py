@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.console import echo
 from rope_deploy.cli.export import STYLES
 from rope_deploy.cli.progress import shown_steps
 
@@ -21,7 +22,7 @@ from rope_deploy.cli.progress import shown_steps
     required=True,
     metavar="FILE.onnx",
     type=click.Path(path_type=Path),
-    help="The new file; its weights go to FILE.onnx.data beside it.",
+    help="The new file; its weights go to FILE.onnx.HASH.data beside it.",
 )
 @click.option("--style", required=True, type=click.Choice(STYLES), help="How to write the rotation.")
 @click.option(
@@ -29,6 +30,13 @@ from rope_deploy.cli.progress import shown_steps
     metavar="HF_CONFIG.json",
     type=click.Path(path_type=Path),
     help="The model's configuration: the tables are compared with it, and it says how long they must be.",
+)
+@click.option(
+    "--angles",
+    type=click.Choice(["model", "float64"]),
+    default="model",
+    show_default=True,
+    help="Tables with the angles that the file computes, or computed in fp64 from --config.",
 )
 @click.option("--opset", type=int, metavar="N", help="ONNX opset. Default: the file's, or the first that has it all.")
 @click.option(
@@ -38,6 +46,8 @@ from rope_deploy.cli.progress import shown_steps
     help="Rows of the tables. Default: those of the file's own tables, else what --config says.",
 )
 @click.option("--allow-unmatched", is_flag=True, help="Write the file although some rotation was not understood.")
+@accept_option
+@click.option("--no-run", is_flag=True, help="Write the file without running it beside the original.")
 @force_option
 @json_option
 def rewrite(
@@ -45,16 +55,20 @@ def rewrite(
     target: Path,
     style: str,
     config: Path | None,
+    angles: str,
     opset: int | None,
     max_position: int | None,
     allow_unmatched: bool,
+    accept: tuple[str, ...],
+    no_run: bool,
     force: bool,
     as_json: bool,
 ) -> None:
     """Bring the rotary embeddings of an existing ONNX file to one of four styles.
 
     The file may come from any exporter, with rotations in standard operators, as RotaryEmbedding of ONNX or ONNX
-    Runtime, or written by rope-deploy. It must take position_ids and have named batch and sequence axes.
+    Runtime, or written by rope-deploy. It must take position_ids and have named batch and sequence axes. Before it is
+    put in place the new file is run beside the original in ONNX Runtime, and must answer alike.
 
     \b
     rope-deploy rewrite optimum/model.onnx -o fast.onnx --style onnx --config optimum/config.json
@@ -67,18 +81,23 @@ def rewrite(
             target,
             style,
             config=config,
+            angles=angles,
             opset=opset,
             max_position=max_position,
             allow_unmatched=allow_unmatched,
+            accept=accept,
+            run=not no_run,
             force=force,
             progress=progress,
         )
     if as_json:
         print_json(asdict(record))
         return
-    click.echo(
+    echo(
         f"{record.style:8} {record.folder}: {record.sites} rotations from {record.rotations} table(s), "
         f"opset {record.opset}, {record.nodes} nodes, {record.bytes / 1e6:.1f} MB"
     )
+    if record.ran:
+        echo(record.ran)
     for finding in record.findings:
-        click.echo(f"Note: {finding}", err=True)
+        echo(f"Note: {finding}", err=True)

@@ -6,6 +6,7 @@ in it. Nothing here touches a model: paths and packages are looked for by `model
 
 from rope_deploy.config.decode import decode_config, load_config
 from rope_deploy.config.schema import (
+    MOST_THREADS,
     BenchSection,
     BuildSection,
     CheckSection,
@@ -19,6 +20,7 @@ from rope_deploy.config.schema import (
 from rope_deploy.config.source import model_source, with_source
 
 __all__ = [
+    "MOST_THREADS",
     "BenchSection",
     "BuildSection",
     "CheckSection",

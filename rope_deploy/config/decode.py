@@ -115,6 +115,8 @@ def _read(path: Path) -> str:
             exists=f"It holds: {', '.join(inside)}." if inside else "It holds no .toml file.",
             todo="Give one .toml file.",
         )
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is no regular file.", todo="Give one .toml file.")
     try:
         with path.open("rb") as stream:
             data = stream.read(LARGEST_FILE + 1)

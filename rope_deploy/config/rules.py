@@ -133,6 +133,16 @@ def decoding_has_a_cache(
         yield "[generate]: text is generated with the cache, and [export] cache is false."
 
 
+def half_types_have_no_fixed_tolerances(model: ModelSection, check: CheckSection) -> Iterator[str]:
+    for name in ("logits_tolerance", "rotated_tolerance"):
+        if model.dtype != "float32" and getattr(check, name, None) is not None:
+            yield (
+                f"[check] {name}: a model in {model.dtype} is held against itself in float32, by the measure of "
+                f"PyTorch's own {model.dtype} run. Leave it out; [gates] max_logits_error and max_rotated_error limit "
+                "errors besides."
+            )
+
+
 RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
     (model_is_named_once, ("model",)),
     (onnx_style_has_its_opset, ("export",)),
@@ -145,4 +155,5 @@ RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
     (latency_gate_has_a_benchmark, ("gates", "bench")),
     (slowdown_has_a_baseline, ("gates", "bench", "export")),
     (decoding_has_a_cache, ("export", "bench", "generate")),
+    (half_types_have_no_fixed_tolerances, ("model", "check")),
 )

@@ -17,6 +17,8 @@ from rope_deploy.config.faults import ONE, SEVERAL
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 PackageName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Count = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+MOST_THREADS = 1024  # each costs memory and a start; no machine has more for one session
+Threads = Annotated[StrictInt, Field(ge=1, le=MOST_THREADS)]
 Natural = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 Error = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 # A number or a list of them. The tags keep pydantic from reporting a fault once for each reading of the value.
@@ -25,8 +27,11 @@ Lengths = Annotated[
     Discriminator(lambda value: SEVERAL if isinstance(value, list | tuple) else ONE),
 ]
 
+MistakeCode = Annotated[str, Field(strict=True, pattern=r"^RD[0-9]{3}$")]
+
 Style = Literal["tables", "onnx", "contrib", "plugin"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+Limit = Literal["left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past", "tokens", "max_position"]
 Format = Literal["json", "junit", "markdown", "html", "sarif"]
 
 STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
@@ -54,7 +59,10 @@ class ModelSection:
 @_closed
 @dataclass(frozen=True)
 class ExportSection:
-    """How the graph is written. `opset` and `max_position` left out mean: as the style needs, as the model says."""
+    """How the graph is written. `opset` and `max_position` left out mean: as the style needs, as the model says.
+
+    `accept`: codes of mistakes, such as "RD301", with which the export goes on.
+    """
 
     styles: Annotated[tuple[Style, ...], Field(min_length=1)] = STYLES
     opset: Annotated[StrictInt, Field(ge=17, le=99)] | None = None
@@ -63,6 +71,7 @@ class ExportSection:
     cache: StrictBool = True
     fused_attention: StrictBool = True
     allow_unmatched: StrictBool = False
+    accept: tuple[MistakeCode, ...] = ()
 
 
 @_closed
@@ -82,9 +91,12 @@ class BuildSection:
 @_closed
 @dataclass(frozen=True)
 class CheckSection:
-    """Parity with PyTorch, always done. Tolerances left out are those the artifact states for its dtype.
+    """Parity with PyTorch, always done. Tolerances left out are those of float32; half types have none, and an
+    artifact's own are never asked.
 
-    `set` "quick" runs the few cases that still meet every mistake that has a name.
+    `set` "quick" runs the few cases that still meet every mistake that has a name. `allow_limits` names what an
+    artifact may be unable to do, such as "left_padding" of a fused attention: any other limit fails the run, because
+    the cases that go beyond it are not judged.
     """
 
     runtimes: Annotated[tuple[Literal["ort", "trt"], ...], Field(min_length=1)] = ("ort",)
@@ -92,6 +104,7 @@ class CheckSection:
     logits_tolerance: Error | None = None
     rotated_tolerance: Error | None = None
     seed: Natural = 0
+    allow_limits: tuple[Limit, ...] = ()
 
 
 @_closed
@@ -109,12 +122,13 @@ class BenchSection:
                    A relative path counts from the working directory
     other_machine  what to do with a baseline of another machine: "refuse" it (exit code 2), "skip" the gate, or
                    "compare" all the same
+    unsettled      what becomes of a ratio that other processes keep from being judged: "pass" or "fail"
     """
 
     prompt: Lengths = 128
     new: Natural = 16
     rounds: Count | None = None
-    threads: Count | None = None
+    threads: Threads | None = None
     runtimes: Annotated[tuple[Literal["torch", "torch-compile", "ort", "trt"], ...], Field(min_length=1)] = (
         "torch",
         "ort",
@@ -122,6 +136,7 @@ class BenchSection:
     profile: StrictBool = False
     baseline: Text | None = None
     other_machine: Literal["refuse", "skip", "compare"] = "refuse"
+    unsettled: Literal["pass", "fail"] = "pass"
 
     @property
     def prompts(self) -> tuple[int, ...]:
@@ -145,7 +160,7 @@ class GatesSection:
     max_logits_error, max_rotated_error  largest absolute difference from PyTorch over all checks
     max_latency_ratio                    largest latency relative to the contestant that ratios refer to: PyTorch,
                                          or the first style (needs [bench])
-    max_slowdown                         how many times a ratio may be what it is in [bench] baseline; 1.25 if left
+    max_slowdown                         how many times a ratio may be what it is in [bench] baseline; 1.2 if left
                                          out. Fails only if the noise of both runs cannot explain the rest
     max_artifact_bytes                   largest size of one exported folder
     max_nodes                            most nodes in one graph

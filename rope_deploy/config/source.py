@@ -45,6 +45,8 @@ def model_source(model: ModelSection) -> str:
 
 
 def _package_folders(name: str) -> list[Path]:
+    if "." in name:
+        return []  # to find a module inside a package, Python imports the package
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # ValueError: a module of that name is loaded without a spec

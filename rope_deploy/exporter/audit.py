@@ -6,17 +6,19 @@ never a silent choice of one over the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
 from rope_deploy.artifact import Finding
-from rope_deploy.graph import RaisedRotation
+from rope_deploy.graph.raising import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
 from rope_deploy.rope.tables import Angles
 
+Whose = Literal["model", "file"]  # whose rotations are audited
 # PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
 FP32_SLACK = 2.5e-7
 # As far as a table may be from the rule where it is only its angles that are rounded otherwise.
@@ -39,19 +41,23 @@ class Audited:
 
 
 def audit(
-    rotations: tuple[RaisedRotation, ...], specs: Mapping[str, RopeSpec], used: Mapping[int, str] = MappingProxyType({})
+    rotations: tuple[RaisedRotation, ...],
+    specs: Mapping[str, RopeSpec],
+    used: Mapping[int, str] = MappingProxyType({}),
+    *,
+    of: Whose = "model",
 ) -> list[Audited]:
     """Each rotation with the spec it follows; specs are those of the configuration, by layer type.
 
     `used`: the type of the layers in which a rotation happens, by its number. It decides where there is no table to
-    tell by, as nothing is tabulated of a rule of the length.
+    tell by, as nothing is tabulated of a rule of the length. `of`: what the rotations were found in, for the words.
     """
-    return [_audit(rotation, specs, used.get(number, "")) for number, rotation in enumerate(rotations)]
+    return [_audit(rotation, specs, used.get(number, ""), of) for number, rotation in enumerate(rotations)]
 
 
-def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: str) -> Audited:
+def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: str, of: Whose) -> Audited:
     if not specs:
-        note = Finding("no-config", "info", f"{rotation.name}: the model states no rule to compare its tables with.")
+        note = Finding("no-config", "info", f"{rotation.name}: no rule is stated to compare its tables with.")
         return Audited(rotation, None, "", (note,))
     fitting = {name: s for name, s in specs.items() if s.rotary_dim == rotation.rotary_dim} or specs
     errors = {name: table_error(rotation, spec) for name, spec in fitting.items()}
@@ -60,36 +66,36 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: 
         name = layer_type
     stated, (error, position) = fitting[name], errors[name]
     spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
-    findings = list(_shape_findings(rotation, stated))
+    findings = list(_shape_findings(rotation, stated, of))
     if _slack(rotation) < error < ROUNDED and table_error(rotation, spec, "float64")[0] <= _slack(rotation):
         return Audited(rotation, spec, name, tuple(findings), "float64")
-    if rotation.table.kind != "runtime" and error > _slack(rotation):
+    if rotation.table.kind != "runtime" and _slack(rotation) < error < np.inf:
         severity = "error" if error > 1e-2 else "warning"
         findings.append(
             Finding(
                 "table-differs",
                 severity,
-                f"{rotation.name}: the model's tables differ from the rule in its configuration "
-                f"({spec.scaling.rope_type}) by {error:.2g} at position {position}; the model's are exported.",
+                f"{rotation.name}: the {of}'s tables differ from the rule in the configuration "
+                f"({spec.scaling.rope_type}) by {error:.2g} at position {position}; the {of}'s are written.",
             )
         )
     return Audited(rotation, spec, name, tuple(findings))
 
 
-def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
+def _shape_findings(rotation: RaisedRotation, stated: RopeSpec, of: Whose) -> Iterator[Finding]:
     if stated.rotary_dim != rotation.rotary_dim or stated.head_dim != rotation.head_dim:
         narrower = stated.rotary_dim != rotation.rotary_dim
         yield Finding(
             "size-differs" if narrower else "head-differs",  # as that of an indexer does
             "warning" if narrower else "info",
-            f"{rotation.name}: the model rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
-            f"its configuration says {stated.rotary_dim} of {stated.head_dim}.",
+            f"{rotation.name}: the {of} rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
+            f"the configuration says {stated.rotary_dim} of {stated.head_dim}.",
         )
     if rotation.table.axes and rotation.table.axes != tuple(stated.axes.tolist()):
         yield Finding(
             "axes-differ",
             "warning",
-            f"{rotation.name}: the model's pairs follow the axes of a position in another order than its configuration "
+            f"{rotation.name}: the {of}'s pairs follow the axes of a position in another order than the configuration "
             f"says (mrope_section {list(stated.mrope_section)}).",
         )
     if stated.interleaved != rotation.interleaved and not rotation.rearranged:
@@ -97,7 +103,7 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec):
         yield Finding(
             "layout-differs",
             "info",
-            f"{rotation.name}: the model's layout is {layout[rotation.interleaved]}; "
+            f"{rotation.name}: the {of}'s layout is {layout[rotation.interleaved]}; "
             f"{layout[stated.interleaved]} was expected of this model type.",
         )
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rope_deploy.artifact import Finding
 from rope_deploy.errors import UsageError
 from rope_deploy.exporter.audit import Audited, audit, recomputed
-from rope_deploy.graph import Raised, clean, raise_rotations
+from rope_deploy.exporter.sides import one_sided
+from rope_deploy.graph.clean import clean
+from rope_deploy.graph.estimate import require_tables
+from rope_deploy.graph.raising import Raised, raise_rotations
 from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.load import DTYPES
 from rope_deploy.models.trace import TOKENS
 from rope_deploy.models.trig import cos, sin
-from rope_deploy.rope.from_config import text_config
+from rope_deploy.rope.from_config import stated_length, text_config
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
 
@@ -45,7 +48,9 @@ class Prepared:
     @property
     def findings(self) -> tuple[Finding, ...]:
         left = tuple(Finding("unmatched", "warning", f"Left as it was: {line}") for line in self.raised.unmatched)
-        return tuple(finding for one in self.audited for finding in one.findings) + left
+        loading = tuple(Finding("computed-again", "info", note) for note in self.loaded.notes)
+        audited = (finding for one in self.audited for finding in one.findings)
+        return (*loading, *audited, *one_sided(self.raised, "model"), *left)
 
 
 def prepare(
@@ -56,17 +61,24 @@ def prepare(
     angles: Literal["model", "float64"] = "model",
     allow_unmatched: bool = False,
     example: Example | Path | None = None,
+    judge: Callable[[list[Audited]], list[Audited]] = lambda audited: audited,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:
     """Trace `loaded`, raise its rotations and audit their tables.
 
     `max_position` is the number of rows of the tables, by default the model's own maximum. `angles` "float64"
     replaces the model's fp32 tables by ones computed from its configuration in fp64. `example` is what a tower is fed,
-    as it is or in an .npz file; without it, it is guessed.
+    as it is or in an .npz file; without it, it is guessed. `judge` decides what becomes of differences from the
+    configuration: it returns the rotations with the findings to keep, or raises.
 
     Raises ModelError, UnmatchedRotation, or UsageError where fp64 tables cannot be had.
     """
-    limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=DEFAULT_MAX_POSITION)
+    usual = stated_length(loaded.config) or DEFAULT_MAX_POSITION
+    limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=usual)
+    if loaded.task != "tower":
+        widest = max((spec.rotary_dim for spec in loaded.specs.values()), default=2)
+        said_by = "--max-position" if max_position else f"as the configuration of {loaded.source} says"
+        require_tables(limit, widest, max(1, len(loaded.specs)), said_by)
     example = _example(loaded, example, max_position)
     progress("Tracing the model")
     model = trace(loaded, cache=cache, example=example)
@@ -77,6 +89,7 @@ def prepare(
     if loaded.task == "tower":
         limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
         audited = [where_it_counts(one) for one in audited]
+    audited = judge(audited)
     if angles == "float64":
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
@@ -104,7 +117,12 @@ def types_of_layers(raised: Raised, loaded: LoadedModel) -> dict[int, str]:
     """The type of the layers in which each rotation happens, by its number, as far as the configuration says."""
     if len(loaded.specs) < 2:
         return {}
-    types = dict(enumerate(text_config(loaded.model.config.to_dict()).get("layer_types") or ()))
+    return layer_types(raised, loaded.model.config.to_dict())
+
+
+def layer_types(raised: Raised, config: Mapping[str, Any]) -> dict[int, str]:
+    """The same by a configuration in transformers' words."""
+    types = dict(enumerate(text_config(config).get("layer_types") or ()))
     layers = {node.attributes["rotation"].value: node.attributes["layer"].value for node in raised.markers()}
     return {rotation: types.get(layer, "") for rotation, layer in layers.items()}
 
@@ -123,8 +141,8 @@ def in_float64(one: Audited) -> Audited:
     if one.spec is None or any(f.code in ("table-differs", "size-differs") for f in one.findings):
         raise UsageError(
             f"{one.rotation.name} cannot be computed in fp64: its rule is not known exactly.",
-            exists="; ".join(f.message for f in one.findings) or "The model states no rule.",
-            todo="Use --angles model, which keeps the model's own tables.",
+            exists="; ".join(f.message for f in one.findings) or "No configuration states one.",
+            todo="Use --angles model, which keeps the tables as they are.",
         )
     if one.rotation.table.kind == "runtime":
         raise UsageError(

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from rope_deploy import __version__
 from rope_deploy.artifact import (
-    DATA_NAME,
     MANIFEST_NAME,
     MODEL_NAME,
     TOLERANCES,
@@ -20,10 +19,14 @@ from rope_deploy.artifact import (
     TensorInfo,
     hash_file,
     new_folder,
+    put,
 )
 from rope_deploy.exporter.limits import limits_of
 from rope_deploy.exporter.prepare import Prepared
-from rope_deploy.graph import Lowered, Summary, cache_names, lower, save
+from rope_deploy.graph.lower import Lowered, lower
+from rope_deploy.graph.lower.rows import cache_names
+from rope_deploy.graph.save import Summary, save
+from rope_deploy.graph.vocabulary import vocabulary
 from rope_deploy.models import LoadedModel, save_companions
 from rope_deploy.models.inputs import Example
 from rope_deploy.report.records import ExportRecord
@@ -53,12 +56,13 @@ def write(
             fused_attention=fused_attention,
             implicit_positions=prepared.loaded.counts_positions,
         )
-        summary = save(lowered.model, temporary / MODEL_NAME, DATA_NAME)
+        summary = save(lowered.model, temporary / MODEL_NAME)
         save_companions(prepared.loaded, temporary)
         manifest = _manifest(prepared, lowered, summary)
-        files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-        manifest = replace(manifest, files=files)
-        (temporary / MANIFEST_NAME).write_text(manifest.to_json())
+        files = dict(summary.weights)
+        for path in sorted(path for path in temporary.rglob("*") if path.is_file() and path.name not in files):
+            files[path.relative_to(temporary).as_posix()] = hash_file(path)
+        put(temporary / MANIFEST_NAME, replace(manifest, files=files).to_json())
     return ExportRecord(
         style=style,
         folder=str(folder),
@@ -92,7 +96,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         rotations=tuple(_rotation(one, lowered) for one in prepared.audited),
         sites=tuple(_site(site) for site in sorted(lowered.sites, key=lambda s: (s.layer, s.turn, s.role == "k"))),
         tolerances=TOLERANCES[loaded.dtype],
-        vocab_size=loaded.vocab_size,
+        vocab_size=vocabulary(lowered.model.graph) or loaded.vocab_size,
         fixed=_fixed(prepared.example),
         limits=limits_of(lowered, prepared.tokens),
         findings=prepared.findings,

@@ -1,4 +1,4 @@
-"""Insert nodes into a graph, one call an operator."""
+"""Insert nodes into a graph, one call an operator, and tell by which one a value was made."""
 
 from __future__ import annotations
 
@@ -87,3 +87,9 @@ def replace(old: ir.Value, new: ir.Value) -> None:
     if old.is_graph_output():
         old.name, new.name = f"{old.name}/replaced", old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def produced_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
+    """The node that made `value`, if it is a standard `op_type`."""
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == op_type and node.domain == "" else None

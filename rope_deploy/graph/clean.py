@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 from onnx_ir.passes import common
-from onnxscript.optimizer import fold_constants_ir
+
+from rope_deploy.graph import passes
 
 # Only shape arithmetic is folded; a folded weight would be a second copy of it.
 FOLD_LIMIT = 1024
@@ -17,9 +18,9 @@ FOLD_LIMIT = 1024
 
 def clean(model: ir.Model) -> None:
     """Merge, fold and prune `model` in place. Results stay bit for bit the same."""
-    common.IdentityEliminationPass()(model)
+    passes.remove_identities(model)
     _merge_equal(model)
-    fold_constants_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    passes.fold_constants(model, FOLD_LIMIT)
     _merge_equal(model)
     prune(model)
 
@@ -33,6 +34,5 @@ def prune(model: ir.Model) -> None:
 
 
 def _merge_equal(model: ir.Model) -> None:
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    common.DeduplicateInitializersPass(size_limit=FOLD_LIMIT)(model)
-    common.CommonSubexpressionEliminationPass()(model)
+    passes.lift_constants(model)
+    passes.merge_equal(model, FOLD_LIMIT)

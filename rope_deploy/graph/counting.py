@@ -28,16 +28,16 @@ class CountingTabulator(Tabulator):
         self._positions = counted(self._graph) if self._positions is None else self._positions
         return self._positions
 
-    def _halves(self, match: Match, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        cos, sin = self._call(match, 0, self._max)
+    def _halves(self, match: Match, positions: np.ndarray, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        cos, sin = self._call(match, 0, self._max, widened=widened)
         return cos[positions.reshape(-1)], sin[positions.reshape(-1)]
 
-    def _call(self, match: Match, past: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        key = (match.cos, match.sin, match.heads_axis, past, tokens)
+    def _call(self, match: Match, past: int, tokens: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        key = (match.cos, match.sin, match.heads_axis, past, tokens, widened)
         if key not in self._calls:
             sizes = {**SIZES, "batch": 1, "sequence": tokens, "past": past, "total": past + tokens}
             factors = factors_of(match)
-            arrays = evaluate(factors, dummy_inputs(self._graph, sizes), **self._trig)
+            arrays = evaluate(factors, dummy_inputs(self._graph, sizes), **self._trig, widened=widened)
             self._calls[key] = halves(match, dict(zip(factors, arrays, strict=True)), (1, tokens))
         return self._calls[key]
 

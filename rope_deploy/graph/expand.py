@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.build import Builder, replace
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.lower.heads import split
 from rope_deploy.graph.lower.tables import rotate, spread
+from rope_deploy.graph.passes import infer_shapes
 
 OPERATOR = "RotaryEmbedding"
 CONTRIB = "com.microsoft"
@@ -60,7 +60,7 @@ def expand_operators(model: ir.Model) -> int:
     graph, count = model.graph, 0
     while waiting := [node for node in graph if node.op_type == OPERATOR and node.domain in ("", CONTRIB)]:
         # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
-        common.ShapeInferencePass()(model)
+        infer_shapes(model)
         ready = [node for node in waiting if node.inputs[0].shape is not None and len(node.inputs[0].shape) in (3, 4)]
         if not ready:
             raise _refusal(waiting[0], "the shape of its input is unknown")
@@ -69,7 +69,7 @@ def expand_operators(model: ir.Model) -> int:
             graph.remove(node, safe=True)
         count += len(ready)
     prune(model)
-    common.ShapeInferencePass()(model)
+    infer_shapes(model)
     return count
 
 

@@ -6,15 +6,18 @@ input_ids are batch and sequence, the cache's third axis is past. What cannot be
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
+from rope_deploy.graph import passes
 from rope_deploy.graph.clean import clean
 from rope_deploy.graph.dependence import POSITION_INPUT
 from rope_deploy.graph.expand import expand_operators
+from rope_deploy.graph.io import read_model
 from rope_deploy.graph.opset import OLDEST, bring_to_18
 
 TOKENS = ("input_ids", "inputs_embeds")
@@ -23,61 +26,50 @@ OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", 
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
 
 
-def read_foreign(path: Path, *, newest: int) -> ir.Model:
+@dataclass(frozen=True)
+class Foreign:
+    """A file as it is worked on. Its shapes are in our names and in part guessed: good enough to find rotations by.
+
+    `declared` are those of its inputs and outputs in its own words, by name, as they are written again.
+    """
+
+    model: ir.Model
+    declared: Mapping[str, ir.Shape | None]
+
+
+def read_foreign(path: Path, *, newest: int) -> Foreign:
     """The graph of `path`, cleaned, ready to be raised and written in opset `newest` or older.
 
     Raises UsageError for a file that is not ONNX, lacks its weights or has fixed axes; UnmatchedRotation for a
     rotation in a form that cannot be taken apart.
     """
-    model = load(path)
-    _require_weights(model, path)
+    model = read_model(path)
     graph = model.graph
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _refuse(model, path, newest)
-    common.InlinePass()(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.inline_functions(model)
+    passes.lift_constants(model)
     _yield_names(graph)
     bring_to_18(model)
+    declared = {value.name: value.shape for value in (*graph.inputs, *graph.outputs)}
     symbols = _name_inputs(graph, path)
     rename(graph, symbols)
-    common.ShapeInferencePass()(model)
+    passes.infer_shapes(model)
     expand_operators(model)
     infer_shapes(model, symbols)
-    return model
+    return Foreign(model, declared)
 
 
 def infer_shapes(model: ir.Model, symbols: dict[str, str]) -> None:
     """Clean the graph and find the shapes of its values, in our names; `symbols` as `name_axes` returns them."""
     graph = model.graph
     clean(model)
-    common.ShapeInferencePass()(model)
+    passes.infer_shapes(model)
     if _count_heads(graph):
-        common.ShapeInferencePass()(model)
+        passes.infer_shapes(model)
     rename(graph, symbols)
     _name_heads(graph)
-
-
-def load(path: Path) -> ir.Model:
-    """The file as it is. Raises UsageError if there is none or it is not ONNX; weights are not looked at."""
-    try:
-        model = ir.load(path)
-        list(model.graph)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.", todo="Give the path of an existing .onnx file.") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder.", todo="Give the .onnx file in it.") from None
-    except Exception as error:  # the protobuf parser has no error of its own for a file that is something else
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} is not an ONNX file: {first}.") from error
-    return model
-
-
-def _require_weights(model: ir.Model, path: Path) -> None:
-    stored = [v.const_value for v in model.graph.initializers.values()]
-    files = {Path(tensor.path) for tensor in stored if isinstance(tensor, ir.ExternalTensor)}
-    if missing := sorted(file.name for file in files if not file.is_file()):
-        raise UsageError(f"{path} has its weights in {', '.join(missing)}, which is not beside it.")
 
 
 def _refuse(model: ir.Model, path: Path, newest: int) -> None:
@@ -199,7 +191,8 @@ def _count_heads(graph: ir.Graph) -> int:
 def _name_heads(graph: ir.Graph) -> None:
     """Name the axes that shape inference lost of tensors [?, heads, ?, head_dim] and [?, ?, heads, head_dim].
 
-    A wrong guess does no harm: a rotation is followed with these sizes, and tensors that do not fit stop it.
+    A wrong guess does no harm here: a rotation is followed with these sizes, and tensors that do not fit stop it. It
+    must not be written: a runtime gives axes of one name one size (see `proven_shapes`).
     """
     known = {"batch", "sequence", "past", "total"}
     for node in graph:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder, replace
+from rope_deploy.graph.build import Builder, produced_by, replace
 from rope_deploy.graph.dependence import Dependence, dependences
-from rope_deploy.graph.lower.heads import produced_by
 from rope_deploy.graph.movement import Marks
 
 PAIR = 2

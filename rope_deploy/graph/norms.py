@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder, replace
+from rope_deploy.graph.build import Builder, produced_by, replace
 from rope_deploy.graph.clean import prune
-from rope_deploy.graph.lower.heads import produced_by
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +9,19 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.artifact import disk_errors, refuse_existing
+from rope_deploy.artifact import new_graph, refuse_existing, refuse_weights
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.estimate import require_tables
 from rope_deploy.graph.evaluate import Trig, evaluate
 from rope_deploy.graph.foreign import read_foreign
 from rope_deploy.graph.lower import OPERATORS_OPSET, WIDEST_OPSET, lower
-from rope_deploy.graph.raising import RaisedRotation, raise_rotations
+from rope_deploy.graph.raising import Raised, RaisedRotation, raise_rotations
 from rope_deploy.graph.rotation import SIZES, dummy_inputs
 from rope_deploy.graph.save import Summary, save
+from rope_deploy.graph.shapes import proven_shapes
+
+USUAL_WIDTH = 128  # of a head, before the rotations are found
 
 
 @dataclass(frozen=True)
@@ -47,34 +49,42 @@ def rewrite_file(
     sin: Trig | None = None,
     allow_unmatched: bool = False,
     force: bool = False,
+    found: Callable[[Raised], Raised] = lambda raised: raised,
+    before: Callable[[Path], None] = lambda path: None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Rewritten:
-    """Write `source` in `style` to `target`, its weights to `target`.data beside it; both appear at once or not at all.
+    """Write `source` in `style` to `target`, its weights to `target`.HASH.data beside it; both at once or not at all.
 
     `max_position` is the number of rows of the tables: by default those of the file's own tables, or, where it has
     none, `stated_position`, what the model's configuration says. `opset` defaults to the file's, or the first that
     the style needs. `cos` and `sin` as in `raise_rotations`.
 
+    `found` is called with the rotations found, and returns those to write: it may give them other tables. `before` is
+    called with the path of the finished file under its temporary name. What either raises leaves `target` as it was.
+
     Raises UsageError (what is asked does not fit, or `target` exists without `force`) and UnmatchedRotation.
     """
     source, target = Path(source), Path(target)
     refuse_existing(target, force=force)
+    refuse_existing(target.with_name(f"{target.name}.data"), force=force)  # where others keep a file's weights
+    refuse_weights(target)
     progress(f"Reading {source}")
-    model = read_foreign(source, newest=opset or OPERATORS_OPSET)
-    limit = _limit(model, source, max_position, stated_position)
+    foreign = read_foreign(source, newest=opset or OPERATORS_OPSET)
+    limit = _limit(foreign.model, source, max_position, stated_position)
     progress("Finding the rotations")
-    raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
-    written_in = max(model.graph.opset_imports[""], OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
+    raised = found(raise_rotations(foreign.model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched))
+    written_in = max(foreign.model.graph.opset_imports[""], OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
     lowered = lower(raised, style, opset=opset or written_in, fused_attention=False)
+    proven_shapes(lowered.model, foreign.declared)
     progress(f"Writing {target}")
-    summary = _write(lowered.model, target)
+    summary = _write(lowered.model, target, force=force, before=before)
     return Rewritten(target, style, lowered.opset, len(lowered.sites), raised.rotations, raised.unmatched, summary)
 
 
 def _limit(model: ir.Model, source: Path, asked: int | None, stated: int | None) -> int:
     """How many rows the tables get; the file's own tables, if it has any, cannot be made longer."""
     marks = dependences(model.graph)
-    gathers = [node for node in model.graph if node.op_type == "Gather" and node.inputs[0].const_value is not None]
+    gathers = [node for node in model.graph if node.op_type == "Gather" and _is_table(node.inputs[0].const_value)]
     of_positions = [node for node in gathers if marks.get(node.inputs[1]) == Dependence.POSITION]
     rows = min((_positions_of(node, model.graph) for node in of_positions), default=None)
     limit = asked or rows or stated
@@ -88,7 +98,12 @@ def _limit(model: ir.Model, source: Path, asked: int | None, stated: int | None)
             f"{source} has a table of {rows} positions; {limit} were asked for.",
             todo="Export the model again for more: the file does not say how its table goes on.",
         )
+    require_tables(limit, USUAL_WIDTH, 1, "--max-position" if asked else "as the configuration says")
     return limit
+
+
+def _is_table(tensor: ir.TensorProtocol | None) -> bool:
+    return tensor is not None and tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and tensor.shape[0] > 0
 
 
 def _positions_of(gather: ir.Node, graph: ir.Graph) -> int:
@@ -104,13 +119,12 @@ def _positions_of(gather: ir.Node, graph: ir.Graph) -> int:
     return int(np.argmin(inside))
 
 
-def _write(model: ir.Model, target: Path) -> Summary:
-    with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp") as folder:
-            temporary = Path(folder)
-            summary = save(model, temporary / target.name, f"{target.name}.data")
-            for name in (f"{target.name}.data", target.name):  # the weights first: a graph never lacks its own
-                if (temporary / name).exists():
-                    os.replace(temporary / name, target.parent / name)
+def _write(
+    model: ir.Model, target: Path, *, force: bool = False, before: Callable[[Path], None] = lambda unfinished: None
+) -> Summary:
+    """Write graph and weights, then put them in place: `before` gets the unfinished graph, and if it raises, nothing
+    is."""
+    with new_graph(target, force=force) as unfinished:
+        summary = save(model, unfinished)
+        before(unfinished)
     return summary

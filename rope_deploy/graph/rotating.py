@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import onnx_ir as ir
-
 from rope_deploy.artifact import Site
 from rope_deploy.graph.evaluate import ancestors
+from rope_deploy.graph.io import read_model
 
 
 def rotating_nodes(path: Path, sites: Collection[Site]) -> frozenset[tuple[str, str]]:
@@ -16,7 +15,7 @@ def rotating_nodes(path: Path, sites: Collection[Site]) -> frozenset[tuple[str, 
 
     Sites whose rotation happens inside a fused attention have no output, and no nodes of their own.
     """
-    graph = ir.load(path).graph
+    graph = read_model(path).graph
     made = {output.name: output for node in graph for output in node.outputs}
     given = {value.name: value for value in graph.inputs}
     before = {site.input for site in sites}

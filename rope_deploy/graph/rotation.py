@@ -13,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
+from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.dependence import Dependence
 from rope_deploy.graph.evaluate import NotEvaluable, evaluate
 from rope_deploy.graph.movement import MOVES, Marks, common_origins, moved_inputs, ramp
@@ -26,9 +28,11 @@ BOTH = Dependence.POSITION | Dependence.ACTIVATION
 SIZES = {"batch": 2, "sequence": 3, "past": 5, "total": 8}
 # How far below the sum of products its other half may be joined to it (Unsqueeze, Concat, Reshape, Concat).
 STEPS = 5
+MOST_FOLLOWED = 2**25  # elements that are sent through a fragment
+WIDEST = 2**14  # of a head
 
 
-class NotARotation(Exception):
+class NotARotation(UnmatchedRotation):
     """Why a fragment that looks like a rotation is none; said to the user with the node's name."""
 
 
@@ -85,7 +89,7 @@ def find_sums(graph: ir.Graph, marks: Marks) -> list[Sum]:
     """Every Add or Sub of two products of one activation factor and one position factor each."""
     found = []
     for node in graph:
-        if node.op_type not in ("Add", "Sub") or marks[node.outputs[0]] != BOTH:
+        if node.op_type not in ("Add", "Sub") or len(node.inputs) != 2 or marks[node.outputs[0]] != BOTH:
             continue
         signs = (1, -1 if node.op_type == "Sub" else 1)
         first, second = (_product(value, sign, marks) for value, sign in zip(node.inputs, signs, strict=True))
@@ -194,6 +198,8 @@ def _readers(value: ir.Value) -> set[ir.Node]:
 def _match(root: ir.Value, source: ir.Value, *, sums, marks: Marks, inputs, any_pairs: bool) -> Match:
     """Evaluate the movement from `source` to `root` and read the rotation off it."""
     shape = concrete(source.shape, SIZES)
+    if prod(shape) > MOST_FOLLOWED or shape[-1:] > (WIDEST,):
+        raise NotARotation(f"its tensor of {prod(shape):.3g} elements is too large to be followed")
     parts = _sums_above(root, source, sums, marks)
     if not parts:
         raise NotARotation("no sum of products leads to it")

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from rope_deploy.errors import UsageError
 from rope_deploy.graph.byrow import RowTabulator, takes_rows
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
-from rope_deploy.graph.evaluate import ancestors
+from rope_deploy.graph.evaluate import HALF, ancestors
+from rope_deploy.graph.io import read_model
 from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
 from rope_deploy.graph.raising import DOMAIN
 from rope_deploy.graph.rotation import find_sums
 
-HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 FLOATS = (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # (domain, operator) -> (what to call it, rotations in one node)
 OPERATORS = {
@@ -42,18 +41,9 @@ class Survey:
 
 
 def survey(path: Path) -> Survey:
-    """Read the graph of `path`. Raises UsageError if it is not an ONNX file."""
-    try:
-        model = ir.load(path)
-        graph = model.graph
-        nodes = list(graph)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.") from None
-    except Exception as error:  # the protobuf parser has no error of its own for a file that is something else
-        raise UsageError(
-            f"{path} is not an ONNX file: {str(error).splitlines()[0] if str(error) else type(error).__name__}.",
-            todo="Give a .onnx file, an artifact folder, an engine or a model.",
-        ) from error
+    """Read the graph of `path`. Raises UsageError if it is not a sound ONNX file."""
+    graph = read_model(path, weights=False).graph
+    nodes = list(graph)
     by_row = takes_rows(graph) and all(value.name != POSITION_INPUT for value in graph.inputs)
     marks = RowTabulator(graph).marks if by_row else dependences(graph)
     forms = Counter()

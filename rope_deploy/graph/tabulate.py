@@ -15,7 +15,7 @@ the batch, the graph must compute exactly what the table holds for each token's 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import ml_dtypes
@@ -25,6 +25,7 @@ import onnx_ir as ir
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence
 from rope_deploy.graph.evaluate import Trig, ancestors, evaluate
 from rope_deploy.graph.movement import Marks
+from rope_deploy.graph.precision import Shortened, half_angles, half_frequencies, loss
 from rope_deploy.graph.rotation import SIZES, Column, Match, NotARotation, dummy_inputs
 
 CHUNK = 8192
@@ -43,7 +44,8 @@ class Table:
 
     "table": row p belongs to position p. "two-tables": rows 0 … original−1 serve calls whose longest position is
     below `original`, the rows after them serve all positions of longer calls. "runtime": no rows, see `Match`.
-    `axes` [rotary_dim/2] says which axis of a position each pair follows; () where a position has one.
+    `axes` [rotary_dim/2] says which axis of a position each pair follows; () where a position has one. `shortened`
+    says what a half type cost on the way to the angles, None if nothing.
     """
 
     kind: Literal["table", "two-tables", "runtime"]
@@ -51,6 +53,7 @@ class Table:
     sin: np.ndarray
     original: int = 0
     axes: tuple[int, ...] = ()
+    shortened: Shortened | None = None
 
 
 class Tabulator:
@@ -68,14 +71,37 @@ class Tabulator:
         """The table of `match`. Raises NotARotation or NotEvaluable if its columns are no cos and sin of positions."""
         key = (match.cos, match.sin, match.heads_axis)
         if key not in self._done:
-            self._done[key] = table = self._table(match)
+            table = self._table(match)
             self._confirm(match, table)
+            self._done[key] = replace(table, shortened=self._shortened(match, table))
         return self._done[key]
+
+    def _shortened(self, match: Match, table: Table) -> Shortened | None:
+        factors = factors_of(match)
+        if dtype := half_angles(factors, self._marks):
+            if table.kind == "runtime":
+                positions = _scattered(self._max)
+                lost = loss(self._halves(match, positions), self._halves(match, positions, widened=True))
+            else:
+                lost = loss((table.cos, table.sin), self._rows(match, table.original, widened=True))
+            if lost is not None:
+                return Shortened("angles", dtype, *lost)
+        if dtype := half_frequencies(factors, self._marks):
+            return Shortened("frequencies", dtype)
+        return None
+
+    def _rows(self, match: Match, original: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """All rows of a table, those of short calls, up to `original`, first."""
+        last = self._caches(match, self._max, self._max, widened=widened)
+        if not original:
+            return last
+        short = self._caches(match, original, original, widened=widened)
+        return tuple(np.concatenate(pair) for pair in zip(short, last, strict=True))
 
     def _table(self, match: Match) -> Table:
         original = self._threshold(match) if self._looks_at_length(match) else None
         if original is None:
-            return Table("table", *self._caches(match, self._max, self._max), axes=self._followed(match))
+            return Table("table", *self._rows(match, 0), axes=self._followed(match))
         if self._axes is not None:
             raise NotARotation("it changes with the length of the call, and its positions have several axes")
         after, middle, far = (
@@ -84,10 +110,7 @@ class Tabulator:
         if not (_same(after, far) and _same(middle, far)):
             empty = np.zeros((0, match.rotary_dim // 2), np.float32)
             return Table("runtime", empty, empty, original)
-        short = self._caches(match, original, original)
-        long = self._caches(match, self._max, self._max)
-        cos, sin = (np.concatenate(pair) for pair in zip(short, long, strict=True))
-        return Table("two-tables", cos, sin, original)
+        return Table("two-tables", *self._rows(match, original), original)
 
     def _followed(self, match: Match) -> tuple[int, ...]:
         """The axis of a position that each pair follows; the first for a pair that stands still."""
@@ -130,19 +153,19 @@ class Tabulator:
         cos, sin = self._halves(match, np.array([[1, length - 1]]))
         return cos[:1], sin[:1]
 
-    def _caches(self, match: Match, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _caches(self, match: Match, rows: int, length: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The half-width caches of positions 0 … rows−1 in calls of `length`."""
         parts = []
         for start in range(0, rows, CHUNK):
             # The last position rides along in every chunk, so that each chunk is a call of the full length.
             positions = np.append(np.arange(start, min(start + CHUNK, rows)), length - 1)
-            parts.append(self._halves(match, positions[None]))
+            parts.append(self._halves(match, positions[None], widened=widened))
         return tuple(np.concatenate([half[:-1] for half in halves]) for halves in zip(*parts, strict=True))
 
-    def _halves(self, match: Match, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _halves(self, match: Match, positions: np.ndarray, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2].
 
-        Of positions with several axes, [A, B, S] may be given; else all axes are alike.
+        Of positions with several axes, [A, B, S] may be given; else all axes are alike. `widened` as in `evaluate`.
         """
         factors = factors_of(match)
         batch, sequence = positions.shape[-2:]
@@ -154,7 +177,7 @@ class Tabulator:
                 if array.ndim != (2 if self._axes is None else 3):
                     raise NotARotation(f"its positions are {value.shape}, not [batch, sequence]")
                 inputs[value] = np.broadcast_to(positions, array.shape).astype(array.dtype)
-        arrays = evaluate(factors, inputs, **self._trig)
+        arrays = evaluate(factors, inputs, **self._trig, widened=widened)
         return halves(match, dict(zip(factors, arrays, strict=True)), (batch, sequence))
 
     def _confirm(self, match: Match, table: Table) -> None:
@@ -222,9 +245,10 @@ def _per_token(array: np.ndarray, shape: tuple[int, ...], heads_axis: int) -> np
     if array.ndim > 4:
         raise NotARotation(f"its table has {array.ndim} axes; more than batch, heads, sequence and head_dim")
     wide = array.reshape((1,) * (4 - array.ndim) + array.shape)
-    if wide.shape[heads_axis] != 1:
+    first = wide.take([0], axis=heads_axis)
+    if not np.array_equal(wide, np.broadcast_to(first, wide.shape), equal_nan=True):
         raise NotARotation("its table differs between heads")
-    rows = wide.squeeze(heads_axis)
+    rows = first.squeeze(heads_axis)
     if any(have not in (1, want) for have, want in zip(rows.shape, shape, strict=False)):
         raise NotARotation(f"its table, {list(array.shape)}, does not have a row for each of {shape[1]} tokens")
     return np.broadcast_to(rows, (*shape, rows.shape[-1])).reshape(-1, rows.shape[-1])

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from rope_deploy.graph.evaluate import HALF
+
 
 def store_transposed(model: ir.Model) -> int:
     """Fold Transpose(weight) wherever the weight has no other use; nothing is copied until it is written."""
@@ -40,3 +42,9 @@ def _transposed(tensor: ir.TensorProtocol, name: str) -> ir.LazyTensor:
         return ir.Tensor(np.ascontiguousarray(tensor.numpy().T), dtype=tensor.dtype, name=name)
 
     return ir.LazyTensor(write, dtype=tensor.dtype, shape=ir.Shape([columns, rows]), name=name)
+
+
+def weights_dtype(model: ir.Model) -> str:
+    """The type of the matrices in `model`, in numpy's words: the shortest if there are several, "float32" if none."""
+    found = {value.dtype for value in model.graph.initializers.values() if len(value.shape or ()) > 1}
+    return next((name for dtype, name in HALF.items() if dtype in found), "float32")

@@ -12,21 +12,23 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from rope_deploy.errors import ModelError
+from rope_deploy.errors import ModelError, quoted
 from rope_deploy.models.packages import lacks_package, missing_package
 from rope_deploy.models.pretrained import plain
+from rope_deploy.models.proof import require_written, unwritten_as_nan
 
 
 def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The module that package.module:function returns, and its configuration as a dictionary ({} if it has none).
 
-    Raises ModelError if there is no such function, if it fails, or if it returns something else, EnvironmentMissing if
-    it imports a package that is absent.
+    Raises ModelError if there is no such function, if it fails, or if it returns something else or a module that was
+    not written to whole, EnvironmentMissing if it imports a package that is absent.
     """
-    with _importable_here():
+    with _importable_here(), unwritten_as_nan():
         model = _made(source)
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"{source} returned {type(model).__name__}, not a torch.nn.Module.")
+    require_written(model, source)
     return model, _config(model)
 
 
@@ -38,7 +40,8 @@ def _made(source: str) -> Any:
         if lacks_package(error) and not f"{module_name}.".startswith(f"{error.name}."):
             raise missing_package(source, error) from error
         raise ModelError(
-            f"Cannot find the factory {source}: {error}.",
+            f"The factory {source} cannot be imported.",
+            exists=quoted("Python", error),
             todo="Write it as package.module:function, importable from where you stand.",
         ) from error
     try:
@@ -47,7 +50,8 @@ def _made(source: str) -> Any:
         if lacks_package(error):
             raise missing_package(source, error) from error
         raise ModelError(
-            f"The factory {source} failed: {type(error).__name__}: {error}",
+            f"The factory {source} failed.",
+            exists=quoted("Its code", error),
             todo="It is called without arguments; --traceback shows where it failed.",
         ) from error
 

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.documents import require_regular, require_small
+from rope_deploy.errors import ModelError, RopeDeployError, UsageError, quoted
 
 TOKENS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 MAIN = ("pixel_values", "input_features", "input_values", "audio_values")
@@ -83,11 +84,16 @@ def example_of(arguments: Mapping[str, Any]) -> Example:
 def read_example(path: Path, model: torch.nn.Module) -> Example:
     """The arguments in `path`, an .npz file with an array for each. Raises UsageError if they are not the model's."""
     try:
+        require_regular(path)
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            require_small(file.zip, path)
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except RopeDeployError:
+        raise
     except Exception as error:  # numpy has no error of its own for a file that is none of its
         raise UsageError(
-            f"{path} is not an .npz file: {error}", todo="Write it with numpy.savez(FILE, name=array, …)."
+            f"{path} is not an .npz file of arrays, or it is damaged.",
+            todo="Write it with numpy.savez(FILE, name=array, …).",
         ) from error
     known = takes(model)
     if (strange := [name for name in arrays if name not in known]) or not arrays:
@@ -102,7 +108,7 @@ def guess_example(model: torch.nn.Module) -> Example:
     """The first of `candidates` that the model runs with, in its own dtype. Raises ModelError if there is none."""
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     known = getattr(model, "config", None) is not None
-    reason = "no argument has a name that is known." if known else "it has none."
+    said = "No argument has a name that is known.\n" if known else "It has no configuration.\n"
     for arguments in candidates(model) if known else ():
         example = cast(example_of(arguments), dtype)
         try:
@@ -111,10 +117,10 @@ def guess_example(model: torch.nn.Module) -> Example:
                 model(**example.arguments)
             return example
         except Exception as error:  # it wants another shape: whatever its code stumbles over
-            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+            said = f"{quoted('Its code', error)}\n"
     raise ModelError(
-        f"What {type(model).__name__} is to be fed does not follow from its configuration: {reason}",
-        exists=f"Its forward takes: {', '.join(takes(model))}.",
+        f"What {type(model).__name__} is to be fed does not follow from its configuration.",
+        exists=f"{said}Its forward takes: {', '.join(takes(model))}.",
         todo="Give an example of its arguments: --example FILE.npz, written with numpy.savez(FILE, name=array, …).",
     )
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.attention import use_own_attention
+from rope_deploy.models.configuration import specs_to_compare
 from rope_deploy.models.factory import cast, from_factory, pretrained_parts
+from rope_deploy.models.gguf_reading import taken_apart_once
 from rope_deploy.models.griffin import keep_states_in_cache
 from rope_deploy.models.inputs import reads_text
 from rope_deploy.models.pretrained import class_of, config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.source import is_factory, locate
 from rope_deploy.models.stateless import make_stateless
-from rope_deploy.rope import RopeSpec, specs_from_config, text_config
+from rope_deploy.models.untouched import untouched
+from rope_deploy.rope import RopeSpec, text_config
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -32,7 +35,8 @@ class LoadedModel:
 
     `config` is its configuration as a plain dictionary, `specs` what that configuration says of the rotation
     (by layer type, "" when there is one rule). `native_attention` is False when its attention could not be
-    replaced by ours, so that the graph will show its parts. A "tower" is fed no text.
+    replaced by ours, so that the graph will show its parts. A "tower" is fed no text. `notes` says what loading had to
+    put right. `untouched` is the model before anything was replaced in it, for text that could be copied.
     """
 
     model: torch.nn.Module
@@ -44,6 +48,8 @@ class LoadedModel:
     dtype: str
     native_attention: bool
     tokenizer: Any = None
+    notes: tuple[str, ...] = ()
+    untouched: torch.nn.Module | None = field(default=None, repr=False, compare=False)
 
     @property
     def layers(self) -> int:
@@ -86,17 +92,16 @@ def load_model(
     if is_factory(source):
         model, config = from_factory(source)
         return wrap(cast(model, DTYPES[dtype]), config, source=source, dtype=dtype)
-    where, extra = locate(source)
-    model, config = from_pretrained(
-        source,
-        where,
-        extra,
-        dtype=DTYPES[dtype],
-        trust_remote_code=trust_remote_code,
-        overrides=config_overrides or {},
-    )
-    tokenizer = tokenizer_from(where, extra, trust_remote_code=trust_remote_code)
-    return wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
+    place = locate(source)
+    with taken_apart_once():
+        model, config, notes = from_pretrained(
+            place,
+            dtype=DTYPES[dtype],
+            trust_remote_code=trust_remote_code,
+            overrides=config_overrides or {},
+        )
+        tokenizer = tokenizer_from(place, trust_remote_code=trust_remote_code)
+    return replace(wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer), notes=notes)
 
 
 def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, Any]:
@@ -106,8 +111,7 @@ def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, An
     """
     if is_factory(source):
         return from_factory(source)[1]
-    where, extra = locate(source)
-    return plain(config_from(source, where, extra, trust_remote_code=trust_remote_code))
+    return plain(_config(source, trust_remote_code))
 
 
 def is_tower(source: str, *, trust_remote_code: bool = False) -> bool:
@@ -117,8 +121,13 @@ def is_tower(source: str, *, trust_remote_code: bool = False) -> bool:
     """
     if is_factory(source):
         return not reads_text(from_factory(source)[0])
-    where, extra = locate(source)
-    return not reads_text(class_of(config_from(source, where, extra, trust_remote_code=trust_remote_code)))
+    return not reads_text(class_of(_config(source, trust_remote_code)))
+
+
+def _config(source: str, trust_remote_code: bool) -> PreTrainedConfig:
+    place = locate(source)
+    with taken_apart_once():
+        return config_from(place, trust_remote_code=trust_remote_code)
 
 
 def wrap(
@@ -129,10 +138,12 @@ def wrap(
     The model itself is switched to our attention, and so are models of transformers inside a module that wraps them.
     """
     model = model.eval().requires_grad_(False)
+    reads = reads_text(model)
+    before = untouched(model) if reads else None
     native = [use_own_attention(part) for part in pretrained_parts(model)]
     make_stateless(model)
     keep_states_in_cache(model)
-    task = "encoder" if reads_text(model) else "tower"
+    task = "encoder" if reads else "tower"
     if task == "encoder" and isinstance(model, PreTrainedModel) and model.can_generate():
         task = "decoder"
     return LoadedModel(
@@ -145,15 +156,16 @@ def wrap(
         dtype=dtype,
         native_attention=all(native),
         tokenizer=tokenizer,
+        untouched=before,
     )
 
 
 def _stated(config: Mapping[str, Any], task: str) -> dict[str, RopeSpec]:
-    """What `config` says of the rotation. Of a tower it need not say anything: its rows and columns have no rule that
-    a configuration could state, and its graph shows whether it turns."""
+    """What `config` says of the rotation; it need not say anything, as its graph shows whether it turns, and how. Of a
+    tower what it says need not be right: its rows and columns have no rule that a configuration could state."""
     if task != "tower":
-        return specs_from_config(config) if config else {}
+        return specs_to_compare(config) if config else {}
     try:
-        return specs_from_config(config)
+        return specs_to_compare(config)
     except RopeDeployError:
         return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rope_deploy.errors import EnvironmentMissing
+from rope_deploy.errors import EnvironmentMissing, quoted
 
 
 def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
@@ -15,7 +15,7 @@ def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
         commands = {f"pip install {error.name.partition('.')[0]}": None}
     return EnvironmentMissing(
         f"{source} needs a package that is not installed.",
-        exists=words.partition(" You can install")[0],
+        exists=quoted("The import", words.partition(" You can install")[0]),
         todo=f"Run {' or '.join(f'`{command}`' for command in commands)}." if commands else "",
     )
 

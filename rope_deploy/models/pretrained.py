@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers.utils import cached_file
 
-from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError
+from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
+from rope_deploy.models.configuration import check_file, specs_to_compare
+from rope_deploy.models.folder import ADAPTER, CONFIG, INDEX, TOKENIZER, check_index, check_settings
+from rope_deploy.models.gguf import require_same_rotation
 from rope_deploy.models.inputs import reads_text
+from rope_deploy.models.memory import require_memory
 from rope_deploy.models.packages import missing_package
-from rope_deploy.rope import specs_from_config
+from rope_deploy.models.proof import prove, unwritten_as_nan
+from rope_deploy.models.source import Place
 
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
 
 
-def config_from(source: str, where: str, extra: Mapping[str, Any], *, trust_remote_code: bool) -> PreTrainedConfig:
-    """The configuration of a located source. Raises ModelError, also for one that brings code that is not trusted."""
+def config_from(place: Place, *, trust_remote_code: bool) -> PreTrainedConfig:
+    """The configuration of a located source. Raises ModelError, also for one that brings code that is not trusted;
+    ConfigError for values that its class refuses."""
+    source = place.source
+    _check_cached(place)
+    check_file(place.where, trust_remote_code=trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code, **extra)
+        config = AutoConfig.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
     except Exception as error:  # transformers raises many kinds, and so do the files it reads
         if "contains custom code" in str(error):
             raise _refused_code(source) from error
@@ -33,51 +46,91 @@ def config_from(source: str, where: str, extra: Mapping[str, Any], *, trust_remo
 
 
 def from_pretrained(
-    source: str,
-    where: str,
-    extra: Mapping[str, Any],
+    place: Place,
     *,
     dtype: torch.dtype,
     trust_remote_code: bool,
     overrides: Mapping[str, Any],
-) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model and its configuration as a dictionary. `overrides` replaces entries before the model is made.
+) -> tuple[PreTrainedModel, dict[str, Any], tuple[str, ...]]:
+    """The model, its configuration as a dictionary, and what loading had to put right, in words.
+
+    `overrides` replaces entries before the model is made.
 
     Raises ModelError if it cannot be loaded whole, UsageError for an unknown rope type.
     """
-    config = config_from(source, where, extra, trust_remote_code=trust_remote_code)
+    source = place.source
+    config = config_from(place, trust_remote_code=trust_remote_code)
     for key, value in overrides.items():
         setattr(config, key, value)
     if reads_text(class_of(config)):
-        specs_from_config(plain(config))  # says what is wrong with the rotation before gigabytes are read
+        specs_to_compare(plain(config))  # says what is wrong with the rotation before gigabytes are read
+    require_memory(plain(config), place.where, dtype.itemsize)
     try:
-        model, info = _model_class(config).from_pretrained(
-            where,
-            config=config,
-            dtype=dtype,
-            use_safetensors=None if extra else True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # they are counted below, in our words
-            output_loading_info=True,
-            **extra,
-        )
+        with _nothing_unpickled(), unwritten_as_nan():
+            model, info = _model_class(config).from_pretrained(
+                place.where,
+                config=config,
+                dtype=dtype,
+                use_safetensors=None if place.extra else True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # they are counted below, in our words
+                output_loading_info=True,
+                **place.extra,
+            )
     except RopeDeployError:
         raise
     except Exception as error:  # as above
         raise _failed(source, error) from error
     _require_all_weights(source, info)
+    notes = prove(model, source, dtype)
+    if place.rotation is not None:
+        require_same_rotation(Path(source), place.rotation, model)
     # A GGUF model arrives dequantised, but its config still says it is not: transformers would refuse to save it.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
-    return model, plain(model.config)
+    return model, plain(model.config), notes
 
 
-def tokenizer_from(where: str, extra: Mapping[str, Any], *, trust_remote_code: bool) -> Any:
+@contextmanager
+def _nothing_unpickled() -> Iterator[None]:
+    """Inside the block torch.load refuses: some classes open files of their own beside the weights."""
+    before = torch.load
+
+    def refuse(file: Any, *_: Any, **__: Any) -> Any:
+        raise ModelError(
+            f"The model's class opens the pickle file {file}.",
+            exists="Weights are read from safetensors and GGUF files alone: pickle files can run code when loaded.",
+        )
+
+    torch.load = refuse
+    try:
+        yield
+    finally:
+        torch.load = before
+
+
+def _check_cached(place: Place) -> None:
+    """What a hub's files name is held to the same rules as a folder's, before they are used."""
+    if place.extra or os.path.isdir(place.where):
+        return
+    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
+    for name in (CONFIG, TOKENIZER, ADAPTER, f"model{INDEX}"):
+        try:
+            found = cached_file(place.where, name, **quiet)
+        except Exception:  # no such model, no connection: transformers says it again, and then it is reported
+            return
+        if found is not None and name.endswith(INDEX):
+            check_index(Path(found), present=False)
+        elif found is not None:
+            check_settings(Path(found).parent)
+
+
+def tokenizer_from(place: Place, *, trust_remote_code: bool) -> Any:
     """The tokenizer, or None: a model without one is still a model."""
     try:
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
-        found = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code, **extra)
+        found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
     except Exception:  # transformers has no one error for it
         return None
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
@@ -97,7 +150,7 @@ def _model_class(config: PreTrainedConfig):
     for task in TASKS:
         if task in own:
             return getattr(transformers, task)
-    for name in config.architectures or ():
+    for name in _names(config.architectures):
         found = getattr(transformers, name, None) or _beside(config, name)
         if isinstance(found, type) and issubclass(found, PreTrainedModel):
             return found
@@ -105,6 +158,18 @@ def _model_class(config: PreTrainedConfig):
         if type(config) in getattr(transformers, task)._model_mapping:
             return getattr(transformers, task)
     return transformers.AutoModel
+
+
+def _names(architectures: object) -> list[str]:
+    """Raises ModelError for what is no list of names."""
+    if architectures is None:
+        return []
+    if not isinstance(architectures, list | tuple) or not all(isinstance(name, str) for name in architectures):
+        raise ModelError(
+            f"The configuration states architectures as {architectures!r}, which is no list of names.",
+            todo="Copy config.json again from where the model came.",
+        )
+    return list(architectures)
 
 
 def _beside(config: PreTrainedConfig, name: str) -> Any:
@@ -152,20 +217,23 @@ def _refused_code(source: str) -> ModelError:
 
 
 def _failed(source: str, error: Exception) -> RopeDeployError:
-    line = (str(error).strip().splitlines() or ["(no message)"])[0]
     if isinstance(error, ImportError):
         return missing_package(source, error)
     if isinstance(error, MemoryError):
         return EnvironmentMissing(f"Memory ran out while loading {source}.", todo="Use a machine with more memory.")
-    return ModelError(f"Cannot load {source}: {type(error).__name__}: {line}", todo=_advice(source, error))
+    why, todo = _reason(source, error)
+    return ModelError(f"{source} cannot be loaded: {why}.", exists=quoted("transformers", error), todo=todo)
 
 
-def _advice(source: str, error: Exception) -> str:
-    text = f"{type(error).__name__} {error}".lower()
+def _reason(source: str, error: Exception) -> tuple[str, str]:
+    """What is the matter, as far as transformers' words tell, and what to do."""
+    text, version = f"{type(error).__name__} {error}".lower(), f"transformers {transformers.__version__}"
     if "couldn't connect" in text or "is not a local folder" in text or "offline" in text:
-        return "Give a local folder or a .gguf file, or check the name and the connection."
+        todo = "Give a local folder or a .gguf file, or check the name and the connection."
+        return "there is no such folder here, and none came from the hub", todo
     if source.endswith(".gguf") or "safetensor" in text or "header" in text:
-        return "The file looks damaged or incomplete: compare its size with the original and copy it again."
+        todo = "The file looks damaged or incomplete: compare its size with the original and copy it again."
+        return "a file of it cannot be read", todo
     if "does not recognize this architecture" in text:
-        return f"A newer transformers than {transformers.__version__} may know it: `pip install -U transformers`."
-    return "Check that transformers itself loads this model."
+        return f"{version} does not know its model type", "A newer one may: `pip install -U transformers`."
+    return f"{version} stopped at it", "Check that transformers itself loads this model."

@@ -15,7 +15,9 @@ from transformers import PreTrainedModel
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.models.caches import GROWING, flat, new_cache
+from rope_deploy.models.exact import Widened
 from rope_deploy.models.load import LoadedModel
+from rope_deploy.models.shaken import shaken
 from rope_deploy.models.taps import tapping
 from rope_deploy.models.towers import run_tower
 
@@ -39,6 +41,20 @@ def run_reference(
     name = "logits" if _has_logits(loaded) else "last_hidden_state"
     outputs = {name: result, **rotated, **{f"{PRESENT_PREFIX}{part}": tensor for part, tensor in presents.items()}}
     return {name: _numpy(tensor) for name, tensor in outputs.items()}
+
+
+class Exact:
+    """`run_reference` in a wider type, on the weights as they are: see `rope_deploy.models.exact`."""
+
+    def __init__(self, loaded: LoadedModel):
+        self._loaded, self._wide = loaded, Widened(loaded.model)
+
+    def __call__(
+        self, feeds: Mapping[str, np.ndarray], taps: bool = False, *, cache: bool = True
+    ) -> dict[str, np.ndarray]:
+        with self._wide.in_place():
+            wide = {name: _single(value) for name, value in feeds.items()}
+            return run_reference(self._loaded, wide, taps, cache=cache)
 
 
 def _to_continue(loaded: LoadedModel, past: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -86,6 +102,18 @@ def _has_logits(loaded: LoadedModel) -> bool:
 def result_name(loaded: LoadedModel) -> str:
     """`logits`, or `last_hidden_state` for a bare encoder."""
     return "logits" if _has_logits(loaded) else "last_hidden_state"
+
+
+def run_shaken(
+    loaded: LoadedModel, feeds: Mapping[str, np.ndarray], seed: int, *, cache: bool = True
+) -> dict[str, np.ndarray]:
+    """`run_reference` with taps and with its roundings fallen otherwise, as `seed` has it."""
+    with shaken(loaded.model, seed):
+        return run_reference(loaded, feeds, taps=True, cache=cache)
+
+
+def _single(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

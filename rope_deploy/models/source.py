@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rope_deploy.errors import ModelError
-from rope_deploy.models.gguf import check_gguf
+from rope_deploy.models.folder import check_folder, check_settings
+from rope_deploy.models.gguf import FileRotation, check_gguf
 
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 KINDS = "Give a Hugging Face folder, a .gguf file, a hub name (owner/name) or package.module:factory."
+
+
+@dataclass(frozen=True)
+class Place:
+    """What transformers is to open, and with which extra keywords: a GGUF file is a folder plus a file name.
+
+    `rotation` is what a GGUF file states of it; a folder says it in its configuration.
+    """
+
+    source: str
+    where: str
+    extra: Mapping[str, str] = field(default_factory=dict)
+    rotation: FileRotation | None = None
 
 
 def is_factory(source: str) -> bool:
@@ -19,64 +31,38 @@ def is_factory(source: str) -> bool:
     return ":" in source and not Path(source).exists()
 
 
-def locate(source: str) -> tuple[str, dict[str, Any]]:
-    """What transformers is to open, and its extra keywords: a GGUF file is a folder plus a file name.
+def locate(source: str) -> Place:
+    """What transformers is to open.
 
-    Raises ModelError for a path that is nothing transformers could open, and for a folder without safetensors.
+    Raises ModelError for a path that is nothing transformers could open, for a folder without safetensors or one that
+    names files elsewhere, and for a GGUF file whose rotation transformers would not load.
     """
     path = Path(source)
-    if not source.strip():
+    if not source.strip() or "\0" in source:
         raise ModelError("No model was named.", todo=KINDS)
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"There is no file {source}.", todo="Give the path of an existing .gguf file.")
-        check_gguf(path)
-        return str(path.parent), {"gguf_file": path.name}
+        rotation = check_gguf(path)
+        check_settings(path.parent, config=False)  # transformers looks at what lies beside it
+        return Place(source, str(path.parent), {"gguf_file": path.name}, rotation)
     if path.is_dir():
-        _check_folder(path)
-        return source, {}
+        check_folder(path)
+        return Place(source, source)
     if path.exists() or path.is_absolute() or source.count("/") > 1 or source.startswith((".", "~")):
         raise ModelError(
             f"{source} is no model folder.",
             exists="It is a file of an unknown kind." if path.exists() else "There is no such folder.",
             todo=KINDS,
         )
-    return source, {}
+    return Place(source, source)
 
 
-def _check_folder(folder: Path) -> None:
-    names = sorted(path.name for path in folder.iterdir())
-    if "config.json" not in names:
-        raise ModelError(
-            f"{folder} is no model folder: it has no config.json.",
-            exists=f"It holds: {_listed(names)}.",
-            todo="Give the folder that save_pretrained wrote.",
-        )
-    _check_json(folder / "config.json")
-    if any(name.endswith(".safetensors") for name in names):
-        return
-    if pickles := [name for name in names if name.endswith(PICKLES)]:
-        raise ModelError(
-            f"{folder} has no safetensors weights.",
-            exists=f"It has {_listed(pickles)}: pickle files can run code when loaded, so they are refused.",
-            todo="Convert it once with model.save_pretrained(folder) in an environment you trust.",
-        )
-    raise ModelError(
-        f"{folder} has no safetensors weights.",
-        exists=f"It holds: {_listed(names)}.",
-        todo="Copy model.safetensors (or all its parts and model.safetensors.index.json) there.",
-    )
+def cached(name: str) -> str | None:
+    """The folder of the hub's model `name` in Hugging Face's cache; None if it is not there. Nothing is fetched."""
+    from huggingface_hub import snapshot_download
 
-
-def _check_json(path: Path) -> None:
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # not UTF-8, or not JSON
-        raise ModelError(f"{path} is not JSON: {error}.", todo="Copy it again from where the model came.") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} holds a {type(content).__name__}, not the settings of a model.")
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "nothing") + more
+        return snapshot_download(name, local_files_only=True)
+    except Exception:  # no such name, nothing in the cache: huggingface_hub has several errors for it
+        return None

@@ -5,6 +5,9 @@ refuses that branch or freezes it at the traced length. The rule itself needs no
 from the length of the call alone. Here they are computed from it in tensor operations, in transformers' own
 order, and handed to the module's own forward, which knows how its family lays out cos and sin.
 
+Phi-3.5-MoE's rotary module (`PhimoeRotaryEmbedding`, transformers 5.23) chooses its factor on cos and sin by the length
+of the call in Python too; here a tensor operation does.
+
 Source: the "dynamic" entry of transformers' ROPE_INIT_FUNCTIONS (dynamic NTK scaling by u/bloc97 and u/emozilla).
 """
 
@@ -18,20 +21,43 @@ from typing import Any
 
 import torch
 
+from rope_deploy.rope.families import TWO_MSCALES
+
 
 def make_stateless(model: torch.nn.Module) -> int:
-    """Replace the forward of every dynamic-NTK rotary module in `model`, also of those with a rule per layer type;
-    returns how many there were."""
-    found = [module for module in model.modules() if _is_dynamic(module)]
-    for module in found:
-        module.forward = MethodType(_forward, module)
-    return len(found)
+    """Replace the forward of every rotary module in `model` that branches on the length in Python, also of those with a
+    rule per layer type; returns how many there were."""
+    found = 0
+    for module in model.modules():
+        forward = _forward if _is_dynamic(module) else _with_two_factors if _has_two_factors(module) else None
+        if forward is not None:
+            module.forward, found = MethodType(forward, module), found + 1
+    return found
 
 
 def _is_dynamic(module: torch.nn.Module) -> bool:
     rule = getattr(module, "rope_type", None)
     kinds = rule.values() if isinstance(rule, dict) else (rule,)
     return "dynamic" in kinds and any(name.endswith("inv_freq") for name, _ in module.named_buffers(recurse=False))
+
+
+def _has_two_factors(module: torch.nn.Module) -> bool:
+    config = getattr(module, "config", None)
+    if getattr(config, "model_type", None) not in TWO_MSCALES or not hasattr(module, "rope_init_fn"):
+        return False
+    return {"short_mscale", "long_mscale"} <= (config.rope_parameters or {}).keys()
+
+
+@torch.no_grad()
+def _with_two_factors(self, x: torch.Tensor, position_ids: torch.Tensor):
+    """What the module's forward returns for position_ids [B, S]."""
+    rule = self.config.rope_parameters
+    inv_freq, _ = self.rope_init_fn(self.config)
+    longer = position_ids.max() + 1 > rule["original_max_position_embeddings"]
+    factor = torch.where(longer, rule["long_mscale"], rule["short_mscale"])
+    angles = position_ids[..., None].float() * inv_freq.to(device=x.device, dtype=torch.float)
+    angles = torch.cat((angles, angles), dim=-1)
+    return (angles.cos() * factor).to(x.dtype), (angles.sin() * factor).to(x.dtype)
 
 
 class _With:

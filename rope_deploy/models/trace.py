@@ -28,6 +28,7 @@ from rope_deploy.models.scans import recurrent_scans
 from rope_deploy.models.stateless import unchanged
 from rope_deploy.models.towers import trace_tower
 from rope_deploy.models.translate import translate
+from rope_deploy.models.untraceable import cannot_be_called, place, untraceable
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
@@ -101,10 +102,7 @@ def _tracing(loaded: LoadedModel) -> Iterator[None]:
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
         if lacks_package(root_of(error)):
             raise missing_package(loaded.source, root_of(error)) from error
-        raise ModelError(
-            f"PyTorch cannot export {loaded.source} ({loaded.model_type}): {_reason(error)}",
-            todo="Run with --traceback to see where; control flow that depends on data is the usual reason.",
-        ) from error
+        raise untraceable(loaded.source, loaded.model_type, error) from error
 
 
 @contextmanager
@@ -112,13 +110,6 @@ def _traceable(model: torch.nn.Module) -> Iterator[None]:
     """Inside the block no layer of `model` follows the data or counts tokens in Python."""
     with dense_experts(model), recurrent_scans(model):
         yield
-
-
-def _reason(error: Exception) -> str:
-    """Kind and first line of what all else followed from: torch wraps it two or three times."""
-    error = root_of(error)
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
 
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
@@ -136,7 +127,8 @@ def _axes_of(name: str, batch: torch.export.Dim, prior: torch.export.Dim) -> dic
 def _example_past(loaded: LoadedModel) -> dict[str, torch.Tensor]:
     """The cache that the model itself leaves after a first call.
 
-    Raises ModelError for a cache that it does not keep in layers that are known here.
+    Raises ModelError for a cache that it does not keep in layers that are known here, and for a model whose code fails
+    without a cache as well.
     """
     tensors = {
         "input_ids": torch.ones(BATCH, PAST, dtype=torch.long),
@@ -147,9 +139,14 @@ def _example_past(loaded: LoadedModel) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             return call(loaded, tensors, {})[1]
     except Exception as error:  # what a model raises when its layers do not find the cache they want
+        try:
+            with torch.no_grad():
+                call(loaded, tensors, {}, cache=False)
+        except Exception:  # it is not for the cache, then
+            raise cannot_be_called(loaded.source, loaded.model_type, error) from error
         raise ModelError(
-            f"The cache of {loaded.source} ({loaded.model_type}) is of a kind that is not known: "
-            f"{type(error).__name__}: {error}",
+            f"The cache of {loaded.source} ({loaded.model_type}) is of a kind that is not known.",
+            exists=place(error),
             todo="Export it without a cache: --no-cache.",
         ) from error
 

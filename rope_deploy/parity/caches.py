@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Manifest
-from rope_deploy.parity.compare import Difference, magnitude, missing, shape_fault, token_errors, worst
+from rope_deploy.parity.compare import Difference, largest, magnitude, missing, shape_fault, size, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.walk import Step
-from rope_deploy.runtimes import compact, compacting_layers, row_axes
+from rope_deploy.runtimes import Arrays, compact, compacting_layers, row_axes
 
 
 def kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
@@ -29,7 +29,7 @@ def kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
             errors = token_errors(after.take(range(past), axis), before, axis)
             real, positions = step.call.attention_mask[:, :past] == 1, step.columns[:, :past]
             about = {"real": real, "positions": positions, "layer": layer, "role": part}
-            yield worst("cache", name, errors, manifest.tolerances.rotated, **about)
+            yield worst("cache", name, errors, step.fixed(manifest.tolerances.rotated, size(before)), **about)
 
 
 def caches_of(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Difference]:
@@ -38,7 +38,7 @@ def caches_of(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Differ
         {site.layer: site for site in manifest.sites if site.role == "k" and not site.turn},
         compacting_layers(manifest),
     )
-    mask, got, want = step.call.attention_mask, step.got, step.want
+    mask, got, want = step.call.attention_mask, step.got, step.standard
     for name, axis in row_axes(manifest).items():
         layer, part = _place(name)
         if fault := shape_fault(got.get(name), want[name].shape):
@@ -49,19 +49,35 @@ def caches_of(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Differ
             arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
             theirs, positions = arrange(want[name]), arrange(step.columns)
             site = keys.get(layer) if part == "key" else None
-            scale = magnitude(theirs)
-            allowed = manifest.tolerances.rotated + (oracle.slack(site, theirs, positions) / scale if site else 0.0)
-            about = {"real": arrange(mask) == 1, "positions": positions, "layer": layer, "role": part}
-            yield worst("cache", name, token_errors(got[name], theirs, axis) / scale, allowed, **about)
+            scale, real = magnitude(theirs), arrange(mask) == 1
+            slack = oracle.slack(site, theirs, positions) / scale if site else 0.0
+            errors = token_errors(got[name], theirs, axis) / scale
+
+            def apart(side: Arrays, name=name, arrange=arrange, theirs=theirs, axis=axis, scale=scale) -> np.ndarray:
+                return token_errors(arrange(side[name]), theirs, axis) / scale
+
+            def least(theirs=theirs, axis=axis, scale=scale) -> np.ndarray:
+                return largest(theirs, axis) / scale
+
+            beyond = np.maximum(errors - slack, 0.0)
+            fixed = step.fixed(manifest.tolerances.rotated, size(theirs))
+            allowed = slack + step.tolerance("cache", fixed, beyond, real, least, apart)
+            yield worst("cache", name, errors, allowed, real=real, positions=positions, layer=layer, role=part)
 
 
 def _state(manifest: Manifest, step: Step, name: str) -> Difference:
     """A state, as if it were one token: the last."""
     layer, part = _place(name)
-    ours, theirs = (side[name][:, None] for side in (step.got, step.want))
-    errors = token_errors(ours, theirs, 1) / magnitude(theirs)
-    about = {"real": step.call.real.any(axis=1, keepdims=True), "positions": step.columns[:, -1:]}
-    return worst("cache", name, errors, manifest.tolerances.rotated, **about, layer=layer, role=part)
+    ours, theirs = (side[name][:, None] for side in (step.got, step.standard))
+    scale, real = magnitude(theirs), step.call.real.any(axis=1, keepdims=True)
+
+    def apart(side: Arrays) -> np.ndarray:
+        return token_errors(side[name][:, None], theirs, 1) / scale
+
+    errors = token_errors(ours, theirs, 1) / scale
+    fixed = step.fixed(manifest.tolerances.rotated, size(theirs))
+    allowed = step.tolerance("cache", fixed, errors, real, lambda: largest(theirs, 1) / scale, apart)
+    return worst("cache", name, errors, allowed, real=real, positions=step.columns[:, -1:], layer=layer, role=part)
 
 
 def _place(name: str) -> tuple[int, str]:

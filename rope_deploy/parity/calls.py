@@ -15,7 +15,7 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.parity.cases import REPEATS, STRIDE, Case
 from rope_deploy.runtimes import Arrays
 
-FALLBACK_VOCABULARY = 100  # token ids every vocabulary has
+FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 WORDS = 1024  # drawn for each row at once, so that a longer case begins as a shorter one does
 SPREAD = 3  # tokens without order stand within so many times their number of positions
 

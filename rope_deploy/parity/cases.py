@@ -27,9 +27,12 @@ Set = Literal["quick", "full"]
 Padding = Literal["none", "left", "right", "mixed"]
 Placing = Literal["count", "stride", "repeat", "by-row", "shuffled", "prompt-counts", "out-of-range"]
 
-PROMPT, STEPS, IMPLICIT = 9, 3, 300
+PROMPT, STEPS, LONG, IMPLICIT = 9, 3, 160, 300
 STRIDE, REPEATS = 3, 2
+PICKING = ("indexer", "index")  # parts of a cache that belong to what picks the tokens attention reads
 
+# Against the model as transformers runs it: whatever we replace in a model stands on both sides of every other case.
+UNTOUCHED = ("untouched-prefill", "untouched-decode")
 # Enough to meet every named mistake. In a graph whose limits exclude some of them, the others take their place.
 QUICK = (
     "prefill-right-padded",
@@ -42,6 +45,7 @@ QUICK = (
     "decode-right-padded",
     "decode-end",
     "decode-shuffled",
+    *UNTOUCHED,
 )
 QUICK_WITHOUT_A_RULE = ("prefill", "offset-half")  # the same words twice, elsewhere
 QUICK_AT_A_THRESHOLD = ("below-", "beyond-", "decode-across-")
@@ -56,6 +60,8 @@ class Case:
     "by-row" counting from a start of each row's own, spread over the table, "shuffled" without order somewhere in
     the table, "prompt-counts" without order after a prompt that counts, "out-of-range" the last one at `start`.
     `refusal` is the error the runtime must answer with; `skipped` the declared limit that makes the case impossible.
+    `untouched`: the reference is the model as transformers runs it, with its own cache and masks. It is told the
+    positions that generate states after a past, so tokens count from 0; the graph goes on from its own cache.
     """
 
     id: str
@@ -67,6 +73,7 @@ class Case:
     start: int = 0
     refusal: type[UsageError] | None = None
     skipped: str = ""
+    untouched: bool = False
 
     @property
     def tokens(self) -> int:
@@ -85,8 +92,11 @@ def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...] | tup
     prompt = max(1, min(PROMPT, rows - STEPS))
     steps = min(STEPS, rows - prompt) if manifest.cache else 0
     found = list(_prompts(prompt))
-    found += _placements(prompt, rows) if placed else [_long(rows)]
+    if not any(info.name.rpartition(".")[2] in PICKING for info in manifest.inputs):
+        found.append(_long(rows, placed))
+    found += _placements(prompt, rows) if placed else []
     found += _continued(prompt, steps, rows)
+    found += _untouched(prompt, steps)
     if placed:
         found += _offsets(manifest, prompt, steps)
         found += _thresholds(manifest, prompt)
@@ -136,9 +146,17 @@ def _placements(prompt: int, rows: int) -> Iterator[Case]:
     yield Case("shuffled", "positions without order, different in every row", (prompt,) * 3, placing="shuffled")
 
 
-def _long(rows: int) -> Case:
-    tokens = min(rows, IMPLICIT)
-    return Case("long", f"{tokens} tokens at positions the graph counts by itself", (tokens,))
+def _long(rows: int, placed: bool) -> Case:
+    """Most cases are short, and see nothing of what begins further on: a window of attention, say.
+
+    Not for attention to the few tokens that an indexer scores highest: among scores that differ by less than rounding,
+    each runtime chooses its own, and a choice in hundreds of rows falls on such a pair.
+    """
+    tokens = min(rows, LONG if placed else IMPLICIT)
+    detail = (
+        f"{tokens} tokens one after another" if placed else f"{tokens} tokens at positions the graph counts by itself"
+    )
+    return Case("long", detail, (tokens,))
 
 
 def _chunks(prompt: int, steps: int, rows: int, start: int = 0) -> tuple[int, ...]:
@@ -172,6 +190,15 @@ def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
     yield Case("decode-shuffled", detail, (prompt,) * 2, ones, placing="prompt-counts")
     detail = "a second piece at positions without order"
     yield Case("chunked-prefill-shuffled", detail, (prompt,), chunks, placing="prompt-counts")
+
+
+def _untouched(prompt: int, steps: int) -> Iterator[Case]:
+    prefill, decode = UNTOUCHED
+    detail = "two prompts, one padded on the right, against the model as transformers runs it"
+    yield Case(prefill, detail, (prompt, max(1, prompt - 4)), padding="right", untouched=True)
+    if steps:
+        detail = "a token after a prompt, against the model as transformers runs it"
+        yield Case(decode, detail, (prompt,), (1,), untouched=True)
 
 
 def _offsets(manifest: Manifest, prompt: int, steps: int) -> Iterator[Case]:
@@ -249,6 +276,9 @@ def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
             refusal=PositionOutOfRange,
         )
         yield replace(beyond, id="refuses-negative", detail="a position below 0", start=-1, refusal=PositionOutOfRange)
+        # Counted from the end, −1 is the row behind the table, and −2 its last position.
+        detail = "the second position below 0"
+        yield replace(beyond, id="refuses-further-below", detail=detail, start=-2, refusal=PositionOutOfRange)
     else:
         tokens = (manifest.max_position + 1,)
         yield Case("refuses-beyond-table", "more tokens than positions", tokens, refusal=PositionOutOfRange)

@@ -57,6 +57,19 @@ def token_errors(got: np.ndarray, want: np.ndarray, token_axis: int) -> np.ndarr
     return np.where(np.isnan(gap), np.inf, gap).reshape(*gap.shape[:2], math.prod(gap.shape[2:])).max(axis=2, initial=0)
 
 
+def typical_errors(got: np.ndarray, want: np.ndarray, token_axis: int) -> np.ndarray:
+    """Root mean square error of each token, [B, S]: of all elements alike, where `token_errors` is of the worst."""
+    gap = np.moveaxis(got.astype(np.float64) - want.astype(np.float64), token_axis, 1)
+    size = max(1, math.prod(gap.shape[2:]))
+    return np.sqrt(np.square(gap).reshape(*gap.shape[:2], -1).sum(axis=2) / size)
+
+
+def largest(reference: np.ndarray, token_axis: int) -> np.ndarray:
+    """Largest finite element of each token, [B, S]; B first and S at `token_axis`."""
+    values = np.abs(np.nan_to_num(np.moveaxis(reference, token_axis, 1).astype(np.float64), posinf=0.0, neginf=0.0))
+    return values.reshape(*values.shape[:2], math.prod(values.shape[2:])).max(axis=2, initial=0)
+
+
 def product_errors(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees: np.ndarray) -> np.ndarray:
     """Error of a q that is only seen through its products q·k, [B, S], in units of q.
 
@@ -65,6 +78,12 @@ def product_errors(products: np.ndarray, query: np.ndarray, keys: np.ndarray, se
     those keys can show.
     """
     return product_gaps(products, query, keys, sees).max(axis=1)
+
+
+def products(query: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """q·k for every key, float64 [B, N, S, T], of query [B, N, S, H] and keys [B, Nkv, T, H]."""
+    shared = np.repeat(keys, query.shape[1] // keys.shape[1], axis=1).astype(np.float64)
+    return query.astype(np.float64) @ shared.swapaxes(2, 3)
 
 
 def product_gaps(products: np.ndarray, query: np.ndarray, keys: np.ndarray, sees: np.ndarray) -> np.ndarray:
@@ -107,9 +126,24 @@ def magnitude(reference: np.ndarray) -> float:
 
     Every layer rounds, and what it passes on is off in proportion to its size, not by an absolute amount.
     """
-    return max(
-        1.0, float(np.abs(reference, where=np.isfinite(reference), out=np.zeros(reference.shape)).max(initial=0.0))
-    )
+    return max(1.0, size(reference))
+
+
+def size(reference: np.ndarray) -> float:
+    """The largest finite element of a tensor."""
+    return float(np.abs(reference, where=np.isfinite(reference), out=np.zeros(reference.shape)).max(initial=0.0))
+
+
+def evened(value: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """`value` [B, S, …] with what is larger in `reference` than the median of its token made as large as the median.
+
+    Errors grow with what they are errors of. Were they not measured so, one number of a million among the logits of a
+    token would hide what is wrong with all others.
+    """
+    large = np.abs(np.nan_to_num(reference.astype(np.float64), posinf=0.0, neginf=0.0))
+    middle = np.median(large, axis=-1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return value / np.where(middle > 0, np.maximum(large / np.where(middle > 0, middle, 1.0), 1.0), 1.0)
 
 
 def worst(

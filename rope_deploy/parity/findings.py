@@ -7,8 +7,10 @@ runtime died, a layer turns that has no rotation, PyTorch does not follow the ru
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.parity.compare import Difference
@@ -26,13 +28,18 @@ EVIDENCE = 768 << 20  # bytes of tensors kept of sound sites; wrong ones are alw
 @dataclass(frozen=True)
 class CaseResult:
     """A case's record and what it rests on. `crash`: how the runtime died or what it raised, "" if it answered;
-    `unjudged`: it answered, and could not be judged. `named`: mistakes of a tower that already have a name."""
+    `unjudged`: it answered, and could not be judged. `named`: mistakes of a tower that already have a name;
+    `rotating`: the keys of the sites at which PyTorch was seen to rotate. `ratios` of each call and its `tokens` as in
+    `judge.Judged`."""
 
     record: CheckRecord
     seen: tuple[Seen, ...] = ()
     differences: tuple[Difference, ...] = ()
     turned: tuple[Turned, ...] = ()
+    ratios: tuple[Mapping[str, np.ndarray], ...] = ()
+    tokens: int = 0
     named: tuple[Named, ...] = ()
+    rotating: frozenset[str] = frozenset()
     crash: str = ""
     unjudged: bool = False
 
@@ -48,14 +55,42 @@ def findings(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) ->
         return ()
     about = manifest.style, runtime
     found = [*_crashes(about, failed)]
-    found += diagnose(manifest, runtime, _observations(results))
+    found += _of_the_model(manifest, diagnose(manifest, runtime, _observations(results)), results)
     found += _named(about, failed)
-    found += _unnamed(about, failed, {(layer, role) for one in found for layer in one.layers for role in one.roles})
+    found += _unnamed(
+        manifest, about, failed, {(layer, role) for one in found for layer in one.layers for role in one.roles}
+    )
     found += _turned(about, failed)
     found += _against_the_rule(manifest, about, failed)
     found += _without_rule(about, failed)
     answered = [result for result in failed if not result.crash and not result.unjudged]
     return tuple(found) if found or not answered else (_elsewhere(about, answered),)
+
+
+def _of_the_model(
+    manifest: Manifest, found: Iterable[DiagnosisRecord], results: Iterable[CaseResult]
+) -> Iterator[DiagnosisRecord]:
+    """What was found, but of sites that do what PyTorch's do: there it is the stated rule that is another."""
+    agree: dict[tuple[int, str], bool] = defaultdict(lambda: True)
+    for one in (one for result in results for one in result.seen if one.wrong):
+        agree[one.site.layer, one.site.role] &= _as_pytorch(one)
+    for record in found:
+        sites = [(layer, role) for layer in record.layers for role in record.roles if (layer, role) in agree]
+        if not sites or not all(agree[site] for site in sites):
+            yield record
+            continue
+        said = "The graph does what PyTorch does, so the export is true to the model; the rule that its configuration"
+        said += f" states is another. Of graph and model, held against that rule: {record.explanation} ({record.code})"
+        yield replace(record, code="RD603", title=CODES["RD603"], explanation=said)
+
+
+def _as_pytorch(one: Seen) -> bool:
+    """Whether a site does what PyTorch's does: not only within what rounding allows, but as far from the rule."""
+    apart, given = one.of_kind("rotated"), one.inputs
+    if apart is None or apart.failed or (given is not None and given.failed):
+        return False
+    ours, theirs = one.exactness
+    return ours is None or theirs is None or theirs >= ours / 2
 
 
 def _observations(results: Iterable[CaseResult]) -> list[Observation]:
@@ -86,6 +121,12 @@ def _named(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[Dia
     for result in failed:
         for one in result.named:
             by_mistake[one.code, one.words].append((result.record.case, one))
+    yield from _listed(about, by_mistake)
+
+
+def _listed(
+    about: tuple[str, str], by_mistake: Mapping[tuple[str, str], Sequence[tuple[str, Named]]]
+) -> Iterator[DiagnosisRecord]:
     for (code, words), found in by_mistake.items():
         sites = sorted({(one.site.layer, one.site.role) for _, one in found})
         error = max(one.error for _, one in found)
@@ -93,17 +134,24 @@ def _named(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[Dia
 
 
 def _unnamed(
-    about: tuple[str, str], failed: Iterable[CaseResult], named: Collection[tuple[int, str]]
+    manifest: Manifest, about: tuple[str, str], failed: Iterable[CaseResult], named: Collection[tuple[int, str]]
 ) -> Iterator[DiagnosisRecord]:
     """What is wrong with a site is said, also where there was too little to make a diagnosis of."""
-    found = []
+    found, by_mistake = [], defaultdict(list)
     for result in failed:
         for one in result.seen:
             if one.wrong and (one.site.layer, one.site.role) not in named:
-                found.append((result.record.case, one.site, one.of_kind("oracle")))
+                if one.named is not None:
+                    apart = one.of_kind("oracle")
+                    by_mistake[one.named].append((result.record.case, Named(one.site, *one.named, apart.ratio)))
+                else:
+                    found.append((result.record.case, one.site, one.of_kind("oracle")))
+    yield from _listed(about, by_mistake)
     if found:
         sites = sorted({(site.layer, site.role) for _, site, _ in found})
-        explanation = f"{found[0][2].words()}, judged by the manifest's rule and by what the site was given."
+        ruled = any(one.name == found[0][1].spec and one.spec for one in manifest.rotations)
+        judged_by = "the rule in the manifest" if ruled else "PyTorch's angles, or the file's own table without PyTorch"
+        explanation = f"{found[0][2].words()}, judged by what the site was given and by {judged_by}."
         cases = [case for case, _, _ in found]
         error = max(apart.ratio for _, _, apart in found)
         yield _record(about, "RD900", listed(sites), explanation, sites=sites, cases=cases, error=error)
@@ -135,11 +183,13 @@ def _against_the_rule(
 ) -> Iterator[DiagnosisRecord]:
     """Sites that obey the manifest's rule and are given what PyTorch's are given, and still differ from PyTorch."""
     by_rotation: dict[str, list[tuple[str, Seen, float]]] = defaultdict(list)
+    wrong = {one.site.key for result in failed for one in result.seen if one.wrong}
     keys = {one.site.layer for result in failed for one in result.seen if one.wrong and one.site.role == "k"}
     for result in failed:
         for one in result.seen:
             apart = one.of_kind("rotated")
-            if one.observation is None or one.wrong or apart is None or not apart.failed:
+            # A site that breaks the rule in one call obeys it in none: it is only too little to be seen in some.
+            if one.observation is None or one.site.key in wrong or apart is None or not apart.failed:
                 continue
             if one.how == "products" and one.site.layer in keys:  # they are wrong by the keys' mistake already
                 continue
@@ -161,13 +211,13 @@ def _against_the_rule(
 
 
 def _without_rule(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[DiagnosisRecord]:
-    """Sites that no oracle can judge: they break what holds of every rotation, or differ from PyTorch's alone."""
+    """Sites that no oracle can judge, and that differ from PyTorch's."""
     found: list[tuple[str, Difference]] = []
     for result in failed:
         found += [(result.record.case, d) for d in result.differences if d.failed and d.kind == "invariant"]
         for one in result.seen:
             apart, given_alike = one.of_kind("rotated"), one.inputs is not None and not one.inputs.failed
-            if one.observation is None and given_alike and apart is not None and apart.failed:
+            if one.observation is None and not one.wrong and given_alike and apart is not None and apart.failed:
                 found.append((result.record.case, apart))
     if found:
         sites = sorted({(difference.layer, difference.role) for _, difference in found})

@@ -24,9 +24,12 @@ model that does not follow the rule must not hide a graph that does not either.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
-from rope_deploy.artifact import Manifest, Site
+from rope_deploy.artifact import Manifest, Rotation, Site
 from rope_deploy.rope import RopeSpec, by_pair, rotate, tables
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
@@ -35,27 +38,38 @@ FREQUENCY_ROUNDINGS = 4  # of a frequency computed at run time: a power and a di
 WORSE = 2  # than PyTorch's own error is still no worse: it may err to one side, the graph to the other
 
 
+# By rotation: the file's own cos and sin, [rows, R/2].
+Stored = Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
 class Oracle:
-    """Tables for every rotation of one manifest, made when first needed.
+    """Tables for every rotation of one manifest, made when first needed; `stored` are those of rotations without rule.
 
     Positions are [B, S] everywhere, or [A, B, S] where they have several axes.
     """
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, manifest: Manifest, stored: Stored = MappingProxyType({})):
         self._angles, self._rows = manifest.angles, manifest.max_position
         self._unit = UNIT_ROUNDOFF[manifest.dtype]
         self._specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
         self._computed = {r.name for r in manifest.rotations if r.source == "runtime"}
         # Tables that come from the model alone: there is no rule to compare them with.
         self.without_rule = tuple(r.name for r in manifest.rotations if not r.spec)
-        self._made: dict[tuple[str, str, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self._stored = {r.name: (r, stored[r.name]) for r in manifest.rotations if r.name in stored and not r.spec}
+        self._made: dict[tuple[str, str, bytes, float], tuple[np.ndarray, np.ndarray]] = {}
 
     def fits(self, site: Site) -> bool:
         """Whether the site's rotation is known and its head is wide enough for it."""
+        return site.spec in self._stored or self.has_rule(site)
+
+    def has_rule(self, site: Site) -> bool:
+        """Whether it is known by a rule, not by a table."""
         return site.spec in self._specs and self._specs[site.spec].rotary_dim <= site.head_dim
 
     def rotated(self, site: Site, unrotated: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
         """float64 [B, N, S, H] from unrotated [B, N, S, H] and positions; None where no rule is known."""
+        if site.spec in self._stored:
+            return _as_stored(*self._stored[site.spec], unrotated, positions)
         if site.spec not in self._specs:
             return None
         rows = by_pair(self._specs[site.spec], positions)
@@ -96,10 +110,22 @@ class Oracle:
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
         spec = self._specs[site.spec]
         length = int(positions.max()) + 1 if spec.depends_on_length else None
-        key = (site.spec, angles, spec.inv_freq(length).tobytes())
+        # Many lengths share their frequencies. Phi-3.5-MoE has one set of them at every length, and two factors.
+        varied = b"" if length is None else (spec.inv_freq(length).tobytes(), spec.attention_scaling_at(length))
+        key = (site.spec, angles, varied)
         if key not in self._made:
             self._made[key] = tables(spec, self._rows, angles=angles, seq_len=length)
         return self._made[key]
+
+
+def _as_stored(
+    rotation: Rotation, tables: tuple[np.ndarray, np.ndarray], unrotated: np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+    """The same by the file's own table."""
+    several = positions.ndim == 3
+    rows = np.moveaxis(positions[list(rotation.axes)], 0, -1) if several else positions[..., None]
+    cos, sin = (_rows(table, rows)[:, None] for table in tables)
+    return rotate(unrotated.astype(np.float64), cos, sin, interleaved=rotation.interleaved)
 
 
 def _rows(table: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -7,7 +7,9 @@ A code is never reused for something else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+
+from rope_deploy.errors import UsageError
 
 CODES: Mapping[str, str] = {
     "RD101": "Half-split and interleaved are swapped",
@@ -20,6 +22,8 @@ CODES: Mapping[str, str] = {
     "RD108": "Only one of q and k is rotated",
     "RD109": "The rotation of another layer type is applied",
     "RD110": "A layer that must not be rotated is rotated",
+    "RD111": "cos and sin are exchanged, or every pair has a constant phase",
+    "RD112": "Some pairs stand still or turn only in part",
     "RD201": "Positions are off by a constant",
     "RD202": "Positions start again after the cache",
     "RD203": "position_ids are ignored",
@@ -51,7 +55,16 @@ CODES: Mapping[str, str] = {
     "RD604": "The file has no position_ids",
     "RD605": "Cos and Sin are computed for every call",
     "RD606": "The files are not those that were exported",
+    "RD607": "The manifest is not true of its graph or its model",
+    "RD608": "A limit keeps cases from being judged",
     "RD900": "The rotation is wrong in a way that has no name",
     "RD901": "The rotation is right, the error lies elsewhere",
     "RD902": "The runtime crashed",
 }
+
+
+def require_codes(codes: Collection[str]) -> frozenset[str]:
+    """`codes` as a set. Raises UsageError for one that there is not."""
+    if strange := [code for code in codes if code not in CODES]:
+        raise UsageError(f"There is no code {', '.join(strange)}.", todo="docs/diagnostics.md lists them.")
+    return frozenset(codes)

@@ -17,6 +17,8 @@ from rope_deploy.report.plots import bar_charts, error_plots
 from rope_deploy.report.records import GenerationRecord, Report
 from rope_deploy.report.summary import check_message, departure, headline, problems, rows, text_verdict, workloads
 
+FOOTER = "This page needs nothing but itself."
+
 
 def to_html(report: Report) -> str:
     maps = heat_maps(report)
@@ -38,6 +40,7 @@ def to_html(report: Report) -> str:
         texts=_texts(report),
         words=words,
         check_message=check_message,
+        footer=f"{words.maker(report.kind)} {FOOTER}",
         text_verdict=text_verdict,
     )
 

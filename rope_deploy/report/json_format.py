@@ -13,10 +13,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from rope_deploy.documents import parse_json
 from rope_deploy.errors import ConfigError
 from rope_deploy.report.records import Report
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 # What records compute from their fields is written too, for readers that are no Python program.
 DERIVED = {"LatencyRecord": ("tokens_per_second",)}
@@ -36,8 +37,8 @@ def from_json(text: str | bytes, *, name: str = "the report") -> Report:
     """The report that `to_json` wrote. Raises ConfigError, with every fault, for anything else."""
     again = "Make the report again with `rope-deploy check` or `rope-deploy bench`."
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
         raise ConfigError(f"{name} is not valid JSON: {error}.", todo=again) from None
     if not isinstance(document, dict) or "schema_version" not in document:
         raise ConfigError(f"{name} is not a report of rope-deploy: it has no schema_version.", todo=again)

@@ -45,7 +45,8 @@ def to_junit(report: Report) -> str:
     for key, value in {"name": words.line(report.title), **_counts(total), "time": _time(report.seconds)}.items():
         root.set(key, value)
     ET.indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    head = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {words.maker(report.kind)} -->\n'
+    return head + ET.tostring(root, encoding="unicode") + "\n"
 
 
 def _suites(report: Report) -> Iterator[Suite]:

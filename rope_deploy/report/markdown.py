@@ -37,7 +37,7 @@ def to_markdown(report: Report) -> str:
         _texts(report),
         _details(report),
         f"<sub>{text(report.source)} · {text(report.machine)} · {text(words.moment(report.created))} · "
-        f"{words.duration(report.seconds)}</sub>",
+        f"{words.duration(report.seconds)} · {words.maker(report.kind)}</sub>",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

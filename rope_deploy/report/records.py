@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Verdict = Literal["passed", "failed", "skipped"]
+Kind = Literal["", "check", "audit", "bench", "ci", "baseline"]
 
 
 @dataclass(frozen=True)
 class ExportRecord:
-    """One style written to disk. `runtime_cos_sin`: Cos and Sin nodes left in its graph, None if not counted."""
+    """One style written to disk. `runtime_cos_sin`: Cos and Sin nodes left in its graph, None if not counted.
+
+    `ran`: what came of running a rewritten file beside the original, in a sentence; "" where nothing was to be run.
+    """
 
     style: str
     folder: str
@@ -27,6 +31,7 @@ class ExportRecord:
     seconds: float
     findings: tuple[str, ...] = ()
     runtime_cos_sin: int | None = None
+    ran: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,11 @@ class LatencyRecord:
     "ort/tables"); between `ratio_low` and `ratio_high` the true median lies in 19 runs of 20, as far as the spread of
     the rounds can tell. `rotation_share` is the part of the time that the rotation takes, None where it is unknown.
     `threads` None: the runtime chose.
+
+    `processor_ratio` is that of processor times with one thread each, which other processes do not stretch (None on a
+    GPU, for compiled PyTorch, and where it was not asked for), and `waiting` the share of its ready time in which this
+    contestant, or the reference, was kept from the processors by others: near 0 on a quiet machine, None where the
+    system does not tell.
     """
 
     runtime: str
@@ -175,6 +185,10 @@ class LatencyRecord:
     reference: str = ""
     threads: int | None = None
     rotation_share: float | None = None
+    processor_ratio: float | None = None
+    processor_ratio_low: float | None = None
+    processor_ratio_high: float | None = None
+    waiting: float | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -226,7 +240,10 @@ class GateRecord:
 
 @dataclass(frozen=True)
 class Report:
-    """One run. The verdict is computed, never stored."""
+    """One run. The verdict is computed, never stored.
+
+    `kind` is what made it; "" is a report made by hand. A report file is replaced by the next of its kind alone.
+    """
 
     title: str
     source: str
@@ -246,6 +263,7 @@ class Report:
     generations: tuple[GenerationRecord, ...] = ()
     gates: tuple[GateRecord, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    kind: Kind = ""
 
     @property
     def verdict(self) -> Verdict:

@@ -52,7 +52,7 @@ def to_sarif(report: Report) -> str:
         "invocations": [{"executionSuccessful": True, "startTimeUtc": _moment(report.created)}],
         "results": results,
         "columnKind": "unicodeCodePoints",
-        "properties": {"verdict": report.verdict, "source": words.line(report.source)},
+        "properties": {"kind": report.kind, "verdict": report.verdict, "source": words.line(report.source)},
     }
     if not run["invocations"][0]["startTimeUtc"]:
         del run["invocations"][0]["startTimeUtc"]

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from rope_deploy.report.records import Verdict, Worst
+from rope_deploy.report.records import Kind, Verdict, Worst
 
 RUNTIME_NAMES = {
     "torch": "PyTorch",
@@ -18,6 +18,8 @@ RUNTIME_NAMES = {
     "file": "the file itself",
 }
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
+# Ends every written report: by it the next report knows what it may replace (`report/recognise.py`).
+_MAKER = re.compile(r"Made by rope-deploy(?: \((check|audit|bench|ci|baseline)\))?\.")
 VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}
 
 # What must not reach a terminal or an XML parser: control characters except tab and newline, lone surrogates,
@@ -37,9 +39,24 @@ def layers(numbers: Sequence[int]) -> str:
     return f"layer{'s' if len(numbers) > 1 else ''} {said}"
 
 
+def maker(kind: Kind) -> str:
+    """What made a report, as its formats say it: "Made by rope-deploy (check)."."""
+    return f"Made by rope-deploy ({kind})." if kind else "Made by rope-deploy."
+
+
+def made(text: str) -> Kind | None:
+    """The kind that `maker` wrote into `text`, which holds one such sentence and nothing else; None for another."""
+    return (match[1] or "") if (match := _MAKER.fullmatch(text)) else None
+
+
 def clean(text: str) -> str:
     """`text` with every unsafe character written as an escape: ESC becomes `\\x1b`."""
     return _UNSAFE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def clean_json(text: str) -> str:
+    """A JSON document with every unsafe character, which can only stand in a string, as JSON escapes it."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def line(text: str) -> str:

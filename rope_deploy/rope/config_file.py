@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rope_deploy.documents import parse_json, read_bytes
 from rope_deploy.errors import ConfigError
 
 CONFIG_NAME = "config.json"
@@ -16,10 +16,10 @@ def read_config_file(path: Path) -> Mapping[str, Any]:
     """The mapping in `path`, or in the config.json of the folder `path`. Raises ConfigError for anything else."""
     path = Path(path) / CONFIG_NAME if Path(path).is_dir() else Path(path)
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = parse_json(read_bytes(path))
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}.", todo="Give the model's config.json, or its folder.") from None
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not JSON: {error}.") from None
     if not isinstance(read, dict):
         raise ConfigError(f"{path} is not a model's configuration: it holds no mapping.")

@@ -42,7 +42,11 @@ def read_rule(rule: type[Scaling], values: Mapping[str, Any], rotary_dim: int) -
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _wrong_type(annotation: str, value: object) -> str:

@@ -74,6 +74,16 @@ PARTIAL: Mapping[str, float] = {
     for model_type in model_types.split()
 }
 
+# State a `rotary_dim` that transformers' class turns into a share of the head.
+IGNORES_ROTARY_DIM = frozenset({"minimax_m3_vl_text"})
+
+# Have a factor on cos and sin for each side of LongRoPE's switch. Their module asks for frequencies without a length,
+# and so has the short set in every call (`PhimoeRotaryEmbedding.forward`).
+TWO_MSCALES = frozenset({"phimoe"})
+
+# Model types that begin so read `alpha` beside "dynamic".
+ALPHA = "hunyuan"
+
 # Two rotations by layer type. In version 4 their bases had keys of their own: (key of the full one, its default,
 # key of the sliding one, its default, whether `rope_scaling` scales the sliding one too).
 LAYERED: Mapping[str, tuple[str, float, str, float, bool]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rope_deploy.rope.bounds import require_layers
 from rope_deploy.rope.from_config import text_config
 
 _ROTATING = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention"})
@@ -43,6 +44,7 @@ def rotating_layers(config: Mapping[str, Any]) -> dict[int, str] | None:
     uncertain = any(config.get(key) for key in _UNCERTAIN_KEYS if not (types and key == "full_attention_interval"))
     if not _is_count(count) or uncertain or config.get("is_encoder_decoder"):
         return None
+    require_layers(count, "The configuration")
     if types is not None and (not isinstance(types, Sequence) or len(types) != count):
         return None
     names = [str(name) for name in types] if types is not None else _usual_types(config, count)

@@ -17,6 +17,7 @@ _KEYS = frozenset(
     {
         "head_dim",
         "rotary_dim",
+        "exponent_dim",
         "interleaved",
         "max_position",
         "reversed",
@@ -26,6 +27,7 @@ _KEYS = frozenset(
         "rope_parameters",
     }
 )
+LARGEST_HEAD = 1 << 16  # elements: no model has such a head, and every table has a column for each pair
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class RopeSpec:
     mrope_section: pairs given to each axis of a multi-axis position (Qwen2-VL); empty for plain positions
     mrope_interleaved: the axes take turns (Qwen3-VL) instead of having a run of pairs each
     mrope_axes:    the axis of each pair where it follows neither order (Ernie 4.5 VL); else empty
+    exponent_dim:  the width whose fractions are the exponents of the base, where that is not rotary_dim: an odd share
+                   of the head, which PyTorch's arange(0, width, 2) rounds up to whole pairs; else 0
 
     Raises ConfigError with every fault.
     """
@@ -56,19 +60,25 @@ class RopeSpec:
     mrope_section: tuple[int, ...] = ()
     mrope_interleaved: bool = False
     mrope_axes: tuple[int, ...] = ()
+    exponent_dim: int = 0
 
     def __post_init__(self) -> None:
         faults = _size_faults(self.head_dim, self.rotary_dim, self.rope_theta, self.max_position)
         if not faults:
             faults = [*axes_faults(self.mrope_axes, self.mrope_section, self.rotary_dim)]
+            faults += exponent_faults(self.exponent_dim, self.rotary_dim)
             faults += self.scaling.faults(self.rotary_dim)
         if faults:
             raise ConfigError("This is no rotation:", faults)
 
     @property
     def attention_scaling(self) -> float:
-        """Factor folded into cos and sin."""
+        """Factor folded into cos and sin, of calls as short as the rule leaves alone."""
         return self.scaling.attention_scaling
+
+    def attention_scaling_at(self, seq_len: int | None) -> float:
+        """The same in a call of `seq_len` tokens, past included."""
+        return self.scaling.attention_scaling_at(seq_len)
 
     @property
     def depends_on_length(self) -> bool:
@@ -131,6 +141,7 @@ class RopeSpec:
             "rotary_dim": self.rotary_dim,
             "interleaved": self.interleaved,
             "max_position": self.max_position,
+            **({"exponent_dim": self.exponent_dim} if self.exponent_dim else {}),
             **({"reversed": True} if self.reversed else {}),
             **({"mrope_section": list(self.mrope_section)} if self.mrope_section else {}),
             **({"mrope_interleaved": True} if self.mrope_interleaved else {}),
@@ -156,6 +167,9 @@ class RopeSpec:
                 faults.append(f"{key} must be true or false, not {values[key]!r}.")
         faults += section_faults(values.get("mrope_section", []))
         faults += section_faults(values.get("mrope_axes", []), "mrope_axes")
+        exponent_dim = values.get("exponent_dim", 0)
+        if not _is_count(exponent_dim):
+            faults.append(f"exponent_dim must be a whole number, not {exponent_dim!r}.")
         rotary_dim = sizes[1] if isinstance(sizes[1], int) else 0
         scaling, rule_faults = read_rule(rule, parameters, rotary_dim)
         faults += rule_faults
@@ -172,13 +186,20 @@ class RopeSpec:
             mrope_section=tuple(values.get("mrope_section", ())),
             mrope_interleaved=values.get("mrope_interleaved", False),
             mrope_axes=tuple(values.get("mrope_axes", ())),
+            exponent_dim=exponent_dim,
         )
 
 
 def section_faults(section: object, name: str = "mrope_section") -> list[str]:
     """What is wrong with a list of counts."""
-    listed = isinstance(section, list | tuple) and all(_is_count(size) for size in section)
-    return [] if listed else [f"{name} must be a list of counts, not {section!r}."]
+    listed = isinstance(section, list | tuple) and all(_is_count(size) and size <= LARGEST_HEAD for size in section)
+    return [] if listed else [f"{name} must be a list of counts of at most {LARGEST_HEAD}, not {section!r}."]
+
+
+def exponent_faults(exponent_dim: int, rotary_dim: int) -> list[str]:
+    """What is wrong with an `exponent_dim` of a rotation that is otherwise sound."""
+    fits = exponent_dim in (0, rotary_dim - 1)
+    return [] if fits else [f"exponent_dim must be {rotary_dim - 1} if it is not {rotary_dim}, not {exponent_dim}."]
 
 
 def axes_faults(axes: Sequence[int], section: Sequence[int], rotary_dim: int) -> Iterator[str]:
@@ -195,6 +216,8 @@ def _size_faults(head_dim: object, rotary_dim: object, rope_theta: object, max_p
         for name, value in (("head_dim", head_dim), ("rotary_dim", rotary_dim), ("max_position", max_position))
         if not _is_count(value) or value == 0
     ]
+    if not faults and head_dim > LARGEST_HEAD:  # type: ignore[operator]
+        faults.append(f"head_dim must be at most {LARGEST_HEAD}, not {head_dim}.")
     if not (is_number(rope_theta) and rope_theta > 1):  # type: ignore[operator]
         faults.append(f"rope_theta must be a finite number above 1, not {rope_theta!r}.")
     if not faults and rotary_dim > head_dim:  # type: ignore[operator]

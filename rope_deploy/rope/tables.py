@@ -37,7 +37,7 @@ def cos_sin(
     precision = np.float32 if angles == "model" else np.float64
     places = by_pair(spec, positions).astype(precision)
     frequencies = _frequencies(spec, seq_len if spec.depends_on_length else None, precision)
-    return from_angles(spec, (places * frequencies).astype(np.float64), precision)
+    return from_angles(spec, (places * frequencies).astype(np.float64), precision, seq_len=seq_len)
 
 
 def by_pair(spec: RopeSpec, positions: NDArray[Any]) -> NDArray[Any]:
@@ -54,14 +54,11 @@ def _frequencies(spec: RopeSpec, seq_len: int | None, precision: type) -> NDArra
 
 
 def from_angles(
-    spec: RopeSpec, angle: NDArray[np.float64], precision: type = np.float32
+    spec: RopeSpec, angle: NDArray[np.float64], precision: type = np.float32, *, seq_len: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """cos and sin of angles in radians, with the spec's direction and attention_scaling, rounded to fp32."""
-    direction = -1.0 if spec.reversed else 1.0
-    return (
-        _scaled(np.cos(angle), spec.attention_scaling, precision),
-        _scaled(np.sin(angle), spec.attention_scaling * direction, precision),
-    )
+    direction, factor = -1.0 if spec.reversed else 1.0, spec.attention_scaling_at(seq_len)
+    return _scaled(np.cos(angle), factor, precision), _scaled(np.sin(angle), factor * direction, precision)
 
 
 def rows_at(table: NDArray[Any], position_ids: NDArray[Any]) -> NDArray[Any]:

@@ -6,16 +6,21 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, load_manifest
-from rope_deploy.errors import UsageError
+from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, Manifest, load_manifest
+from rope_deploy.childprocess import Limits, call
+from rope_deploy.errors import RopeDeployError, UsageError
+from rope_deploy.graph.facts import read_facts
 from rope_deploy.graph.reading import read_rotations
-from rope_deploy.parity.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations
+from rope_deploy.parity.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations, stated_by
 from rope_deploy.parity.audit.results import Findings
-from rope_deploy.report.codes import CODES
+from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import Report
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
+from rope_deploy.runs.claims import against_graph, unlisted
 from rope_deploy.runs.frame import Frame, Progress
-from rope_deploy.runs.opened import Opened
+from rope_deploy.runs.opened import Opened, artifact_folders, passed_over
+
+AUDIT = "rope_deploy.parity.audit:audit_artifact"
 
 
 def audit_path(
@@ -28,10 +33,9 @@ def audit_path(
     progress: Progress = lambda step: None,
 ) -> Report:
     """Audit an .onnx file, an artifact, or every artifact in a folder; see `rope_deploy.api.audit`."""
-    if strange := [code for code in fail_on if code not in CODES]:
-        raise UsageError(f"There is no code {', '.join(strange)}.", todo="docs/diagnostics.md lists them.")
+    require_codes(fail_on)
     subject = Path(subject)
-    frame = Frame(f"Audit of {subject}", str(subject))
+    frame = Frame(f"Audit of {subject}", str(subject), "audit")
     stated = (
         None if against is None else from_config(read_config_file(against), str(against), max_position=max_position)
     )
@@ -40,6 +44,7 @@ def audit_path(
         progress(f"Auditing {path}")
         if (path / MANIFEST_NAME).is_file():
             manifest = load_manifest(path)
+            found.append(_claims(path, manifest))
             found.append(audit_artifact(path, manifest, against=stated, verify=verify, fail_on=fail_on))
         else:
             expected = stated or _beside(path, max_position, notes)
@@ -48,17 +53,42 @@ def audit_path(
     return report_of(frame, found, notes)
 
 
-def audit_first(opened: Opened) -> Audit:
+def audit_first(opened: Opened, *, trusted: bool = True) -> Audit:
     """The audit of an artifact as the first part of a check: what stops it is a failed record, and the cases go on.
 
-    Hashes are the check's to compare. Every row of every table is looked at, those that no case visits among them.
+    Hashes are the check's to compare. Every row of every table is looked at, those that no case visits among them. It
+    has a process of its own, as the runtimes of the cases have. `trusted`: what the manifest accepts is accepted, since
+    the model itself is compared.
     """
+    folder = opened.folder
     try:
-        return audit_artifact(opened.folder, opened.manifest, verify=False)
-    except UsageError as error:
+        # With a model to compare, this process has PyTorch anyway; without one it must not load it.
+        known = trusted and opened.manifest.task != "tower"
+        stated = stated_by(folder, opened.manifest) if known else None
+        return call(
+            AUDIT,
+            folder,
+            opened.manifest,
+            verify=False,
+            trusted=trusted,
+            stated=stated,
+            doing=f"Auditing {folder}",
+            limits=Limits.of_file(folder),
+        )
+    except RopeDeployError as error:
         findings = Findings(opened.manifest.style)
         findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
         return findings.audit()
+
+
+def _claims(folder: Path, manifest: Manifest) -> Audit:
+    """A manifest that is not true of its graph is one mistake more: the graph is audited all the same."""
+    findings = Findings(manifest.style)
+    if faults := list(against_graph(manifest, read_facts(folder / MODEL_NAME))):
+        findings.mistake("RD607", " ".join(faults), MANIFEST_NAME)
+    if extra := unlisted(folder, manifest):
+        findings.notes.append(f"{folder.name}: not listed in the manifest: {', '.join(extra)}.")
+    return findings.audit()
 
 
 def report_of(frame: Frame, found: list[Audit], notes: list[str]) -> Report:
@@ -73,11 +103,13 @@ def _files(subject: Path) -> list[Path]:
     """The artifact folders or .onnx files that `subject` stands for."""
     if not subject.is_dir():
         return [subject]
+    artifacts = artifact_folders(subject)
     if (subject / MANIFEST_NAME).is_file():
         return [subject]
-    if inside := sorted(path.parent for path in subject.glob(f"*/{MANIFEST_NAME}")):
-        return inside
-    if files := ([subject / MODEL_NAME] if (subject / MODEL_NAME).is_file() else sorted(subject.glob("*.onnx"))):
+    if artifacts != (subject,):
+        # A graph without a manifest is not passed over: it is a file like any other.
+        return [*artifacts, *(graph for stray in passed_over(subject) for graph in _graphs(stray))]
+    if files := ([subject / MODEL_NAME] if (subject / MODEL_NAME).is_file() else sorted(subject.glob("[!.]*.onnx"))):
         return files
     names = sorted(entry.name for entry in subject.iterdir())[:6]
     raise UsageError(
@@ -85,6 +117,10 @@ def _files(subject: Path) -> list[Path]:
         exists=f"It holds: {', '.join(names)}." if names else "It is empty.",
         todo="Give an .onnx file, an artifact made by `rope-deploy export`, or a folder of either.",
     )
+
+
+def _graphs(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() == ".onnx")
 
 
 def _beside(path: Path, max_position: int | None, notes: list[str]) -> Expected | None:

@@ -2,7 +2,8 @@
 
 A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over
 interleaved rounds with an interval, and a gate fails only if even the favourable end of the quotient's interval is
-above the limit: noise alone does not fail it, and does not pass for a clean result either.
+above the limit, in every measurement that counts (`settling.py`): neither noise nor the load of other processes fails
+it, and neither passes for a clean result.
 
 Ratios carry over between moments of one machine, not between machines: how a matrix product compares with another
 depends on the processor. So a baseline of another machine is refused, unless it is said what to do with it.
@@ -10,24 +11,30 @@ depends on the processor. So a baseline of another machine is refused, unless it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from rope_deploy.artifact import new_file
-from rope_deploy.bench import FEWEST_ROUNDS, Interval, quotient
+from rope_deploy.artifact import new_file, put
+from rope_deploy.bench import FEWEST_ROUNDS
+from rope_deploy.documents import read_bytes
 from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.report.json_format import from_json, to_json
 from rope_deploy.report.records import ContestantRecord, GateRecord, LatencyRecord, Report
+from rope_deploy.runs.reports import refuse_foreign
+from rope_deploy.runs.settling import TRIES, Unsettled, judge, processor, settled, wall, word
 
-# How much slower is slower. Medians of repeated runs on a shared machine differ by half of this, beyond what the
-# spread within one run shows: memory lies elsewhere in each process.
-SLOWDOWN = 1.25
+# How much slower is slower. Medians of repeated runs on a shared machine differ by up to 12 %, beyond what the spread
+# within one run shows: memory lies elsewhere in each process.
+SLOWDOWN = 1.2
 GATE = "max_slowdown"
 
 OtherMachine = Literal["refuse", "skip", "compare"]
 Key = tuple[str, str, str]  # runtime, style, workload
+# Measures the ratios named, in a fresh process; () where that cannot be.
+Again = Callable[[Collection[Key]], Sequence[LatencyRecord]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def read_baseline(path: Path, *, update: str) -> Report:
     if not Path(path).is_file():
         raise UsageError(f"There is no baseline {path}.", todo=update)
     try:
-        report = from_json(Path(path).read_bytes(), name=f"the baseline {path}")
+        report = from_json(read_bytes(Path(path)), name=f"the baseline {path}")
     except ConfigError as error:
         error.todo = update
         raise
@@ -112,6 +119,18 @@ def _comparable(path: Path, record: LatencyRecord, reference: str, threads: int 
             exists=f"It takes {FEWEST_ROUNDS} at least.",
             todo=update,
         )
+    for name, found in (("ratio", wall(record)), ("processor ratio", processor(record))):
+        if found and not 0 < found.low <= found.value <= found.high < math.inf:
+            raise UsageError(
+                f"The baseline {path} is damaged: {record.workload} has the {name} {found.value:g}, between "
+                f"{found.low:g} and {found.high:g}.",
+                todo=update,
+            )
+    if record.waiting is not None and not 0 <= record.waiting <= 1:
+        raise UsageError(
+            f"The baseline {path} is damaged: {record.workload} was kept waiting for {record.waiting:g} of its time.",
+            todo=update,
+        )
 
 
 def against(
@@ -120,42 +139,51 @@ def against(
     baseline: Baseline,
     wanted: Collection[Key],
     limit: float = SLOWDOWN,
+    *,
+    again: Again = lambda keys: (),
+    unsettled: Unsettled = "pass",
 ) -> tuple[GateRecord, ...]:
-    """A gate for each of `wanted`. What was wanted and could not be timed has failed."""
+    """A gate for each of `wanted`. What was wanted and could not be timed has failed.
+
+    What is above the limit, or was kept waiting by others, is measured `again`, up to TRIES times. `unsettled`:
+    whether a ratio that other processes keep from being judged passes or fails.
+    """
     if baseline.foreign:
-        return (GateRecord(GATE, "skipped", f"not judged: {baseline.foreign}", _word(limit)),)
-    timed = {key(record): record for record in latencies}
+        return (GateRecord(GATE, "skipped", f"not judged: {baseline.foreign}", word(limit)),)
+    measured = {key(record): [record] for record in latencies}
+    doubtful = {
+        one
+        for one in wanted
+        if one in measured
+        and measured[one][0].reference == baseline.ratios[one].reference
+        and not settled(measured[one], baseline.ratios[one], limit)
+    }
+    for _ in range(TRIES):
+        doubtful = {one for one in doubtful if not settled(measured[one], baseline.ratios[one], limit)}
+        if not doubtful:
+            break
+        for record in again(doubtful):
+            if key(record) in doubtful and record.ratio is not None:
+                measured[key(record)].append(record)
     reasons = {(one.runtime, one.style): one.message for one in contestants if one.verdict == "skipped"}
     gates = []
     for one in wanted:
         name = f"{GATE}: {' '.join(filter(None, one))}"
-        if one in timed:
-            gates.append(_judged(name, timed[one], baseline.ratios[one], limit))
+        if one in measured:
+            gates.append(_judged(name, measured[one], baseline.ratios[one], limit, unsettled))
         else:
             reason = reasons.get(one[:2], "") or "no reason was recorded"
-            gates.append(GateRecord(name, "failed", f"not measured: {reason}", _word(limit)))
+            gates.append(GateRecord(name, "failed", f"not measured: {reason}", word(limit)))
     return tuple(gates)
 
 
-def _judged(name: str, now: LatencyRecord, before: LatencyRecord, limit: float) -> GateRecord:
-    if now.reference != before.reference:
-        measured = f"not comparable: the ratio refers to {now.reference}, in the baseline to {before.reference}"
-        return GateRecord(name, "failed", measured, _word(limit))
-    found = quotient(_interval(now), _interval(before))
-    measured = f"{found.value:.2f}× ({found.low:.2f} to {found.high:.2f})"
-    if found.low > limit:
-        return GateRecord(name, "failed", measured, _word(limit))
-    if found.value > limit:
-        return GateRecord(name, "skipped", f"{measured}: too noisy to tell, give it more rounds", _word(limit))
-    return GateRecord(name, "passed", measured, _word(limit))
-
-
-def _interval(record: LatencyRecord) -> Interval:
-    return Interval(record.ratio, record.ratio_low, record.ratio_high)
-
-
-def _word(limit: float) -> str:
-    return f"{limit:.2f}×"
+def _judged(
+    name: str, measured: Sequence[LatencyRecord], before: LatencyRecord, limit: float, unsettled: Unsettled
+) -> GateRecord:
+    if measured[0].reference != before.reference:
+        said = f"not comparable: the ratio refers to {measured[0].reference}, in the baseline to {before.reference}"
+        return GateRecord(name, "failed", said, word(limit))
+    return judge(name, measured, before, limit, unsettled)
 
 
 def write_baseline(report: Report, path: Path) -> None:
@@ -163,11 +191,13 @@ def write_baseline(report: Report, path: Path) -> None:
     kept = Report(
         title=f"Latency baseline of {report.title}",
         source=report.source,
+        kind="baseline",
         created=report.created,
         machine=report.machine,
         versions=report.versions,
         seconds=report.seconds,
         latencies=tuple(replace(record, rotation_share=None) for record in report.latencies),
     )
+    refuse_foreign(Path(path), kept.kind)
     with new_file(Path(path)) as temporary:
-        temporary.write_text(to_json(kept), encoding="utf-8")
+        put(temporary, to_json(kept))

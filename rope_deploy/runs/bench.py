@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from rope_deploy.bench import FEWEST_ROUNDS, ROUNDS
+from rope_deploy.config import MOST_THREADS
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
-from rope_deploy.report.records import Report
+from rope_deploy.report.records import GateRecord, Report
 from rope_deploy.runs.baseline import SLOWDOWN, OtherMachine, admit, against
-from rope_deploy.runs.contest import TIMED, Load, entrants, keys, time_all
+from rope_deploy.runs.contest import TIMED, Load, entrants, keys, time_again, time_all
 from rope_deploy.runs.frame import Frame, Progress, machine
-from rope_deploy.runs.opened import model_of, open_artifacts, require_runtimes
+from rope_deploy.runs.opened import model_of, open_artifacts, require_runtimes, source_named
+from rope_deploy.runs.settling import Unsettled, in_the_way
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 
@@ -31,24 +34,32 @@ def bench_artifacts(
     baseline: Path | None = None,
     max_slowdown: float = SLOWDOWN,
     other_machine: OtherMachine = "refuse",
+    unsettled: Unsettled = "pass",
     trust_remote_code: bool = False,
     progress: Progress = lambda step: None,
 ) -> Report:
     """Time the artifact in `folder` (or each one inside it) on the runtimes asked for, all in interleaved rounds.
 
     Ratios refer to PyTorch if it takes part, else to the first artifact. `profile` measures memory and the rotation's
-    share in a process for each contestant. `baseline`, an earlier JSON report, adds a gate for each ratio.
+    share in a process for each contestant. `baseline`, an earlier JSON report, adds a gate for each ratio; `unsettled`
+    says whether one that other processes keep from being judged passes or fails.
     """
     require_runtimes(runtimes, engine, TIMED)
-    if max_slowdown <= 0:
+    if not 0 < max_slowdown < math.inf:
         raise UsageError(f"A ratio cannot be below {max_slowdown:g}.", todo="Give --max-slowdown a number above 0.")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"{threads} threads cannot be had.", todo=f"Give --threads a number from 1 to {MOST_THREADS}.")
     artifacts = open_artifacts(folder)
     manifest = artifacts[0].manifest
     if any(opened.manifest.task == "tower" for opened in artifacts):
         raise UsageError(f"{folder} is a tower: it reads no prompt and predicts no token, which is what is timed here.")
     entered = entrants(artifacts, runtimes, engine)
-    source = model if isinstance(model, str) else manifest.source if model is None else ""
-    load = Load(tuple(prompts), new, rounds, threads, profile, source, trust_remote_code)
+    source = model if isinstance(model, str) else ""
+    if model is None and any(name.startswith("torch") for name in runtimes):
+        source = source_named(manifest, trusted=trust_remote_code)
+    # Any report with enough rounds may become a baseline.
+    kept = rounds >= FEWEST_ROUNDS
+    load = Load(tuple(prompts), new, rounds, threads, profile, source, trust_remote_code, processor=kept)
     earlier = None
     if baseline is not None:
         require_rounds(rounds)
@@ -62,14 +73,25 @@ def bench_artifacts(
             other_machine=other_machine,
             update=UPDATE,
         )
-    frame = Frame(f"Latency of {folder}", manifest.source)
+    frame = Frame(f"Latency of {folder}", manifest.source, "bench")
     loaded = None
     if any(one.runtime.startswith("torch") for one in entered):
         progress(f"Loading {manifest.source if model is None else model}")
         loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
     timed = time_all(entered, loaded, load, progress)
-    gates = against(timed.latencies, timed.contestants, earlier, keys(entered, load), max_slowdown) if earlier else ()
-    return frame.report(latencies=timed.latencies, contestants=timed.contestants, gates=gates)
+    gates: tuple[GateRecord, ...] = ()
+    if earlier is not None:
+        gates = against(
+            timed.latencies,
+            timed.contestants,
+            earlier,
+            keys(entered, load),
+            max_slowdown,
+            again=lambda wanted: time_again(entered, load, wanted, progress),
+            unsettled=unsettled,
+        )
+    notes = () if (said := in_the_way(timed.latencies)) is None else (f"{said}: on a quiet machine ratios are others.",)
+    return frame.report(notes=notes, latencies=timed.latencies, contestants=timed.contestants, gates=gates)
 
 
 def require_rounds(rounds: int) -> None:

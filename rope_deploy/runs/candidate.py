@@ -6,11 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rope_deploy.artifact import Tolerances
+from rope_deploy.artifact import Manifest, Tolerances
 from rope_deploy.errors import RopeDeployError, RuntimeCrashed, UsageError, VendorError
+from rope_deploy.graph.vocabulary import with_vocabulary
 from rope_deploy.parity import Outcome, Set, cases_for, check
+from rope_deploy.parity.stored import tables_without_rule
 from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord
+from rope_deploy.runs.claims import demanded
 from rope_deploy.runs.frame import Progress
 from rope_deploy.runs.opened import Opened
 from rope_deploy.runtimes import Runtime, open_isolated, open_ort, open_trt
@@ -20,14 +23,15 @@ CHILD = "rope_deploy.runtimes.child"
 
 @dataclass(frozen=True)
 class Questions:
-    """What every runtime is asked: a set of cases, or `only` those named; the seed; tolerances other than the
-    manifest's; `text` is what is fed, as token ids."""
+    """What every runtime is asked: a set of cases, or `only` those named; the seed; the command's tolerances,
+    None for those of the dtype (a manifest's are never asked); `text` is what is fed, as token ids."""
 
     which: Set = "full"
     only: Collection[str] = ()
     seed: int = 0
     tolerances: Tolerances | None = None
     text: Sequence[int] = ()
+    accept: Collection[str] = ()
 
     def words(self) -> str:
         """For the report: which cases these are, and how to see one of them again."""
@@ -49,7 +53,8 @@ def check_one(
 
     Raises what keeps the runtime from opening, RuntimeCrashed if it dies of it.
     """
-    manifest = replace(opened.manifest, tolerances=questions.tolerances or opened.manifest.tolerances)
+    manifest = with_vocabulary(demanded(opened.manifest, questions.tolerances), opened.folder)
+    manifest = _accepting(manifest, questions.accept)
     only = set(questions.only) & {case.id for case in cases_for(manifest)}
     if questions.only and not only:
         return Outcome((), ())  # the case is another style's
@@ -62,8 +67,19 @@ def check_one(
             which=questions.which,
             seed=questions.seed,
             text=questions.text,
+            stored={} if reference is not None else tables_without_rule(opened.folder, manifest),
             progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
         )
+
+
+def _accepting(manifest: Manifest, accept: Collection[str]) -> Manifest:
+    """Rotations that stray from their rule in an accepted way are judged without it: by PyTorch's own angles.
+
+    What the manifest calls accepted is so only if whoever runs the check says the same.
+    """
+    strayed = {finding.message.split(":")[0] for finding in manifest.findings if finding.accepted in (*accept,)}
+    rotations = (replace(one, spec={}) if one.name in strayed else one for one in manifest.rotations)
+    return replace(manifest, rotations=tuple(rotations))
 
 
 def attempt(

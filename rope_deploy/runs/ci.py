@@ -2,28 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from rope_deploy.artifact import TOLERANCES, Tolerances, refuse_existing
-from rope_deploy.config import BuildSection, RunConfig, model_source
-from rope_deploy.errors import EnvironmentMissing, VendorError
-from rope_deploy.exporter import prepare, write
+from rope_deploy.artifact import MANIFEST_NAME, TOLERANCES, Tolerances, refuse_folder, staging, withdraw
+from rope_deploy.config import BuildSection, RunConfig, load_config, model_source, with_source
+from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import Outcome
+from rope_deploy.report import FILE_NAMES
 from rope_deploy.report.gates import with_gates
+from rope_deploy.report.recognise import may_replace
 from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
 from rope_deploy.runs.candidate import Questions, attempt
 from rope_deploy.runs.check import prose, results
 from rope_deploy.runs.contest import Timed
+from rope_deploy.runs.export import export_styles
 from rope_deploy.runs.frame import Frame, Progress
-from rope_deploy.runs.generate import generate_all
+from rope_deploy.runs.generate import generate_all, require_tokenizer
 from rope_deploy.runs.graphs import read_graph
+from rope_deploy.runs.limits import limits_of
 from rope_deploy.runs.opened import Opened, open_artifacts
+from rope_deploy.runs.reports import refuse_foreign, write_report
 from rope_deploy.runs.slowdown import Slowdown
 from rope_deploy.runtimes import Remembering, Runtime, open_torch
 from rope_deploy.runtimes.placement import require_provider
-from rope_deploy.trt import build_engine, find_flavor, require
+from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
+
+
+def run_file(
+    path: Path, *, source: str | None, force: bool, update_baseline: bool, progress: Progress
+) -> tuple[Report, dict[str, Path]]:
+    """See `rope_deploy.api.run_ci`. Other runs are kept out of the output folder until its reports are written."""
+    config = load_config(path) if source is None else with_source(load_config(path), source)
+    folder = Path(config.output.folder)
+    files = {name: folder / FILE_NAMES[name] for name in config.output.formats}
+    for file in files.values():
+        refuse_foreign(file, "ci")
+    baseline = config.bench and config.bench.baseline
+    if baseline and Path(baseline).resolve() in {file.resolve() for file in files.values()}:
+        raise UsageError(
+            f"The baseline {baseline} lies where this run writes its report.",
+            todo='Give baseline = "FILE.json" of the [bench] table another name.',
+        )
+    with staging(folder):
+        report, _ = run_config(config, force=force, update_baseline=update_baseline, progress=progress)
+        for file in files.values():
+            write_report(report, file)
+    return report, files
 
 
 def run_config(
@@ -36,23 +64,29 @@ def run_config(
     it; of a run that failed nothing is kept.
 
     What keeps the run from being judged at all is raised: UsageError (the output folder exists and `force` is False,
-    a baseline that does not fit), ModelError, UnmatchedRotation, EnvironmentMissing.
+    a baseline that does not fit), ModelError, UnmatchedRotation, MistakeFound, EnvironmentMissing.
     """
     folder = Path(config.output.folder)
     for style in config.export.styles:
-        refuse_existing(folder / style, force=force)
+        refuse_folder(folder / style, force=force)
     if config.build is not None:
         require(find_flavor(config.build.flavor))  # before minutes of work, not after
+        refuse_foreign_engine(engine_path(config.build, folder))
     source = model_source(config.model)
     # A packaged file is named by its package: where that is installed here says nothing to a reader elsewhere.
     named = f"{config.model.package}/{config.model.file}" if config.model.package else source
     if config.gates.provider:
         require_provider(config.gates.provider)
+    if update_baseline and config.bench and config.bench.baseline:
+        refuse_foreign(Path(config.bench.baseline), "baseline")
     slowdown = Slowdown(config, named, source, update=update_baseline)
-    frame = Frame(config.title, named)
+    frame = Frame(config.title, named, "ci")
     progress(f"Loading {named}")
     loaded = load_model(source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
-    exports = _export(config, loaded, folder, force, progress)
+    if config.generate is not None:
+        require_tokenizer(loaded)
+    with _without_stale_reports(folder, config.export.styles):
+        exports = _export(config, loaded, folder, force, progress)
     artifacts = [opened for style in config.export.styles for opened in open_artifacts(folder / style)]
     engines = (_build(config.build, folder, force, progress),) if config.build is not None else ()
     outcomes = _check(config, artifacts, loaded, engines, progress)
@@ -70,38 +104,51 @@ def run_config(
         latencies=timed.latencies,
         contestants=timed.contestants,
         generations=generations,
-        gates=slowdown.gates(timed),
+        gates=slowdown.gates(timed, progress),
     )
     limits = {name: limit for name, limit in asdict(config.gates).items() if name != "max_slowdown"}
     return slowdown.kept(with_gates(report, **limits)), folder
+
+
+@contextmanager
+def _without_stale_reports(folder: Path, styles: Sequence[str]) -> Iterator[None]:
+    """Remove the reports of an earlier run once an artifact that they judged has been replaced.
+
+    A run that is interrupted later would leave them beside artifacts that nobody has judged.
+    """
+    before = _manifests(folder, styles)
+    try:
+        yield
+    finally:
+        if _manifests(folder, styles) != before:
+            for name in FILE_NAMES.values():
+                if (folder / name).is_file() and may_replace(folder / name, "ci"):
+                    withdraw(folder / name)
+
+
+def _manifests(folder: Path, styles: Sequence[str]) -> list[tuple[int, int] | None]:
+    """Which manifests lie there: another file, or another time of writing, is another manifest."""
+    paths = [folder / style / MANIFEST_NAME for style in styles]
+    return [(path.stat().st_ino, path.stat().st_mtime_ns) if path.is_file() else None for path in paths]
 
 
 def _export(
     config: RunConfig, loaded: LoadedModel, folder: Path, force: bool, progress: Progress
 ) -> tuple[ExportRecord, ...]:
     wanted = config.export
-    prepared = prepare(
+    return export_styles(
         loaded,
+        {style: folder / style for style in wanted.styles},
+        opset=wanted.opset,
+        fused_attention=wanted.fused_attention,
+        force=force,
+        accept=wanted.accept,
         cache=wanted.cache,
         max_position=wanted.max_position,
         angles=wanted.angles,
         allow_unmatched=wanted.allow_unmatched,
         progress=progress,
     )
-    records = []
-    for style in wanted.styles:
-        progress(f"Writing style {style}")
-        records.append(
-            write(
-                prepared,
-                folder / style,
-                style,
-                opset=wanted.opset,
-                fused_attention=wanted.fused_attention,
-                force=force,
-            )
-        )
-    return tuple(records)
 
 
 def _build(wanted: BuildSection, folder: Path, force: bool, progress: Progress) -> EngineRecord:
@@ -139,8 +186,8 @@ def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) ->
     tolerances = Tolerances(
         logits=wanted.logits_tolerance or standard.logits, rotated=wanted.rotated_tolerance or standard.rotated
     )
-    questions = Questions(wanted.set, (), wanted.seed, tolerances, prose(loaded))
-    outcomes = []
+    questions = Questions(wanted.set, (), wanted.seed, tolerances, prose(loaded), config.export.accept)
+    outcomes = [*_limited(config, artifacts, loaded)]
     with Remembering(open_torch(loaded)) as reference:
         for opened in artifacts:
             for runtime in wanted.runtimes:
@@ -149,6 +196,15 @@ def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) ->
                 else:
                     outcomes.append(attempt(opened, reference, runtime, questions, progress=progress))
     return outcomes
+
+
+def _limited(config: RunConfig, artifacts: Sequence[Opened], loaded: LoadedModel) -> Iterator[Outcome]:
+    """A limit fails unless the configuration allows it: by name, or by asking for so many positions itself."""
+    allowed = {*config.check.allow_limits, *(("max_position",) if config.export.max_position else ())}
+    reach = max((spec.reach for spec in loaded.specs.values()), default=None)
+    for opened in artifacts:
+        if limited := limits_of(opened.manifest, reach, allowed=allowed, strict=True):
+            yield Outcome((limited.record,), (), limited.diagnoses)
 
 
 def _check_engine(

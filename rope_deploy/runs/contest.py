@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.bench import Contestant, Job, measure, run_alone, workloads
-from rope_deploy.bench.latency import arrays, start
+from rope_deploy.bench import (
+    Contestant,
+    Job,
+    Rerun,
+    measure,
+    measure_again,
+    run_alone,
+    with_processor_ratios,
+    workloads,
+)
+from rope_deploy.bench.latency import arrays, require_fit, start
+from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
+from rope_deploy.graph.vocabulary import with_vocabulary
 from rope_deploy.models import LoadedModel
 from rope_deploy.report.records import ContestantRecord, LatencyRecord
 from rope_deploy.runs.baseline import Key
@@ -22,6 +33,7 @@ from rope_deploy.runtimes.compiled import open_compiled
 TIMED = ("torch", "torch-compile", "ort", "trt")
 # What many machines cannot run although nothing is wrong: no GPU, no C++ compiler. The others are then timed without.
 OPTIONAL = ("torch-compile", "trt")
+REHEARSE = "rope_deploy.bench.worker:rehearse"
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,10 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Load:
-    """What everybody runs. `source` is where a process of its own finds the PyTorch model, "" if nowhere."""
+    """What everybody runs. `source` is where a process of its own finds the PyTorch model, "" if nowhere.
+
+    `processor`: the ratios of processor times are taken too, which a baseline needs on a machine that others use.
+    """
 
     prompts: tuple[int, ...]
     new: int
@@ -52,6 +67,7 @@ class Load:
     profile: bool = False
     source: str = ""
     trust_remote_code: bool = False
+    processor: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,8 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
 
     An optional runtime that cannot run here is left out and says why. If nobody is left, its error is raised.
     """
+    for entrant in entered:
+        require_fit(entrant.label, entrant.opened.manifest, load.prompts, load.new)
     with ExitStack() as stack:
         taking_part, records, errors = [], [], []
         for entrant in entered:
@@ -100,7 +118,7 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
                 if entrant.runtime not in OPTIONAL:
                     raise
                 errors.append(error)
-                records.append(ContestantRecord(entrant.runtime, entrant.style, "skipped", error.asked))
+                records.append(ContestantRecord(entrant.runtime, entrant.style, "skipped", _in_a_line(error)))
         if not taking_part:
             raise errors[0]
         latencies = measure(
@@ -112,9 +130,32 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
             threads=load.threads,
             progress=lambda workload, done, total: progress(f"Timing {workload}: round {done} of {total}"),
         )
+    if load.processor:
+        here = {(one.runtime, one.style) for one in records if one.verdict == "passed"}
+        jobs = [_job(one, load) for one in entered if (one.runtime, one.style) in here]
+        if None not in jobs:
+            progress("Timing with one thread in a fresh process")
+            latencies = with_processor_ratios(latencies, Rerun(tuple(jobs), load.rounds))
     if not load.profile:
         return Timed(latencies, tuple(records))
     return _looked_at(entered, Timed(latencies, tuple(records)), load, progress)
+
+
+def time_again(
+    entered: Sequence[Entrant], load: Load, wanted: Collection[Key], progress: Progress
+) -> tuple[LatencyRecord, ...]:
+    """The ratios `wanted` once more, in a fresh process; () where PyTorch was handed over loaded, with no name."""
+    reference = entered[0]
+    others = [one for one in entered[1:] if any((one.runtime, one.style) == key[:2] for key in wanted)]
+    jobs = [_job(one, load) for one in (reference, *others)]
+    if not others or None in jobs:
+        return ()
+    names = {key[2] for key in wanted}
+    lengths = tuple(n for n in load.prompts if names & {one.name for one in workloads((n,), load.new)})
+    new = load.new if names - {one.name for one in workloads(lengths, 0)} else 0
+    progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
+    rerun = Rerun(tuple(replace(job, prompts=lengths, new=new) for job in jobs), load.rounds)
+    return with_processor_ratios(measure_again(rerun), rerun)
 
 
 def _enter(
@@ -122,7 +163,7 @@ def _enter(
 ) -> Contestant:
     """Open it; torch.compile also runs once each way, since that is when it compiles or fails to."""
     progress(f"{'Compiling' if entrant.runtime == 'torch-compile' else 'Opening'} {entrant.label}")
-    manifest = entrant.opened.manifest
+    manifest = with_vocabulary(entrant.opened.manifest, entrant.opened.folder)
     opened = stack.enter_context(_open(entrant, loaded, load))
     if entrant.runtime == "torch-compile":
         _first_run(opened, manifest, load)
@@ -138,8 +179,16 @@ def _open(entrant: Entrant, loaded: LoadedModel | None, load: Load) -> Runtime:
         case "trt":
             if entrant.engine is None:
                 raise EnvironmentMissing("There is no engine to time: it was not built.")
+            _rehearse(entrant, load)
             return open_trt(entrant.engine, entrant.opened.manifest)
+    _rehearse(entrant, load)
     return open_ort(entrant.opened.folder, threads=load.threads, verify=False)
+
+
+def _rehearse(entrant: Entrant, load: Load) -> None:
+    """A file may crash its runtime: it does so in a process of its own, by the calls that are timed in this one."""
+    doing = f"Trying {entrant.label} of {entrant.opened.folder}"
+    call(REHEARSE, _job(entrant, load), doing=doing, limits=WITHOUT_LIMITS)
 
 
 def _first_run(runtime: Runtime, manifest: Manifest, load: Load) -> None:
@@ -170,6 +219,10 @@ def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: P
         contestants.append(record)
     latencies = (replace(one, rotation_share=shares.get((*_who(one), one.workload))) for one in timed.latencies)
     return Timed(tuple(latencies), tuple(contestants))
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _who(record: LatencyRecord | ContestantRecord) -> tuple[str, str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, load_manifest, refuse_existing, require_styles
+from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, load_manifest, new_folder, refuse_existing, require_styles
 from rope_deploy.errors import GraphRefused, UsageError, VendorError
+from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import EngineRecord
 from rope_deploy.runs.opened import artifact_folders
 from rope_deploy.trt import AUTO, Choice, Progress, build_engine, find_flavor, preferred, require
@@ -26,6 +27,7 @@ def build_styled(
     *,
     flavor: str | None = None,
     plugin: Path | None = None,
+    accept: Collection[str] = (),
     force: bool = False,
     progress: Tell | None = None,
     **options: Any,
@@ -33,15 +35,17 @@ def build_styled(
     """Build `target` from `style` of `source`; "auto" takes the best of `trt.preferred` that the flavour accepts.
 
     `source` is an artifact, a folder of artifacts, an ONNX file (which has no style: it is built as it is), or a
-    model as `load_model` takes it, which is exported to `target`.artifact. `options` are those of `build_engine`.
-    Without a `style` it is one artifact or file, as it is. What was chosen and why, and what was refused before it, is
-    in the record's message and the engine's manifest.
+    model as `load_model` takes it, which is exported to `target`.artifact; `accept` is that of `export`. `options` are
+    those of `build_engine`. Without a `style` it is one artifact or file, as it is. What was chosen and why, and what
+    was refused before it, is in the record's message and the engine's manifest.
 
     Raises what `build_engine` raises, what an export raises for a model, UsageError for a style that is not there,
     and GraphRefused, naming each style's reason, if none can be built.
     """
     options |= {"flavor": flavor, "plugin": plugin, "force": force, "progress": progress}
+    require_codes(accept)
     if style is None:
+        _require_model(source, accept, "--style is not given")
         return build_engine(source, target, **options)
     if style != AUTO:
         require_styles((style,))
@@ -49,6 +53,7 @@ def build_styled(
     choices = preferred(chosen, plugin=plugin is not None)
     choices = tuple(choice for choice in choices if style in (AUTO, choice.style))
     if _is_bare(source):
+        _require_model(source, accept, "this is an ONNX file")
         if style != AUTO:
             raise UsageError(
                 f"{source} has no style: it was not exported by rope-deploy.",
@@ -57,6 +62,7 @@ def build_styled(
         return build_engine(source, target, **options)
     artifacts = _artifacts(source)
     if artifacts:
+        _require_model(source, accept, "this is exported already")
         if not (choices := tuple(choice for choice in choices if choice.style in artifacts)):
             raise UsageError(
                 f"{source} has no artifact of style {style}.",
@@ -66,8 +72,23 @@ def build_styled(
         return _first_accepted(choices, artifacts.__getitem__, source, target, options)
     require(chosen)  # before minutes of export, not after
     refuse_existing(target, force=force)
-    with _exported(str(source), target, force, progress or (lambda step: None)) as exported:
-        return _first_accepted(choices, exported, source, target, options)
+    options["named"] = artifact_of(target) / MODEL_NAME
+    with _exported(str(source), target, accept, force, progress or (lambda step: None)) as exported:
+        record = _first_accepted(choices, exported, source, target, options)
+    if findings := load_manifest(artifact_of(target)).findings:
+        said = f"{len(findings)} note(s) of the export, the first: {findings[0].message}"
+        record = replace(record, message=f"{record.message}; {said}")
+    return record
+
+
+def _require_model(source: Path, accept: Collection[str], why: str) -> None:
+    """Raise UsageError if a mistake is to be accepted and nothing is exported, where one could be met."""
+    if accept:
+        raise UsageError(
+            f"There is nothing to accept in {source}: {why}.",
+            exists="--accept is for the export of a MODEL, which `build` does with --style.",
+            todo="Leave --accept out.",
+        )
 
 
 def _is_bare(source: Path) -> bool:
@@ -90,34 +111,37 @@ def _artifacts(source: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def _exported(source: str, target: Path, force: bool, progress: Tell) -> Iterator[Folders]:
-    """Yield what writes the asked style of a model to the folder beside `target`, tracing the model only once."""
-    from rope_deploy.exporter import prepare, write
-    from rope_deploy.models import load_model
+def _exported(source: str, target: Path, accept: Collection[str], force: bool, progress: Tell) -> Iterator[Folders]:
+    """Yield what writes the asked style of a model, tracing it only once; the last one ends up beside `target`.
 
-    place = target.with_name(f"{target.name}.artifact")
-    refuse_existing(place, force=force)
+    Until its engine is built it lies in a hidden folder: an artifact that was there before stays if none can be.
+    """
+    from rope_deploy.exporter import write
+    from rope_deploy.models import load_model
+    from rope_deploy.runs.export import prepare_judged
 
     def say(words: str) -> None:
         progress(Progress(words))
 
-    say(f"Loading {source}")
-    prepared = prepare(load_model(source), progress=say)
-    written = False
+    with new_folder(artifact_of(target), force=force) as unfinished:
+        say(f"Loading {source}")
+        prepared = prepare_judged(load_model(source), accept=accept, progress=say)
+        written = unfinished
 
-    def folder(style: str) -> Path:
-        nonlocal written
-        say(f"Writing style {style}")
-        write(prepared, place, style, force=force or written)
-        written = True
-        return place
+        def folder(style: str) -> Path:
+            nonlocal written
+            say(f"Writing style {style}")
+            written = unfinished.with_name(f"{unfinished.name}.styles") / style
+            write(prepared, written, style)
+            return written
 
-    try:
         yield folder
-    except BaseException:
-        if written:
-            shutil.rmtree(place, ignore_errors=True)
-        raise
+        written.replace(unfinished)
+
+
+def artifact_of(target: Path) -> Path:
+    """Where the artifact lies that a model is exported to for the engine `target`."""
+    return target.with_name(f"{target.name}.artifact")
 
 
 def _first_accepted(

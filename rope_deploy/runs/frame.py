@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from rope_deploy import __version__
-from rope_deploy.report.records import Report
+from rope_deploy.report.records import Kind, Report
 
 # Packages whose version can change a result.
 RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
@@ -25,6 +25,7 @@ class Frame:
 
     title: str
     source: str
+    kind: Kind
     began: float = field(default_factory=time.perf_counter)
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -33,6 +34,7 @@ class Frame:
         return Report(
             title=self.title,
             source=self.source,
+            kind=self.kind,
             created=self.created,
             machine=machine(),
             versions=versions(),

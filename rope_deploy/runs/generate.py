@@ -9,7 +9,18 @@ from rope_deploy.models import LoadedModel
 from rope_deploy.report.records import GenerationRecord
 from rope_deploy.runs.frame import Progress
 from rope_deploy.runs.opened import Opened
-from rope_deploy.runtimes import greedy, open_ort, open_torch
+from rope_deploy.runtimes import greedy, open_isolated, open_torch
+
+ARTIFACT = "rope_deploy.runtimes.child:open_artifact"
+
+
+def require_tokenizer(loaded: LoadedModel) -> None:
+    """Raise UsageError for a model without a tokenizer. Called early too, before long work."""
+    if loaded.tokenizer is None:
+        raise UsageError(
+            f"{loaded.source} has no tokenizer, so it cannot be given a prompt.",
+            todo="Remove [generate] from the configuration, or add the tokenizer's files.",
+        )
 
 
 def generate_all(
@@ -22,13 +33,9 @@ def generate_all(
 ) -> tuple[GenerationRecord, ...]:
     """PyTorch's continuation of each prompt, then each artifact's in ONNX Runtime with whether it is the same.
 
-    Raises UsageError for a model without a tokenizer.
+    Raises what `require_tokenizer` raises.
     """
-    if loaded.tokenizer is None:
-        raise UsageError(
-            f"{loaded.source} has no tokenizer, so it cannot be given a prompt.",
-            todo="Remove [generate] from the configuration, or add the tokenizer's files.",
-        )
+    require_tokenizer(loaded)
     encoded = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
     stop = _stops(loaded)
     progress("Generating with PyTorch")
@@ -39,7 +46,8 @@ def generate_all(
     ]
     for opened in artifacts:
         progress(f"Generating with {opened.manifest.style} in ONNX Runtime")
-        with open_ort(opened.folder, verify=False) as runtime:
+        arguments = {"folder": str(opened.folder.resolve()), "verify": False, "taps": False}
+        with open_isolated("ort", ARTIFACT, arguments) as runtime:  # ONNX Runtime may crash on the file
             for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
                 tokens = greedy(runtime, opened.manifest, ids, new_tokens, stop=stop)
                 records.append(_record(loaded, "ort", opened.manifest.style, prompt, tokens, tokens == want))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from rope_deploy.artifact import MODEL_NAME
+from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.graph.survey import survey
 from rope_deploy.report.records import GraphRecord
 from rope_deploy.runs.opened import Opened
-from rope_deploy.runtimes.placement import placement
 
+PLACEMENT = "rope_deploy.runtimes.placement:placement"
 # How each style writes a rotation, in the words of `survey`. Everything else was not converted.
 FORMS = {
     "tables": ("multiply-add in standard operators",),
@@ -37,5 +38,11 @@ def read_graph(opened: Opened, provider: str | None = None) -> GraphRecord:
         runtime_cos_sin=found.runtime_cos_sin,
         unmatched=tuple(finding.message for finding in manifest.findings if finding.code == "unmatched"),
         provider=provider or "",
-        providers=placement(opened.folder, provider) if provider else {},
+        providers=_placement(opened, provider) if provider else {},
     )
+
+
+def _placement(opened: Opened, provider: str) -> dict[str, int]:
+    """In a process of its own: ONNX Runtime may crash on the file."""
+    doing = f"Loading {opened.folder / MODEL_NAME} in ONNX Runtime"
+    return call(PLACEMENT, opened.folder, provider, doing=doing, limits=WITHOUT_LIMITS)

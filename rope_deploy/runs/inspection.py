@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rope_deploy.artifact import Manifest, changed_files, load_manifest
-from rope_deploy.errors import RopeDeployError
-from rope_deploy.graph.survey import survey
+from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, Manifest, changed_files, load_manifest
+from rope_deploy.childprocess import Limits, call
+from rope_deploy.errors import RopeDeployError, UsageError
+from rope_deploy.graph.survey import Survey
 from rope_deploy.models import is_tower, read_config
+from rope_deploy.models.configuration import specs_to_compare
 from rope_deploy.report import words
-from rope_deploy.rope import RopeSpec, specs_from_config, text_config
-from rope_deploy.trt import load_engine_manifest
+from rope_deploy.rope import RopeSpec, text_config
+from rope_deploy.rope.layers import rotating_layers
+from rope_deploy.runs.opened import artifact_folders
+from rope_deploy.trt import load_engine_manifest, state_of
 
 ROWS = (
     "A tower: the configuration states no rule for rows and columns of an image, or frames of a recording. "
     "Its graph shows whether it rotates, and how: export it and inspect the artifact."
+)
+UNSTATED = (
+    "The configuration states no rotation that is read here. The model's graph shows whether it rotates, and how: "
+    "export it and inspect the artifact."
 )
 Kind = Literal["artifact", "graph", "engine", "model"]
 
@@ -43,24 +52,39 @@ class Inspection:
     hazards: tuple[str, ...] = ()
 
 
+SUBJECTS = (
+    "Give an artifact's folder, an .onnx file, an engine (.engine, .plan, .trt), a Hugging Face folder, a .gguf file, "
+    "a hub name (owner/name) or package.module:factory."
+)
+
+
 def inspect_subject(subject: str, *, trust_remote_code: bool = False) -> Inspection:
     """Inspect an artifact folder, an .onnx file, a TensorRT engine, or a model (folder, .gguf, hub name, factory).
 
-    Nothing is run and no weights are read. Raises UsageError or ModelError if `subject` is none of these.
+    Nothing is run; weights are read only to say whether they have changed. Raises UsageError or ModelError if `subject`
+    is none of these.
     """
     path = Path(subject)
-    if (path / "rope_deploy.json").is_file():
+    if (path / MANIFEST_NAME).is_file():
         return _artifact(path)
     if path.suffix == ".onnx":
         return _graph(path)
     if path.suffix in (".engine", ".plan", ".trt"):
         return _engine(path)
+    if path.is_file() and path.suffix != ".gguf":
+        raise UsageError(f"{subject} is a file of an unknown kind.", todo=SUBJECTS)
+    if path.is_dir() and not (path / "config.json").exists() and (inside := artifact_folders(path)) != (path,):
+        raise UsageError(
+            f"{subject} holds several artifacts, and one is looked at.",
+            exists=f"There are {', '.join(artifact.name for artifact in inside)}.",
+            todo="Name one of them.",
+        )
     return _model(subject, trust_remote_code)
 
 
 def _artifact(folder: Path) -> Inspection:
     manifest = load_manifest(folder)
-    found = survey(folder / "model.onnx")
+    found = _survey(folder / MODEL_NAME)
     hazards = list(found.hazards) + [f"{finding.code}: {finding.message}" for finding in manifest.findings]
     if changed := changed_files(folder, manifest):
         hazards.insert(0, f"Changed since the export: {', '.join(changed)}.")
@@ -82,6 +106,11 @@ def _artifact(folder: Path) -> Inspection:
         RotationView(r.name, _sites(manifest, r.name), f"{r.source}, {r.rows} rows", r.spec) for r in manifest.rotations
     )
     return Inspection("artifact", str(folder), facts, rotations, tuple(hazards))
+
+
+def _survey(path: Path) -> Survey:
+    """In a process of its own: whoever wrote the file, reading it harms nobody."""
+    return call("rope_deploy.graph.survey:survey", path, doing=f"Reading {path}", limits=Limits.of_file(path))
 
 
 def _made_for(manifest: Manifest) -> dict[str, str]:
@@ -109,7 +138,7 @@ def _forms(forms: dict[str, int]) -> str:
 
 
 def _graph(path: Path) -> Inspection:
-    found = survey(path)
+    found = _survey(path)
     facts = {
         "opset": str(found.opset),
         "nodes": str(found.nodes),
@@ -132,13 +161,18 @@ def _engine(path: Path) -> Inspection:
         "size": f"{built.engine.bytes / 1e6:.1f} MB",
         "versions": ", ".join(f"{name} {number}" for name, number in built.versions.items()),
     }
-    return Inspection("engine", str(path), facts, (), built.warnings)
+    hazards = {
+        "missing": (f"The engine is missing: {path} is not here, only what was written about it.",),
+        "changed": ("Changed since the build: the engine is not the one described here.",),
+    }.get(state_of(path, built), ())
+    return Inspection("engine", str(path), facts, (), (*hazards, *built.warnings))
 
 
 def _model(subject: str, trust_remote_code: bool) -> Inspection:
     config = read_config(subject, trust_remote_code=trust_remote_code)
     try:
-        specs, hazards = specs_from_config(config), []
+        specs = specs_to_compare(config)
+        hazards = [] if specs else [UNSTATED]
     except RopeDeployError:
         if not is_tower(subject, trust_remote_code=trust_remote_code):
             raise
@@ -148,19 +182,26 @@ def _model(subject: str, trust_remote_code: bool) -> Inspection:
     facts = {
         "model": f"{config.get('model_type', '?')}, {layers} layers",
         "heads": f"{text.get('num_attention_heads', '?')} query, {text.get('num_key_value_heads') or 'as many'} key",
-        "architecture": ", ".join(config.get("architectures") or ()) or "?",
+        "architecture": _listed(config.get("architectures")),
     }
-    types = list(text.get("layer_types") or ())
+    turning = rotating_layers(config)
     rotations = tuple(
-        RotationView(
-            name or "rope",
-            words.layers([n for n, kind in enumerate(types) if kind == name]) if name in types else "all layers",
-            spec.scaling.rope_type,
-            spec.to_dict(),
-        )
+        RotationView(name or "rope", _layers(name, turning, layers), spec.scaling.rope_type, spec.to_dict())
         for name, spec in specs.items()
     )
     return Inspection("model", subject, facts, rotations, (*hazards, *_rule_hazards(specs)))
+
+
+def _layers(name: str, turning: Mapping[int, str] | None, count: Any) -> str:
+    """Where the rotation `name` is, a layer type or "" for the only one, as far as the configuration says it."""
+    if turning is None:
+        return "layers of which the configuration does not say the numbers"
+    if name.startswith("rope_theta "):  # bases that differ by layer, which is no layer type
+        return "some of its layers"
+    numbers = [number for number, kind in turning.items() if kind == name or not name]
+    if not numbers:
+        return "none of its layers"
+    return "all layers" if len(numbers) == count else words.layers(numbers)
 
 
 def _rule_hazards(specs: dict[str, RopeSpec]):
@@ -173,3 +214,8 @@ def _rule_hazards(specs: dict[str, RopeSpec]):
             )
         if spec.mrope_section:
             yield f"{label} takes positions with {len(spec.mrope_section)} axes (M-RoPE)."
+
+
+def _listed(value: Any) -> str:
+    """The entries of a list that a configuration states; whatever else it states, as it is."""
+    return ", ".join(map(str, value if isinstance(value, list | tuple) else [value])) if value else "?"

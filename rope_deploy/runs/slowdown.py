@@ -12,9 +12,10 @@ from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
 from rope_deploy.report.records import EngineRecord, GateRecord, Report
 from rope_deploy.runs.baseline import SLOWDOWN, Baseline, Key, admit, against, write_baseline
-from rope_deploy.runs.contest import Load, Timed, entrants, keys, time_all
+from rope_deploy.runs.contest import Entrant, Load, Timed, entrants, keys, time_again, time_all
 from rope_deploy.runs.frame import Progress, machine
 from rope_deploy.runs.opened import Opened
+from rope_deploy.runs.settling import in_the_way
 
 
 class Slowdown:
@@ -28,6 +29,7 @@ class Slowdown:
         self._config, self._named, self._update = config, named, update
         self._wanted: tuple[Key, ...] = ()
         self._baseline: Baseline | None = None
+        self._entered: Sequence[Entrant] = ()
         wanted = config.bench
         if update and not (wanted and wanted.baseline):
             raise UsageError(
@@ -44,6 +46,7 @@ class Slowdown:
             profile=wanted.profile,
             source=source,
             trust_remote_code=config.model.trust_remote_code,
+            processor=bool(wanted.baseline),
         )
         if self._judging:
             names = [f"prefill {prompt}" for prompt in wanted.prompts]
@@ -78,18 +81,26 @@ class Slowdown:
         built = [Path(engine.path) for engine in engines if engine.verdict == "passed"]
         style = self._config.build.style if self._config.build else ""
         engine = built[0] if built else None
-        entered = entrants(artifacts, self._config.bench.runtimes, engine, style)
+        entered = self._entered = entrants(artifacts, self._config.bench.runtimes, engine, style)
         if self._judging:
             self._wanted = keys(entered, self._load)
             self._baseline = self._admitted(self._wanted, entered[0].label)
         return time_all(entered, loaded, self._load, progress)
 
-    def gates(self, timed: Timed) -> tuple[GateRecord, ...]:
+    def gates(self, timed: Timed, progress: Progress) -> tuple[GateRecord, ...]:
         """One for each ratio that the baseline has; none where there is no baseline. Asked after `time`."""
         if self._baseline is None:
             return ()
         limit = self._config.gates.max_slowdown or SLOWDOWN
-        return against(timed.latencies, timed.contestants, self._baseline, self._wanted, limit)
+        return against(
+            timed.latencies,
+            timed.contestants,
+            self._baseline,
+            self._wanted,
+            limit,
+            again=lambda keys: time_again(self._entered, self._load, keys, progress),
+            unsettled=self._config.bench.unsettled,
+        )
 
     def kept(self, report: Report) -> Report:
         """Write the baseline if that was asked for, and let the report say so."""
@@ -101,6 +112,8 @@ class Slowdown:
         else:
             write_baseline(report, path)
             note = f"The baseline {path} was written."
+            if said := in_the_way(report.latencies):
+                note += f" {said}: make it again on a quiet machine."
         return replace(report, notes=(*report.notes, note))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rope_deploy.errors import VendorError
+from rope_deploy.errors import VendorError, quoted
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.pytorch import TorchRuntime
 
@@ -28,9 +28,9 @@ class CompiledRuntime(TorchRuntime):
         try:
             return super().run(feeds)
         except Exception as error:  # dynamo, inductor and the C++ compiler share no base below Exception
-            first = next((line for line in str(error).splitlines() if line.strip()), "")
             raise VendorError(
-                f"torch.compile failed: {type(error).__name__}: {first.strip()}"[:400],
+                "torch.compile failed.",
+                exists=quoted("PyTorch", error),
                 todo="It needs a C++ compiler (g++ or clang++); without one, leave torch-compile out.",
             ) from error
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 
 from rope_deploy.artifact import Manifest, TensorInfo, hash_file
-from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
+from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.taps import read_taps
@@ -50,7 +50,7 @@ class TrtRuntime:
         try:
             outputs = self._runner.infer(dict(feeds))
         except Exception as error:  # Polygraphy's and TensorRT's own share no base below Exception
-            raise VendorError(f"TensorRT failed to run the engine: {error}") from error
+            raise VendorError("TensorRT failed to run the engine.", exists=quoted("TensorRT", error)) from error
         # The runner writes its next answer into the same memory.
         kept = {name: np.array(value) for name, value in outputs.items()}
         results = {info.name: kept[info.name] for info in self.manifest.outputs}
@@ -146,7 +146,8 @@ def _activated(engine: Path, flavor: Flavor, plugins: Iterable[Path]) -> Any:
     except Exception as error:  # as above
         said = " ".join(dict.fromkeys(heard)) or str(error)
         raise VendorError(
-            f"{flavor.module} cannot open {engine}: {said}",
+            f"{flavor.module} cannot open {engine}.",
+            exists=quoted(flavor.module, said),
             todo="An engine opens only in the version that built it, unless it was built version compatible.",
         ) from error
     return runner

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
-import rope_deploy
 from rope_deploy import errors
-from rope_deploy.errors import ConfigError, RopeDeployError, RuntimeCrashed, VendorError
+from rope_deploy.childprocess import environment, how_ended, python
+from rope_deploy.errors import ConfigError, InternalFault, RopeDeployError, RuntimeCrashed
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.wire import receive, send
-from rope_deploy.trt import how_ended
 
 CHILD = "rope_deploy.runtimes.child"
 LAST_LINES = 8
@@ -34,25 +31,31 @@ class Isolated:
         self._said: deque[str] = deque(maxlen=LAST_LINES)
         self._process: subprocess.Popen[bytes] | None = None
         self.name = name
-        self.taps = self._start()["taps"]
+        self._verbs = self._start()
+        self.taps = self._verbs["taps"]
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         """Run once; see `runtimes.base`. Raises what the runtime raises, RuntimeCrashed if it died of the call."""
+        return self._asked({"verb": "run", "taps": taps}, feeds)
+
+    @property
+    def unguarded(self) -> Callable[[Mapping[str, np.ndarray]], Arrays] | None:
+        """See `OrtRuntime.unguarded`; None for a runtime that has no such thing."""
+        return partial(self._asked, {"verb": "unguarded"}) if self._verbs["unguarded"] else None
+
+    def _asked(self, call: Mapping[str, Any], feeds: Mapping[str, np.ndarray]) -> Arrays:
         if self._process is None:
             self._start()
-        _, arrays = self._exchange({"taps": taps}, feeds)
-        return arrays
+        return self._exchange(call, feeds)[1]
 
     def _start(self) -> dict[str, Any]:
         self._said.clear()
-        root = str(Path(rope_deploy.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-m", CHILD],
+            python("-m", CHILD),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
         )
         self._listener = threading.Thread(target=_listen, args=(self._process.stderr, self._said), daemon=True)
         self._listener.start()
@@ -127,7 +130,7 @@ def _raised(answer: Mapping[str, Any]) -> Exception:
     """The error of the other process as it would have been in this one."""
     kind = getattr(errors, answer["kind"], None)
     if kind is None or not issubclass(kind, RopeDeployError):
-        return VendorError(f"{answer['kind']}: {answer['asked']}")
+        return MemoryError() if answer["kind"] == "MemoryError" else InternalFault.of(answer["kind"], answer["asked"])
     parts = {"exists": answer["exists"], "todo": answer["todo"]}
     if issubclass(kind, ConfigError):
         return kind(answer["asked"], answer["faults"], **parts)

@@ -17,7 +17,8 @@ import onnx
 import onnxruntime
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, changed_files, load_manifest
-from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
+from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
+from rope_deploy.graph.io import read_proto, tensors_of
 from rope_deploy.runtimes.base import Arrays
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
@@ -48,16 +49,23 @@ class OrtRuntime:
                 "This session was opened without taps.", todo="Open it with `open_ort(folder, taps=True)`."
             )
         check_feeds(self.manifest, feeds)
-        names = self._all if taps else self._results
-        try:
-            values = self._session.run(names, dict(feeds))
-        except Exception as error:  # its exception classes share no base below Exception
-            raise VendorError(f"ONNX Runtime failed to run {self.manifest.style}: {_words(error)}") from error
-        outputs = dict(zip(names, values, strict=True))
+        outputs = self._run(self._all if taps else self._results, feeds)
         if not taps:
             return outputs
         seen = read_taps(self.manifest, self._products, outputs, feeds)
         return {name: outputs[name] for name in self._results} | seen
+
+    def unguarded(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
+        """What the graph makes of `feeds` by itself, as in any other program. Raises VendorError for ONNX Runtime's
+        own."""
+        return self._run(self._results, feeds)
+
+    def _run(self, names: Sequence[str], feeds: Mapping[str, np.ndarray]) -> Arrays:
+        try:
+            values = self._session.run(names, dict(feeds))
+        except Exception as error:  # its exception classes share no base below Exception
+            raise VendorError(f"ONNX Runtime failed to run {self.manifest.style}.", exists=said(error)) from error
+        return dict(zip(names, values, strict=True))
 
     def __enter__(self) -> Self:
         return self
@@ -101,50 +109,34 @@ def open_ort(
     products: tuple[Products, ...] = ()
     model: str | bytes = str(folder / MODEL_NAME)
     if taps:
-        proto = _read(folder)
+        proto, weights = _read(folder)
         products = add_outputs(proto, manifest)
         model = proto.SerializeToString()
-        options.add_session_config_entry(WEIGHTS_FOLDER, str(folder.resolve()))
+        options.add_session_config_entry(WEIGHTS_FOLDER, weights)
         # A check runs PyTorch between any two runs; threads that wait by spinning would take its cores.
         options.add_session_config_entry(SPINNING, "0")
     try:
         session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # as above
-        raise VendorError(f"ONNX Runtime cannot load {folder / MODEL_NAME}: {_words(error)}") from error
+        raise cannot_load(folder / MODEL_NAME, error) from error
     return OrtRuntime(manifest, session, products, taps)
 
 
-def _read(folder: Path) -> onnx.ModelProto:
-    """The graph without its weights, which must be there."""
-    path = folder / MODEL_NAME
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except FileNotFoundError:
-        raise UsageError(f"{path} is missing.", todo="Restore the file, or export the model again.") from None
-    except Exception:  # protobuf's DecodeError: its package is none of ours
-        proto = onnx.ModelProto()
-    if not proto.graph.node:
-        raise UsageError(f"{path} is not an ONNX file.", todo="Restore the file, or export the model again.")
-    for name, size in _weights(proto).items():
-        there = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if there is None or there < size:
-            raise UsageError(
-                f"The weights in {folder / name} are {'missing' if there is None else 'cut short'}.",
-                exists="" if there is None else f"It holds {there} bytes of at least {size}.",
-                todo="Restore the file, or export the model again.",
-            )
-    return proto
+def _read(folder: Path) -> tuple[onnx.ModelProto, str]:
+    """The graph without its weights, and the folder where they are; they must be there.
 
-
-def _weights(proto: onnx.ModelProto) -> dict[str, int]:
-    """Files beside the graph that hold its weights, and how many bytes they must have."""
-    found: dict[str, int] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            where = {entry.key: entry.value for entry in tensor.external_data}
-            end = int(where.get("offset", 0)) + int(where.get("length", 0))
-            found[where["location"]] = max(end, found.get(where["location"], 0))
-    return found
+    A file of weights that is a link is named by where it leads, as ONNX Runtime follows none for a graph in memory.
+    """
+    proto, files = read_proto(folder / MODEL_NAME)
+    places = {name: Path(files.find(name)[0]) for name in files.names}
+    folders = {place.parent for place in places.values()} or {folder.resolve()}
+    if len(folders) > 1:
+        raise UsageError(f"{folder} has weights in several folders, links followed.", todo="Copy the files first.")
+    for tensor in tensors_of(proto):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = places[entry.value].name
+    return proto, str(folders.pop())
 
 
 def _require(providers: Sequence[str]) -> None:
@@ -157,6 +149,10 @@ def _require(providers: Sequence[str]) -> None:
         )
 
 
-def _words(error: Exception) -> str:
-    """The vendor's message on one line, without its prefixes."""
-    return " ".join(re.sub(r".*Status Message:|\[ONNXRuntimeError\] : \d+ : \w+ :", "", str(error)).split())
+def cannot_load(path: Path, error: Exception) -> VendorError:
+    return VendorError(f"ONNX Runtime cannot load {path}.", exists=said(error))
+
+
+def said(error: Exception) -> str:
+    """What ONNX Runtime said, quoted, without its prefixes."""
+    return quoted("ONNX Runtime", re.sub(r".*Status Message:|\[ONNXRuntimeError\] : \d+ : \w+ :", "", str(error)))

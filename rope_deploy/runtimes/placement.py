@@ -8,8 +8,8 @@ from pathlib import Path
 import onnxruntime
 
 from rope_deploy.artifact import MODEL_NAME
-from rope_deploy.errors import EnvironmentMissing, VendorError
-from rope_deploy.runtimes.ort import CPU, SILENT
+from rope_deploy.errors import EnvironmentMissing
+from rope_deploy.runtimes.ort import CPU, SILENT, cannot_load
 
 RECORD = "session.record_ep_graph_assignment_info"
 
@@ -41,7 +41,7 @@ def placement(folder: Path, provider: str) -> dict[str, int]:
             str(Path(folder) / MODEL_NAME), options, providers=list(dict.fromkeys((provider, *CPU)))
         )
     except Exception as error:  # its exception classes share no base below Exception
-        raise VendorError(f"ONNX Runtime cannot load {folder}: {error}") from error
+        raise cannot_load(Path(folder) / MODEL_NAME, error) from error
     if provider not in session.get_providers():
         raise EnvironmentMissing(
             f"{provider} is installed but could not start.",

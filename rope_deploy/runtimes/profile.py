@@ -12,10 +12,9 @@ import numpy as np
 import onnxruntime
 
 from rope_deploy.artifact import MODEL_NAME, Manifest
-from rope_deploy.errors import VendorError
 from rope_deploy.graph.rotating import rotating_nodes
 from rope_deploy.runtimes.base import Arrays
-from rope_deploy.runtimes.ort import CPU, SILENT
+from rope_deploy.runtimes.ort import CPU, SILENT, cannot_load
 
 INLINED = "_inlfunc_"  # how ONNX Runtime begins the names of nodes that came out of a function
 
@@ -51,7 +50,7 @@ class Profiler:
         try:
             self._session = onnxruntime.InferenceSession(str(folder / MODEL_NAME), options, providers=list(CPU))
         except Exception as error:  # its exception classes share no base below Exception
-            raise VendorError(f"ONNX Runtime cannot load {folder}: {error}") from error
+            raise cannot_load(folder / MODEL_NAME, error) from error
 
     def run(self, feeds: Mapping[str, np.ndarray], group: str = "") -> Arrays:
         """Run once, counted under `group`; "" is a run that is not counted, such as the first."""

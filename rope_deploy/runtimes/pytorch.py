@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,7 +12,9 @@ import numpy as np
 from rope_deploy.runtimes.base import Arrays
 
 if TYPE_CHECKING:
-    from rope_deploy.models import LoadedModel
+    import torch
+
+    from rope_deploy.models import Exact, LoadedModel, Piece
 
 
 class TorchRuntime:
@@ -22,12 +25,33 @@ class TorchRuntime:
 
     def __init__(self, loaded: LoadedModel, threads: int | None = None):
         self._loaded, self._threads, self._before = loaded, threads, 0
+        self._said: dict[bytes, np.ndarray] = {}
+
+    @cached_property
+    def exact(self) -> ExactTorch:
+        """The same model with its weights as they are, computed in a wider type."""
+        from rope_deploy.models import Exact
+
+        return ExactTorch(Exact(self._loaded))
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         from rope_deploy.models import run_reference
 
-        cache = any(name.startswith("past_key_values.") for name in feeds)  # of length 0 in a first prompt
-        return run_reference(self._loaded, dict(feeds), taps, cache=cache)
+        return run_reference(self._loaded, dict(feeds), taps, cache=_cached(feeds))
+
+    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """What it gives, taps too, with its roundings fallen otherwise."""
+        from rope_deploy.models import run_shaken
+
+        return run_shaken(self._loaded, dict(feeds), seed, cache=_cached(feeds))
+
+    def untouched(self, result: str) -> UntouchedTorch | None:
+        """The same model as transformers runs it, at the beginning of a text; `result` is what its answer is called.
+
+        None where it is not known: a model that could not be copied before anything was replaced in it.
+        """
+        model = self._loaded.untouched
+        return None if model is None else UntouchedTorch(model, result, self._said)
 
     def __enter__(self) -> Self:
         if self._threads is not None:
@@ -45,6 +69,100 @@ class TorchRuntime:
             import torch
 
             torch.set_num_threads(self._before)
+
+
+class _Borrowing:
+    """A runtime on a model that stays with its owner: there is nothing to open or to close."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class UntouchedTorch(_Borrowing):
+    """A model as transformers runs it, without anything of ours, in the middle of a text. Made by `untouched`.
+
+    Each call goes on from the one before: the cache is the model's own, and so are masks and positions; of what it is
+    fed it looks at tokens and at padding. It gives the result alone.
+    """
+
+    name = "torch, untouched"
+    taps = False
+
+    def __init__(self, model: torch.nn.Module, result: str, known: dict[bytes, np.ndarray]):
+        self._model, self._result, self._known = model, result, known
+        self._pieces: list[Piece] = []
+
+    @cached_property
+    def exact(self) -> ExactUntouched:
+        """The same model computed in a wider type."""
+        return ExactUntouched(self._model, self._result, self._known, self._pieces)
+
+    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """What it gives for what it was fed last, with its roundings fallen otherwise."""
+        from rope_deploy.models import run_untouched
+
+        return {self._result: run_untouched(self._model, self._pieces, shaken=seed)}
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        from rope_deploy.models import Piece, run_untouched
+
+        ids, mask = feeds["input_ids"], feeds.get("attention_mask")
+        padded = mask is not None and not np.all(mask == 1)
+        self._pieces.append(Piece(ids, mask if padded else None))
+        if (key := _key(self._pieces)) not in self._known:
+            self._known[key] = run_untouched(self._model, self._pieces)
+        return {self._result: self._known[key]}
+
+
+class ExactUntouched(_Borrowing):
+    """A model as transformers runs it, in a wider type: what it gives for what the other was fed last."""
+
+    name = "torch, untouched, exact"
+    taps = False
+
+    def __init__(self, model: torch.nn.Module, result: str, known: dict[bytes, np.ndarray], pieces: Sequence[Piece]):
+        from rope_deploy.models import Widened
+
+        self._model, self._result, self._known, self._pieces = model, result, known, pieces
+        self._wide = Widened(model)
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        from rope_deploy.models import run_untouched
+
+        if (key := b"wide" + _key(self._pieces)) not in self._known:
+            self._known[key] = run_untouched(self._model, self._pieces, wide=self._wide)
+        return {self._result: self._known[key]}
+
+
+def _key(pieces: Sequence[Piece]) -> bytes:
+    return b"".join(_bytes(array) for piece in pieces for array in (piece.input_ids, piece.mask))
+
+
+def _bytes(array: np.ndarray | None) -> bytes:
+    return b"-" if array is None else f"{array.shape}".encode() + np.ascontiguousarray(array, np.int64).tobytes()
+
+
+class ExactTorch(_Borrowing):
+    """A model computed in a wider type; see `TorchRuntime.exact`. Nothing else may run it meanwhile."""
+
+    name = "torch, exact"
+    taps = True
+    exact = None
+
+    def __init__(self, run: Exact):
+        self._run = run
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        return self._run(feeds, taps, cache=_cached(feeds))
+
+
+def _cached(feeds: Mapping[str, np.ndarray]) -> bool:
+    """Whether there is a cache, be it of length 0 as in a first prompt."""
+    return any(name.startswith("past_key_values.") for name in feeds)
 
 
 def open_torch(loaded: LoadedModel, *, threads: int | None = None) -> TorchRuntime:

@@ -3,8 +3,13 @@
 from rope_deploy.trt.engine import build_engine
 from rope_deploy.trt.flavor import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
 from rope_deploy.trt.job import Progress
-from rope_deploy.trt.launch import how_ended
-from rope_deploy.trt.manifest import EngineManifest, load_engine_manifest, manifest_path
+from rope_deploy.trt.manifest import (
+    EngineManifest,
+    load_engine_manifest,
+    manifest_path,
+    refuse_foreign_engine,
+    state_of,
+)
 from rope_deploy.trt.profiles import Profile, Range
 from rope_deploy.trt.styles import AUTO, Choice, preferred
 
@@ -21,10 +26,11 @@ __all__ = [
     "build_engine",
     "find_flavor",
     "gpus",
-    "how_ended",
     "installed_version",
     "load_engine_manifest",
     "manifest_path",
     "preferred",
+    "refuse_foreign_engine",
     "require",
+    "state_of",
 ]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 
 from rope_deploy import __version__
-from rope_deploy.artifact import disk_errors, hash_file, new_file, refuse_existing
-from rope_deploy.errors import ConfigError, EnvironmentMissing, GraphRefused, UsageError
+from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
+from rope_deploy.errors import ConfigError, GraphRefused, UsageError
 from rope_deploy.report.records import EngineRecord
 from rope_deploy.trt.flavor import Flavor, find_flavor, gpus, require
 from rope_deploy.trt.job import Job, Progress
 from rope_deploy.trt.launch import run_worker
-from rope_deploy.trt.manifest import EngineManifest, manifest_path
+from rope_deploy.trt.manifest import EngineManifest, put_in_place, refuse_manifest
 from rope_deploy.trt.refusal import judged
 from rope_deploy.trt.requested import requested_profiles
 from rope_deploy.trt.source import Source, open_source
 
 PORTABLE = "8.0+"  # TensorRT-RTX's own choice when no capability is named: Ampere and everything later
 TURING = "7.5"
+OTHERS = (b"PK\x03\x04", b"\x7fELF", b"%PDF", b"\x89PNG", b"GGUF", b"\x1f\x8b", b"ftrt")
 
 
 def build_engine(
@@ -35,6 +36,7 @@ def build_engine(
     timing_cache: Path | None = None,
     taps: bool = False,
     chosen: str = "",
+    named: Path | None = None,
     force: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> EngineRecord:
@@ -45,7 +47,7 @@ def build_engine(
     precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
     `target.cache`; TensorRT-RTX has none. `taps`: q and k of every layer, before and after their rotation, become
     outputs, so that a check sees inside; it keeps the library from fusing across them. `chosen` says why it is
-    this style, for the manifest. Float32 is computed as float32, never as TF32.
+    this style, and `named` where the graph will lie, for the manifest. Float32 is computed as float32, never as TF32.
 
     Raises:
         UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
@@ -54,18 +56,20 @@ def build_engine(
         VendorError: the vendor's library failed otherwise.
     """
     target = Path(target)
-    _refuse_unwritable(target)
     refuse_existing(target, force=force)
+    refuse_manifest(target)
     found = find_flavor(flavor)
     opened = open_source(Path(source))
     wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
+    if found.needs_gpu and timing_cache is None:
+        timing_cache = target.with_name(target.name + ".cache")
     _check_options(found, opened, capabilities, plugin, timing_cache)
     tapped = _taps(opened) if taps else ()
     require(found)
     _check_gpu(found, capabilities)
-    if found.needs_gpu and timing_cache is None:
-        timing_cache = target.with_name(target.name + ".cache")
-    with new_file(target) as unfinished:
+    with staging(target), ExitStack() as finishing:
+        unfinished = finishing.enter_context(new_file(target, force=force))
+        new_cache = unfinished.with_name(f"{unfinished.name}.cache")
         job = Job(
             flavor=found.name,
             model=str(opened.model.resolve()),
@@ -74,6 +78,7 @@ def build_engine(
             capabilities=tuple(capabilities),
             plugin=str(plugin.resolve()) if plugin else None,
             timing_cache=str(timing_cache.resolve()) if timing_cache else None,
+            new_cache=str(new_cache.resolve()) if timing_cache else None,
             taps=tapped,
         )
         try:
@@ -81,7 +86,7 @@ def build_engine(
         except GraphRefused as error:
             raise (judged(error, opened.model, opened.manifest) if opened.manifest else error) from None
         manifest = EngineManifest(
-            source=str(opened.model),
+            source=str(named or opened.model),
             files=opened.files,
             style=opened.style,
             dtype="+".join(opened.dtypes),
@@ -101,23 +106,13 @@ def build_engine(
                 "polygraphy": version("polygraphy"),
             },
         )
-        with new_file(manifest_path(target)) as document:
-            document.write_text(manifest.to_json(), encoding="utf-8")
+        finishing = finishing.pop_all()
+        with put_in_place(target, manifest), finishing:
+            pass
+        if timing_cache and new_cache.exists():
+            with new_file(timing_cache) as kept:
+                new_cache.rename(kept)
     return manifest.to_record(target)
-
-
-def _refuse_unwritable(target: Path) -> None:
-    """Find out before minutes of work, not after."""
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder; an engine is one file.", todo="Give a file name such as model.engine.")
-    try:
-        with disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}."):
-                pass
-    except OSError as error:
-        reason = (error.strerror or "not possible").lower()
-        raise EnvironmentMissing(f"Could not write {target}: {reason}.", todo="Choose another folder.") from None
 
 
 def _check_options(
@@ -146,8 +141,19 @@ def _check_options(
         faults.append(f"--plugin {plugin}: there is no such file.")
     if timing_cache and not flavor.needs_gpu:
         faults.append("TensorRT-RTX keeps no timing cache: leave --timing-cache out (kernels are chosen at run time).")
+    elif timing_cache and timing_cache.exists() and not _may_be_cache(timing_cache):
+        faults.append(f"{timing_cache}: what lies there is no timing cache. Name another --timing-cache.")
     if faults:
         raise ConfigError(f"The {flavor.name} engine cannot be built as asked:", faults)
+
+
+def _may_be_cache(path: Path) -> bool:
+    """TensorRT's format is its own; what is a folder, a text or begins as another known format is none of it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        beginning = stream.read(4096)
+    return not beginning or (b"\0" in beginning and not beginning.startswith(OTHERS))
 
 
 def _taps(source: Source) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ Kind = Literal["import", "capability", "plugin", "parse", "profile", "build", "m
 class Job:
     """`profiles`: by profile and input name the (min, opt, max) shapes. Paths are absolute.
 
+    `timing_cache` is read if it is there, `new_cache` is where the one with this build's measurements is written.
     `taps` are values inside the graph that become outputs of the engine.
     """
 
@@ -32,6 +33,7 @@ class Job:
     capabilities: tuple[str, ...] = ()
     plugin: str | None = None
     timing_cache: str | None = None
+    new_cache: str | None = None
     taps: tuple[str, ...] = ()
 
     def to_json(self) -> str:

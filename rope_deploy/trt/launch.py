@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import rope_deploy
+from rope_deploy.childprocess import environment, how_ended, python
 from rope_deploy.errors import ConfigError, EnvironmentMissing, GraphRefused, RefusedNode, UsageError, VendorError
 from rope_deploy.trt.flavor import FLAVORS
 from rope_deploy.trt.job import Job, Progress, WorkerError
@@ -44,11 +41,11 @@ def run_worker(job: Job, progress: Callable[[Progress], None] | None = None, *, 
     said: deque[str] = deque(maxlen=LAST_LINES)
     warnings: dict[str, None] = {}
     process = subprocess.Popen(
-        [sys.executable, "-P", "-W", "ignore", "-m", worker],
+        python("-m", worker),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(job.flavor),
+        env=environment(POLYGRAPHY_USE_TENSORRT_RTX="1" if job.flavor == "rtx" else "0"),
         encoding="utf-8",
         errors="replace",
     )
@@ -84,13 +81,6 @@ def run_worker(job: Job, progress: Callable[[Progress], None] | None = None, *, 
     return Outcome(finished["version"], finished["seconds"], tuple(warnings))
 
 
-def _environment(flavor: str) -> dict[str, str]:
-    """Ours, the flavour for Polygraphy, and the way to this package wherever it was imported from."""
-    root = str(Path(rope_deploy.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "POLYGRAPHY_USE_TENSORRT_RTX": "1" if flavor == "rtx" else "0", "PYTHONPATH": path}
-
-
 def _hand_over(process: subprocess.Popen[str], job: Job) -> None:
     try:
         process.stdin.write(job.to_json())
@@ -123,13 +113,6 @@ def _translated(error: WorkerError, job: Job) -> Exception:
         case "disk":
             return OSError(error.details[0] or errno.EIO, error.text, job.output)
     return VendorError(error.text)
-
-
-def how_ended(code: int) -> str:
-    """A process's return code in words: "with exit code 3", "by SIGSEGV"."""
-    if code >= 0:
-        return f"with exit code {code}"
-    return f"by {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"by signal {-code}"
 
 
 def _died(code: int, job: Job, said: list[str]) -> VendorError:

@@ -22,9 +22,9 @@ def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused
 
     Where the parser named none, the nodes are looked up that the builder's message mentions.
     """
-    import onnx
+    from rope_deploy.graph.io import read_proto
 
-    graph = onnx.load_model(model, load_external_data=False).graph
+    graph = read_proto(model, weights=False)[0].graph
     nodes = error.nodes or tuple(_mentioned(error.asked, graph.node))
     if not nodes:
         return error

@@ -17,7 +17,7 @@ from rope_deploy.artifact import (
     hash_file,
     load_manifest,
 )
-from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.errors import UsageError
 
 if TYPE_CHECKING:
     import onnx
@@ -42,8 +42,9 @@ def open_source(path: Path) -> Source:
     """Read the graph's interface and make sure that its files are whole; no weights are loaded.
 
     Raises:
-        UsageError: there is no such path, it is not ONNX, or it is not what its manifest describes.
-        ConfigError: the manifest is invalid, or weight files are missing or too short.
+        UsageError: there is no such path, it is no sound ONNX file with its weights beside it, or it is not what its
+            manifest describes.
+        ConfigError: the manifest is invalid.
     """
     path = Path(path)
     if not path.exists():
@@ -57,7 +58,7 @@ def open_source(path: Path) -> Source:
 
 def _open_artifact(folder: Path) -> Source:
     if not (folder / MANIFEST_NAME).is_file():
-        inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
+        inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST_NAME}"))
         if inside or (folder / "config.json").is_file():
             raise UsageError(
                 f"{folder} is no artifact.",
@@ -78,46 +79,13 @@ def _open_artifact(folder: Path) -> Source:
 
 
 def _open_file(path: Path) -> Source:
-    import onnx
-    from google.protobuf.message import DecodeError
+    from rope_deploy.graph.io import read_proto
 
-    try:
-        model = onnx.load_model(path, format="protobuf", load_external_data=False)
-    except DecodeError:
-        raise UsageError(
-            f"{path} is not an ONNX model, or it is truncated.",
-            exists=f"It has {path.stat().st_size} bytes.",
-            todo="Export or download it again.",
-        ) from None
-    if not model.graph.node:
-        raise UsageError(f"{path} is not an ONNX model: it holds no operators.", todo="Export or download it again.")
-    weights, faults = _external_files(path, model.graph)
-    if faults:
-        raise ConfigError(f"The weights of {path} are not complete:", faults, todo="Export or download them again.")
-    files = {file.relative_to(path.parent).as_posix(): hash_file(file) for file in (path, *weights)}
+    model, weights = read_proto(path)
+    files = {name: hash_file(path.parent / name) for name in (path.name, *weights.names)}
     initialized = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_tensor_info(value) for value in model.graph.input if value.name not in initialized)
     return Source(path, inputs, _float_types(model.graph), files)
-
-
-def _external_files(path: Path, graph: onnx.GraphProto) -> tuple[list[Path], list[str]]:
-    """Files that hold weights, and a sentence for each that is missing or too short for what it should hold."""
-    import onnx
-
-    needed: dict[str, int] = {}
-    for tensor in graph.initializer:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            entry = {item.key: item.value for item in tensor.external_data}
-            end = int(entry.get("offset", 0)) + int(entry.get("length", 0))
-            needed[entry["location"]] = max(needed.get(entry["location"], 0), end)
-    faults = []
-    for name, size in needed.items():
-        file = path.parent / name
-        if not file.is_file():
-            faults.append(f"{name} is missing from {path.parent}.")
-        elif file.stat().st_size < size:
-            faults.append(f"{name} has {file.stat().st_size} bytes; the graph needs {size}.")
-    return [path.parent / name for name in needed], faults
 
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:

@@ -252,7 +252,7 @@ def _serialize(builder: Any, network: Any, create_config: Any, job: Job, heard: 
 
     failure: PolygraphyException | None = None
     try:
-        engine = EngineBytesFromNetwork((builder, network), create_config, save_timing_cache=job.timing_cache)()
+        engine = EngineBytesFromNetwork((builder, network), create_config, save_timing_cache=job.new_cache)()
     except PolygraphyException as error:
         failure = error
     disagreeing = tuple(text for _, text in heard if DISAGREEING_SHAPES in text)

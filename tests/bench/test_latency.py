@@ -141,11 +141,20 @@ def test_every_length_is_prefilled_and_every_context_decoded(manifest):
     assert [record.workload for record in records] == ["prefill 2", "prefill 5", "decode @2", "decode @5"]
 
 
-def test_a_ratio_comes_with_its_reference_and_an_interval_around_it(manifest):
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes by sleeping alone: no other work of the machine is in it."""
+    now = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+
+
+def test_a_ratio_comes_with_its_reference_and_an_interval_around_it(manifest, clock):
     pair = [Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.004), manifest)]
     fast, slow = measure(pair, prompts=(2,), new=0, rounds=6, baseline="fast", threads=3)
     assert (fast.ratio_low, fast.ratio, fast.ratio_high) == (1, 1, 1)
     assert 1 < slow.ratio_low <= slow.ratio <= slow.ratio_high
+    assert slow.ratio == pytest.approx(2)
     assert {record.reference for record in (fast, slow)} == {"fast"} and slow.threads == 3
 
 

@@ -68,6 +68,15 @@ def test_engines_and_rope_types() -> None:
     assert ropes(built) == "d **l**"
 
 
+def test_published_rules_have_a_table() -> None:
+    rules = {"Good 1": {"verdict": "green", "logits_error": 2e-6}, "Good 2": {"verdict": "refused", "reason": "No."}}
+    text = page([green("good", published=rules)])
+    assert "| `good` | Good 1 | yes | 2e-06 |" in text
+    assert "| `good` | Good 2 | **refused**: No. | – |" in text
+    assert "| rules of published checkpoints | all | 1 of 2 |" in text
+    assert "Published rules" not in page([green("good")])
+
+
 def test_peers_get_a_column_and_a_count() -> None:
     record = green("good", peers={"torch.onnx 18": {"peer": "torch.onnx 18", "verdict": "wrong", "reason": ""}})
     text = page([record, green("other")])

@@ -59,6 +59,21 @@ def test_rope_types() -> None:
     assert said(found(ropes={"linear": {"verdict": "wrong", "reason": "No."}}), before) == [True]
 
 
+def test_published_rules() -> None:
+    before = {"verdict": "green", "published": ["Llama 3.1"]}
+    result = {"verdict": "green", "reason": ""}
+    assert said(found(published={"Llama 3.1": result}), before) == []
+    assert said(found(published={"Llama 3.1": {"verdict": "refused", "reason": "No."}}), before) == [True]
+    assert said(found(published={"InternLM2": {"verdict": "wrong", "reason": "No."}}), before) == [True]
+
+
+def test_of_published_rules_what_was_not_tried_stays_expected(tmp_path: Path) -> None:
+    path = tmp_path / "expected.json"
+    for name in ("Llama 3.1", "InternLM2"):
+        expected.write([found(published={name: {"verdict": "green"}})], path)
+    assert expected.read(path)["llama"]["published"] == ["InternLM2", "Llama 3.1"]
+
+
 def test_what_is_written_is_expected(tmp_path: Path) -> None:
     one = found(engine={"verdict": "built"}, ropes={"yarn": {"verdict": "green"}, "linear": {"verdict": "unaccepted"}})
     expected.write([one], path := tmp_path / "expected.json")

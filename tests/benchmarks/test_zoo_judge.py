@@ -145,7 +145,7 @@ def test_what_fused_attention_cannot_do_is_asked_without_it(tmp_path: Path) -> N
     assert (fused.style, unfused.style) == ("contrib", UNFUSED)
     assert "prefill-left-padded" in fused.skipped
     assert unfused.skipped == {}
-    assert unfused.passed == fused.passed + len(fused.skipped)
+    assert unfused.passed == fused.passed + len(fused.skipped.keys() - {"limits"})
     assert record.verdict == "green"
 
 

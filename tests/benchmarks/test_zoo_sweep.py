@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.families import engines, judge, peers, record, ropes
+from benchmarks.families import engines, judge, peers, published, record, ropes
 from benchmarks.families.census import select
 from benchmarks.families.record import Record, StyleResult
 from benchmarks.families.sweep import Sweep
@@ -36,12 +36,16 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Path:
     def ropes_of(family, types, styles, expected, work) -> None:
         (work / "ropes.json").write_text(json.dumps({name: {"verdict": "green"} for name in types}))
 
+    def published_of(family, titles, styles, expected, work) -> None:
+        (work / "published.json").write_text(json.dumps({name: {"verdict": "green"} for name in titles}))
+
     def peer_of(family, peer, work) -> None:
         (work / "peer.json").write_text(json.dumps({"verdict": "right", "reason": ""}))
 
     monkeypatch.setattr(judge, "judge", styles_of)
     monkeypatch.setattr(engines, "judge_engine", engine_of)
     monkeypatch.setattr(ropes, "judge_ropes", ropes_of)
+    monkeypatch.setattr(published, "judge_published", published_of)
     monkeypatch.setattr(peers, "judge_peer", peer_of)
 
 
@@ -54,11 +58,19 @@ def marks(out: Path) -> int:
 
 
 def test_all_parts(tmp_path: Path, judged) -> None:
-    (found,) = sweep(tmp_path, engines=True, ropes=True, peers=True)
+    (found,) = sweep(tmp_path, engines=True, ropes=True, published=True, peers=True)
     assert found.engine["verdict"] == "built"
     assert set(found.ropes) == set(ropes.TYPES)
+    assert set(found.published) == set(published.PUBLISHED["llama"])
     assert set(found.peers) == set(peers.PEERS)
     assert record.read(tmp_path, "llama") == found
+
+
+def test_briefly_one_published_rule_of_a_few_families(tmp_path: Path, judged) -> None:
+    (found,) = sweep(tmp_path, published=True, briefly=True)
+    assert [*found.published] == ["Llama 3.1"]
+    (found,) = sweep(tmp_path, published=True)
+    assert set(found.published) == set(published.PUBLISHED["llama"])
 
 
 def test_what_is_done_is_not_done_again_and_what_is_missing_is(tmp_path: Path, judged) -> None:

@@ -56,14 +56,27 @@ def test_positions_that_are_not_needed_need_no_rows(tmp_path):
     assert main(["check", "--audit", str(short), "--max-position", "64"]) == 0
 
 
-def test_no_framework_is_loaded_for_an_audit(file):
-    """It must be done in seconds, for files of any size."""
+def test_no_framework_is_loaded_for_an_audit_without_a_configuration(file):
+    """It must be done in seconds, for files of any size; a configuration is transformers' to read."""
     import subprocess
     import sys
 
+    file.with_name("config.json").unlink()
     program = (
         "import sys; from rope_deploy.cli.main import main; "
         f"assert main(['check', '--audit', {str(file)!r}]) == 0; "
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("option", [["--quick"], ["--case", "decode"], ["--no-reference"], ["--accept", "RD301"]])
+def test_what_an_audit_has_no_use_for_is_refused(file, option, capsys):
+    assert main(["check", "--audit", str(file), *option]) == 2
+    assert f"{option[0]} cannot be given with --audit" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_graph_is_no_artifact_and_the_message_says_what_looks_at_one(file, capsys):
+    assert main(["check", str(file)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is a file, and an artifact is a folder" in said and "check --audit" in said

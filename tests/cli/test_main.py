@@ -15,11 +15,12 @@ import pytest
 
 from rope_deploy.cli import main as entry
 from rope_deploy.cli.common import print_json
-from rope_deploy.cli.failures import BUG
 from rope_deploy.errors import (
+    BUG,
     CheckFailed,
     ConfigError,
     EnvironmentMissing,
+    InternalFault,
     ModelError,
     PositionOutOfRange,
     UnmatchedRotation,
@@ -73,11 +74,12 @@ def raises(error: BaseException) -> Callable[[], None]:
         (OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"), 3),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 3),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
-        (ModuleNotFoundError("No module named 'rope_deploy.x'", name="rope_deploy.x"), 1),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 1),
-        (EOFError("cut short"), 1),
-        (KeyError("layer"), 1),
-        (RecursionError("too deep"), 1),
+        (ModuleNotFoundError("No module named 'rope_deploy.x'", name="rope_deploy.x"), 5),
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), 5),
+        (EOFError("cut short"), 5),
+        (KeyError("layer"), 5),
+        (RecursionError("too deep"), 5),
+        (InternalFault("a"), 5),
         (click.UsageError("a"), 2),
         (click.FileError("a"), 2),
         (click.Abort(), 130),
@@ -183,7 +185,7 @@ def test_a_failure_of_the_user_does_not_ask_for_a_report(
 
 
 def test_the_traceback_is_shown_when_asked_for(run: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(raises(KeyError("x")), "name", "--traceback") == 1
+    assert run(raises(KeyError("x")), "name", "--traceback") == 5
     assert "Traceback (most recent call last)" in capsys.readouterr().err
 
 

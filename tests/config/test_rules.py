@@ -42,6 +42,11 @@ def faults(text):
             MODEL + "[build]\nprofiles = { batch = [1, 1, 1] }",
             "must ascend",
         ),
+        (
+            MODEL + "dtype = 'float16'\n[check]\nlogits_tolerance = 0.1",
+            MODEL + "dtype = 'float32'\n[check]\nlogits_tolerance = 0.1",
+            "is held against itself in float32",
+        ),
         (MODEL + "[check]\nruntimes = ['trt']", MODEL + "[check]\nruntimes = ['trt']\n[build]", "needs an engine"),
         (
             MODEL + "[export]\nmax_position = 143\n[bench]",

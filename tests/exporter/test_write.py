@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from rope_deploy.artifact import (
-    DATA_NAME,
     MODEL_NAME,
     STYLES,
     TOLERANCES,
@@ -26,12 +25,17 @@ from rope_deploy.artifact import (
 from rope_deploy.errors import UsageError
 from rope_deploy.exporter import prepare, write
 from rope_deploy.models import load_model, trace
-from rope_deploy.models.source import PICKLES
+from rope_deploy.models.folder import PICKLES
 from tests import tiny
 from tests.families.prepared import prepared
 
-FILES = {"config.json", "generation_config.json", MODEL_NAME, DATA_NAME}
+FILES = {"config.json", "generation_config.json", MODEL_NAME}
 KIB = 1024
+
+
+def weights_of(folder: Path) -> Path:
+    (found,) = folder.glob("model.onnx.*.data")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +163,10 @@ def test_a_fused_window_declares_more(tmp_path):
 @pytest.mark.parametrize("style", [*STYLES, "unfused"])
 def test_every_file_is_hashed_and_none_is_strange(folders, style, tmp_path):
     manifest = load_manifest(folders[style])
-    assert set(manifest.files) == FILES
-    assert {path.name for path in folders[style].iterdir()} == {*FILES, "rope_deploy.json"}
+    weights = weights_of(folders[style]).name
+    assert set(manifest.files) == {*FILES, weights}
+    assert {path.name for path in folders[style].iterdir()} == {*FILES, weights, "rope_deploy.json"}
+    assert weights == f"model.onnx.{manifest.files[weights].sha256[:12]}.data", "the name says what is in it"
     assert not any(name.endswith(PICKLES) for name in manifest.files)
     assert changed_files(folders[style], manifest) == []
 
@@ -168,8 +174,9 @@ def test_every_file_is_hashed_and_none_is_strange(folders, style, tmp_path):
 @pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_bytes(p.read_bytes()[:-1] + b"\xff")])
 def test_a_changed_file_is_noticed(tmp_path, damage):
     write(prepared("llama"), tmp_path / "artifact", "tables")
-    damage(tmp_path / "artifact" / DATA_NAME)
-    assert changed_files(tmp_path / "artifact", load_manifest(tmp_path / "artifact")) == [DATA_NAME]
+    weights = weights_of(tmp_path / "artifact")
+    damage(weights)
+    assert changed_files(tmp_path / "artifact", load_manifest(tmp_path / "artifact")) == [weights.name]
 
 
 def test_the_record_counts_what_was_written(tmp_path):
@@ -201,7 +208,7 @@ def weight_bytes(model) -> int:
 def test_weights_and_tables_are_stored_once(folders, style):
     weights = weight_bytes(prepared("llama").loaded.model)
     tables = 2 * tiny.POSITIONS * 8 * 4
-    stored = (folders[style] / DATA_NAME).stat().st_size
+    stored = weights_of(folders[style]).stat().st_size
     assert weights + tables - 8 * KIB < stored < weights + 2 * tables + 32 * KIB
 
 
@@ -211,7 +218,7 @@ def test_tied_weights_are_stored_once(tmp_path, style):
     model = prepared("smollm2").loaded.model
     embedding = model.get_input_embeddings().weight
     assert embedding is model.get_output_embeddings().weight
-    stored, weights = (tmp_path / "tied" / DATA_NAME).stat().st_size, weight_bytes(model)
+    stored, weights = weights_of(tmp_path / "tied").stat().st_size, weight_bytes(model)
     once = 32 * KIB
     assert embedding.numel() * 4 > once, "the embedding must be larger than the slack, or this test sees nothing"
     assert stored < weights + once
@@ -233,7 +240,7 @@ def test_the_graph_names_no_path_of_the_exporting_machine(folders, style):
 
 def test_the_tracer_would_have_named_paths(tmp_path):
     """The twin: a traced graph, written as it comes, does."""
-    ir.save(trace(tiny.loaded("llama")), tmp_path / MODEL_NAME, external_data=DATA_NAME)
+    ir.save(trace(tiny.loaded("llama")), tmp_path / MODEL_NAME, external_data="model.onnx.data")
     content = (tmp_path / MODEL_NAME).read_bytes()
     assert [place for place in places() if place in content]
 

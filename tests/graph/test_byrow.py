@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph import STYLES, lower, raise_rotations
-from rope_deploy.graph.raising import markers
+from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.raising import markers, raise_rotations
 from tests import towers
 
 TOKENS, HEADS, HEAD = 6, 2, 8

@@ -10,7 +10,8 @@ from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb as apply
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as apply_half_split
 
 from rope_deploy.exporter import prepare
-from rope_deploy.graph import Raised, lower, raise_rotations
+from rope_deploy.graph.lower import lower
+from rope_deploy.graph.raising import Raised, raise_rotations
 from rope_deploy.models import run_reference, wrap
 from rope_deploy.models.trig import cos, sin
 from tests import tiny

@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 from onnx_ir.passes import common
 
-from rope_deploy.graph import STYLES, lower, raise_rotations
+from rope_deploy.graph.lower import STYLES, lower
 from rope_deploy.graph.matrices import add_up_pairs
+from rope_deploy.graph.raising import raise_rotations
 
 TOKENS, HEADS, PAIRS = 6, 2, 4
 ANGLES = np.random.default_rng(0).uniform(-3, 3, (TOKENS, PAIRS)).astype(np.float32)

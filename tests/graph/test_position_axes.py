@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph import lower, raise_rotations
+from rope_deploy.graph.lower import lower
+from rope_deploy.graph.raising import raise_rotations
 from rope_deploy.rope import rotate
 from tests.graph.graphs import DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, frequencies, graph, run
 

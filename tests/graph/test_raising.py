@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph import lower, raise_rotations
+from rope_deploy.graph.lower import lower
+from rope_deploy.graph.raising import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
     EVENS_AND_ODDS,

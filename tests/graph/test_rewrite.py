@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
-from rope_deploy.graph import STYLES, Rewritten, rewrite_file
+from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.rewrite import Rewritten, rewrite_file
 from tests import tiny
 from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, spelled, with_tokens
 
@@ -101,9 +102,10 @@ def test_what_we_wrote_can_be_rewritten_again(exported, tmp_path, before):
 def test_weights_are_beside_the_graph_once_and_nothing_else_is_left(exported, tmp_path):
     path, _ = exported
     written = rewrite_file(path, tmp_path / "new.onnx", "tables", max_position=LENGTH)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.onnx", "new.onnx.data"]
+    ((name, info),) = written.summary.weights.items()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.onnx", name]
     weights = sum(p.numel() * 4 for p in WithPositions().parameters())
-    assert (tmp_path / "new.onnx.data").stat().st_size < 1.2 * weights
+    assert info.bytes < 1.2 * weights
     assert written.path.stat().st_size < 100_000
 
 
@@ -113,6 +115,85 @@ def test_a_file_can_take_its_own_place(exported, tmp_path):
     rewrite_file(target, target, "onnx", force=True)
     assert "RotaryEmbedding" in operators(target)
     np.testing.assert_allclose(answer(target, call.feeds), call.logits, atol=1e-4)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def shared(exported, tmp_path) -> Path:
+    """A file whose weights have the name that another file's would have, and one of somebody else's beside it."""
+    path, _ = exported
+    model = onnx.load(path)
+    onnx.save(model, tmp_path / "decoder.onnx", save_as_external_data=True, location="model.onnx.data")
+    (tmp_path / "mine.onnx.data").write_bytes(b"mine")
+    return tmp_path / "decoder.onnx"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "mine.onnx", "decoder.onnx"])
+def test_weights_at_the_target_s_place_are_asked_about_like_the_target(shared, name):
+    before = contents(shared.parent)
+    with pytest.raises(UsageError, match=r"exists already"):
+        rewrite_file(shared, shared.with_name(name), "tables", max_position=LENGTH)
+    assert contents(shared.parent) == before
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "mine.onnx"])
+def test_with_force_the_source_keeps_its_weights_and_so_does_everybody_else(shared, exported, name):
+    before, call = contents(shared.parent), exported[1]
+    written = rewrite_file(shared, shared.with_name(name), "tables", max_position=LENGTH, force=True)
+    after = contents(shared.parent)
+    assert {key: after[key] for key in before} == before
+    assert after.keys() - before.keys() == {name, *written.summary.weights}
+    for path in (shared, written.path):
+        np.testing.assert_allclose(answer(path, call.feeds), call.logits, atol=1e-4)
+
+
+def test_in_its_own_place_a_file_keeps_weights_that_another_one_reads(shared, exported):
+    (shared.parent / "twin.onnx").write_bytes(shared.read_bytes())
+    call = exported[1]
+    rewrite_file(shared, shared, "tables", max_position=LENGTH, force=True)
+    for path in (shared, shared.with_name("twin.onnx")):
+        np.testing.assert_allclose(answer(path, call.feeds), call.logits, atol=1e-4)
+
+
+def test_weights_that_only_the_old_file_named_go_with_it(exported, tmp_path):
+    model = onnx.load(exported[0])
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data")
+    written = rewrite_file(tmp_path / "m.onnx", tmp_path / "m.onnx", "tables", max_position=LENGTH, force=True)
+    assert contents(tmp_path).keys() == {"m.onnx", *written.summary.weights}
+    again = rewrite_file(written.path, written.path, "onnx", force=True)
+    assert contents(tmp_path).keys() == {"m.onnx", *again.summary.weights}
+
+
+def test_a_link_is_replaced_and_what_it_leads_to_stays(exported, tmp_path):
+    """As Hugging Face's cache keeps files."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    model = onnx.load(exported[0])
+    onnx.save(model, tmp_path / "blobs" / "m.onnx", save_as_external_data=True, location="m.onnx.data")
+    for name in ("m.onnx", "m.onnx.data"):
+        (tmp_path / "snapshot" / name).symlink_to(Path("..") / "blobs" / name)
+    before = contents(tmp_path / "blobs")
+    target = tmp_path / "snapshot" / "m.onnx"
+    written = rewrite_file(tmp_path / "blobs" / "m.onnx", target, "tables", max_position=LENGTH, force=True)
+    assert contents(tmp_path / "blobs") == before
+    assert not target.is_symlink() and contents(target.parent).keys() == {"m.onnx", *written.summary.weights}
+
+
+def test_what_is_said_before_the_file_is_in_place_keeps_it_out(exported, tmp_path, monkeypatch):
+    from rope_deploy.graph import rewrite
+
+    def refuse(unfinished: Path) -> None:
+        assert onnx.load(unfinished).graph.node, "whole, with its weights"
+        raise UsageError("no")
+
+    real = rewrite._write
+    monkeypatch.setattr(rewrite, "_write", lambda *given, **named: real(*given, **{**named, "before": refuse}))
+    with pytest.raises(UsageError, match="no"):
+        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH)
+    assert contents(tmp_path) == {}
 
 
 def as_file(model: ir.Model, folder: Path) -> Path:
@@ -196,6 +277,10 @@ def fixed_batch(model: onnx.ModelProto) -> None:
 
 def old(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 14
+    del model.graph.node[:], model.graph.output[1:], model.graph.value_info[:]
+    result, tokens = model.graph.output[0], model.graph.input[0]
+    result.CopyFrom(onnx.helper.make_tensor_value_info("ids", tokens.type.tensor_type.elem_type, None))
+    model.graph.node.append(onnx.helper.make_node("Identity", [tokens.name], ["ids"]))
 
 
 def fused(model: onnx.ModelProto) -> None:

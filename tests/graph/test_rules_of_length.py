@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rope_deploy.exporter import prepare
-from rope_deploy.graph import STYLES, lower
+from rope_deploy.graph.lower import STYLES, lower
 from rope_deploy.models import run_reference
 from tests import tiny
 from tests.graph.graphs import session

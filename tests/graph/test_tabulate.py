@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph import lower, raise_rotations
+from rope_deploy.graph.lower import lower
+from rope_deploy.graph.raising import raise_rotations
 from rope_deploy.graph.tabulate import CHUNK
 from rope_deploy.models.trig import cos, sin
 from tests.graph.graphs import ANGLES, DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, frequencies, graph, run, spelled

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -23,8 +25,18 @@ NAMES = {
 }
 
 
-def write_gguf(model: LlamaForCausalLM, path: Path, *, scaling: str = "", factors: bool = False) -> Path:
-    """`model` at `path`, fp32. `scaling` sets rope.scaling.type, `factors` adds rope_freqs.weight."""
+def write_gguf(
+    model: LlamaForCausalLM,
+    path: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    factors: str = "",
+    base: float | None = None,
+) -> Path:
+    """`model` at `path`, fp32, with `settings` besides; `factors` names a tensor of frequency factors.
+
+    `base` takes the place of the model's own rope_theta.
+    """
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config.max_position_embeddings)
@@ -32,20 +44,20 @@ def write_gguf(model: LlamaForCausalLM, path: Path, *, scaling: str = "", factor
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_embedding_length(config.hidden_size)
     writer.add_rope_dimension_count(config.head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"] if base is None else base)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_vocab_size(config.vocab_size)
-    if scaling:
-        writer.add_rope_scaling_type(gguf.RopeScalingType(scaling))
+    for key, value in (settings or {}).items():
+        writer.add_key_value(key, value, *_type_of(value))
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list(["<pad>", "<s>", "</s>", *(c.replace(" ", "Ġ") for c in CHARACTERS[:-1]), "ab"])
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     if factors:
-        writer.add_tensor("rope_freqs.weight", np.ones(config.head_dim // 2, np.float32))
+        writer.add_tensor(factors, np.ones(config.head_dim // 2, np.float32))
     for name, tensor in model.state_dict().items():
         writer.add_tensor(_name(name), _in_order(name, tensor.float().numpy(), config))
     writer.write_header_to_file()
@@ -53,6 +65,13 @@ def write_gguf(model: LlamaForCausalLM, path: Path, *, scaling: str = "", factor
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _type_of(value: Any) -> tuple[gguf.GGUFValueType, gguf.GGUFValueType | None]:
+    kinds = gguf.GGUFValueType
+    if isinstance(value, list):
+        return kinds.ARRAY, _type_of(value[0])[0]
+    return {bool: kinds.BOOL, int: kinds.UINT32, float: kinds.FLOAT32, str: kinds.STRING}[type(value)], None
 
 
 def _name(name: str) -> str:

@@ -19,10 +19,10 @@ class Layer(nn.Module):
         self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
         self.out = nn.Linear(WIDTH, WIDTH, bias=False)
 
-    def forward(self, x, mask, cos, sin):
+    def forward(self, x, mask, cos, sin, of_q=None):
         batch, tokens, _ = x.shape
         q, k, v = (t.view(batch, tokens, HEADS, HEAD).transpose(1, 2) for t in self.qkv(x).chunk(3, dim=-1))
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        q, k = rotate(q, *(of_q or (cos, sin))), rotate(k, cos, sin)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return x + self.out(mixed.transpose(1, 2).reshape(batch, tokens, WIDTH))
 
@@ -51,6 +51,52 @@ class Plain(nn.Module):
         x = self.embed(input_ids)
         for layer in self.layers:
             x = layer(x, mask, angles.cos(), angles.sin())
+        return self.head(x)
+
+
+class Placed(Plain):
+    """The same with tokens that stand elsewhere than they are said to: q and k each where `places` puts them."""
+
+    def __init__(self, places):
+        super().__init__()
+        self.places = places
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        tokens = input_ids.shape[1]
+        causal = torch.ones(tokens, tokens, dtype=torch.bool, device=input_ids.device).tril()
+        mask = causal[None, None] & (attention_mask[:, None, None, :] == 1)
+        of_q, of_k = (at[:, None, :, None].float() * self.frequencies for at in self.places(position_ids))
+        x = self.embed(input_ids)
+        for layer in self.layers:
+            x = layer(x, mask, of_k.cos(), of_k.sin(), (of_q.cos(), of_q.sin()))
+        return self.head(x)
+
+
+class HalfAngles(Plain):
+    """The same with its angles worked out in fp16, whatever its weights are in."""
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        tokens = input_ids.shape[1]
+        causal = torch.ones(tokens, tokens, dtype=torch.bool, device=input_ids.device).tril()
+        mask = causal[None, None] & (attention_mask[:, None, None, :] == 1)
+        angles = (position_ids[:, None, :, None].half() * self.frequencies.half()).float()
+        x = self.embed(input_ids)
+        for layer in self.layers:
+            x = layer(x, mask, angles.cos(), angles.sin())
+        return self.head(x)
+
+
+class BfloatAngles(HalfAngles):
+    """cos and sin are taken in bfloat16 as well."""
+
+    def forward(self, input_ids, attention_mask, position_ids):
+        tokens = input_ids.shape[1]
+        causal = torch.ones(tokens, tokens, dtype=torch.bool, device=input_ids.device).tril()
+        mask = causal[None, None] & (attention_mask[:, None, None, :] == 1)
+        angles = position_ids[:, None, :, None].bfloat16() * self.frequencies.bfloat16()
+        x = self.embed(input_ids)
+        for layer in self.layers:
+            x = layer(x, mask, angles.cos().float(), angles.sin().float())
         return self.head(x)
 
 
@@ -93,6 +139,45 @@ def plain():
 def plain_with_config():
     module = plain()
     module.config = {"head_dim": 16, "rotary_dim": 8, "rope_theta": 10_000.0, "max_position_embeddings": 64}
+    return module
+
+
+def plain_with_another_base():
+    module = plain_with_config()
+    module.config |= {"rope_theta": 1_000.0, "vocab_size": VOCAB}
+    return module
+
+
+def in_place():
+    return _seeded(lambda: Placed(lambda at: (at, at)))
+
+
+def shifted():
+    """q stands five places after its k, so that position 0 is turned (Perceiver AR)."""
+    return _seeded(lambda: Placed(lambda at: (at + 5, at)))
+
+
+def clamped():
+    return _seeded(lambda: Placed(lambda at: (at.clamp(max=40), at.clamp(max=40))))
+
+
+def wrapped():
+    return _seeded(lambda: Placed(lambda at: (at % 48, at % 48)))
+
+
+def half_angles():
+    return _seeded(HalfAngles)
+
+
+def half_angles_with_config():
+    module = half_angles()
+    module.config = plain_with_config().config
+    return module
+
+
+def bfloat_angles_with_config():
+    module = _seeded(BfloatAngles)
+    module.config = plain_with_config().config
     return module
 
 

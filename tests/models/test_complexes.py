@@ -3,6 +3,7 @@
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+import pytest
 import torch
 
 from rope_deploy.models.complexes import spell_with_reals
@@ -50,3 +51,69 @@ def test_nothing_complex_is_left_in_the_program():
     spell_with_reals(program)
     values = [node.meta.get("val") for node in program.graph.nodes]
     assert not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values)
+
+
+ROWS, PAIRS = 16, 4
+TABLE = torch.polar(torch.ones(ROWS, PAIRS), torch.arange(ROWS)[:, None] / torch.arange(1, PAIRS + 1))
+
+
+def _paired(x):
+    return torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2))
+
+
+def _neighbours(x, turning):
+    return torch.view_as_real(_paired(x) * turning).flatten(-2)
+
+
+def _halves(x, turning):
+    a, b = x.chunk(2, -1)
+    y = torch.complex(a, b) * turning
+    return torch.cat((y.real, y.imag), -1)
+
+
+def _parts(x, turning):
+    y = torch.cat([part * turning.chunk(2, -1)[n] for n, part in enumerate(_paired(x).split(PAIRS // 2, -1))], -1)
+    return torch.view_as_real(y).flatten(-2)
+
+
+def _angles(p):
+    return p[..., None].float() / torch.arange(1, PAIRS + 1)
+
+
+# How cos + i sin of positions [B, S] is made, to meet x [B, N, S, H]; and how x is turned by it.
+SPELLINGS = {
+    "rows by position_ids": (lambda t, p: t[p][:, None], _neighbours),
+    "rows picked flat": (lambda t, p: t.index_select(0, p.reshape(-1)).view(*p.shape, -1).unsqueeze(1), _neighbours),
+    "repeated over heads": (lambda t, p: t[p][:, None].repeat(1, 3, 1, 1), _neighbours),
+    "expanded over heads": (lambda t, p: t[p][:, None].expand(-1, 3, -1, -1), _neighbours),
+    "repeated before it is read": (lambda t, p: t.repeat(2, 1)[p].unsqueeze(-3), _neighbours),
+    "transposed": (lambda t, p: t[p].unsqueeze(2).transpose(1, 2), _neighbours),
+    "permuted": (lambda t, p: t.transpose(0, 1).permute(1, 0)[p].unsqueeze(1), _neighbours),
+    "of cos and sin": (lambda t, p: torch.complex(_angles(p).cos(), _angles(p).sin())[:, None], _neighbours),
+    "an exponential": (lambda t, p: torch.exp(1j * _angles(p))[:, None], _neighbours),
+    "a conjugate of the other way": (lambda t, p: torch.polar(torch.ones_like(_angles(p)), -_angles(p)).conj()[:, None],
+                                     _neighbours),
+    "divided by its length": (lambda t, p: (2 * t[p] / (2 * t[p]).abs())[:, None], _neighbours),
+    "a sum": (lambda t, p: (t[p] + t[p] - t[p])[:, None], _neighbours),
+    "halves": (lambda t, p: t[p][:, None], _halves),
+    "in parts": (lambda t, p: t[p][:, None], _parts),
+}  # fmt: skip
+
+
+class Spelled(torch.nn.Module):
+    def __init__(self, name):
+        super().__init__()
+        self.made, self.turned = SPELLINGS[name]
+        self.register_buffer("table", TABLE)
+
+    def forward(self, x, positions):
+        return self.turned(x, self.made(self.table, positions))
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_with_complex_numbers_runs_as_real_arithmetic(name):
+    x, positions = torch.randn(2, 3, 5, 2 * PAIRS), torch.tensor([[0, 1, 2, 3, 4], [9, 3, 15, 0, 7]])
+    module = Spelled(name)
+    got = run(translate(exported(module, x, positions)), x, positions)
+    np.testing.assert_allclose(got, module(x, positions).numpy(), atol=1e-6)
+    assert np.abs(got - module(x, positions.flip(1)).numpy()).max() > 0.1, "the comparison sees the positions"

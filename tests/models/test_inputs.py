@@ -64,7 +64,7 @@ def test_arguments_nobody_knows_need_an_example():
     model = plain.pixels()
     model.config = {"model_type": "plain"}
     model.forward = lambda waves: waves
-    with pytest.raises(ModelError, match="no argument has a name that is known") as caught:
+    with pytest.raises(ModelError, match="No argument has a name that is known") as caught:
         guess_example(model)
     assert "--example" in caught.value.todo
 

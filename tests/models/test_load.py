@@ -109,7 +109,7 @@ def test_a_gguf_file_gives_the_model_it_was_made_from(tmp_path):
 def test_a_truncated_gguf_file_is_refused(tmp_path, kept):
     path = write_gguf(tiny.build("llama", rope_parameters=PLAIN_RULE), tmp_path / "model.gguf")
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(ModelError, match="Cannot load") as caught:
+    with pytest.raises(ModelError, match=r"cannot be loaded|Cannot load") as caught:
         load_model(str(path))
     assert "damaged or incomplete" in caught.value.todo
 
@@ -120,18 +120,6 @@ def test_what_is_no_gguf_file_is_refused(tmp_path, content, said):
     with pytest.raises(ModelError, match="is not a GGUF file") as caught:
         load_model(str(tmp_path / "model.gguf"))
     assert said in caught.value.exists
-
-
-@pytest.mark.parametrize(("settings", "said"), [({"scaling": "yarn"}, "yarn"), ({"factors": True}, "rope_freqs")])
-def test_a_gguf_file_whose_scaling_would_be_lost_is_refused(tmp_path, settings, said):
-    path = write_gguf(tiny.build("llama", rope_parameters=PLAIN_RULE), tmp_path / "model.gguf", **settings)
-    with pytest.raises(ModelError, match=said):
-        load_model(str(path))
-
-
-def test_a_gguf_file_that_says_it_is_not_scaled_is_loaded(tmp_path):
-    path = write_gguf(tiny.build("llama", rope_parameters=PLAIN_RULE), tmp_path / "model.gguf", scaling="none")
-    assert load_model(str(path)).specs[""].scaling.rope_type == "default"
 
 
 # Factories

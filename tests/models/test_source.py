@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 
-from rope_deploy.errors import EnvironmentMissing, ModelError, UsageError
+from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, UsageError
 from rope_deploy.models import load_model, pretrained
 from tests import tiny
 
@@ -49,7 +49,7 @@ def test_a_gguf_file_that_is_not_there(tmp_path):
 
 def test_a_hub_name_without_a_connection():
     error = refusal("owner/name-of-no-model")
-    assert error.asked.startswith("Cannot load owner/name-of-no-model")
+    assert error.asked.startswith("owner/name-of-no-model cannot be loaded: there is no such folder")
     assert "local folder" in error.todo
 
 
@@ -72,7 +72,8 @@ def test_a_configuration_that_is_no_object(copied):
 
 
 def test_a_model_type_that_transformers_does_not_know(copied):
-    assert "model type `brandnew`" in refusal(edit(copied, model_type="brandnew")).asked
+    error = refusal(edit(copied, model_type="brandnew"))
+    assert error.asked.endswith("does not know its model type.") and "model type `brandnew`" in error.exists
 
 
 def test_a_folder_without_weights(copied):
@@ -108,7 +109,8 @@ def test_truncated_safetensors(copied, kept):
     path = copied / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     error = refusal(copied)
-    assert error.asked.startswith(f"Cannot load {copied}: SafetensorError")
+    assert error.asked == f"{copied} cannot be loaded: a file of it cannot be read."
+    assert error.exists.startswith("transformers says: SafetensorError: ")
     assert "damaged or incomplete" in error.todo
 
 
@@ -150,9 +152,7 @@ def test_weights_of_another_size(copied):
 def test_a_model_without_rotation(tmp_path, model, config):
     tiny.fresh(model, config).save_pretrained(tmp_path / "model")
     error = refusal(tmp_path / "model")
-    assert (
-        error.asked == f"This {config.model_type} model has no rotary position embedding: there is nothing to rotate."
-    )
+    assert error.asked.startswith(f"A {config.model_type} model has no rotary position embedding: ")
 
 
 def test_an_unknown_rope_type(copied):
@@ -174,8 +174,7 @@ class Own(LlamaForCausalLM):
 
 
 @pytest.fixture
-def own_code(copied, tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+def own_code(copied, code_cache) -> Path:
     (copied / "own.py").write_text(CODE)
     auto_map = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"}
     return edit(copied, model_type="own_llama", architectures=["Own"], auto_map=auto_map)
@@ -235,7 +234,7 @@ def test_a_package_that_a_model_needs_is_named_with_the_command_that_brings_it(c
     with pytest.raises(EnvironmentMissing, match="needs a package that is not installed") as caught:
         load_model(str(copied))
     assert caught.value.exit_code == 3
-    assert caught.value.exists == exists
+    assert caught.value.exists == f"The import says: {exists}"
     assert caught.value.todo.startswith(todo) and bool(todo) == bool(caught.value.todo)
 
 
@@ -252,3 +251,23 @@ def test_a_module_that_a_model_s_own_code_imports_is_named(copied, monkeypatch):
 def test_a_model_type_of_the_future_asks_for_a_newer_transformers(copied):
     error = refusal(edit(copied, model_type="brandnew", architectures=["BrandNewForCausalLM"]))
     assert "pip install -U transformers" in error.todo
+
+
+@pytest.mark.parametrize(
+    ("changes", "ours"),
+    [
+        ({"hidden_act": "\x1b[31mnope"}, "stopped at it"),
+        ({"dtype": "\x1b[31mfloat99"}, "stopped at it"),
+        ({"model_type": "\x1b]0;title\x07unheard", "x": "y" * 5_000}, "does not know its model type"),
+        ({"hidden_size": "\x1b[31mmany"}, "does not take this configuration"),
+        ({"model_type": "exaone4", "sliding_window_pattern": "LG", "sliding_window": 16}, "sliding_window_pattern is"),
+        ({"layer_types": ["\x1b[31mweird"] * 300}, "does not take this configuration"),
+    ],
+)
+def test_what_transformers_says_is_quoted_under_a_sentence_of_ours(copied, changes, ours):
+    with pytest.raises(RopeDeployError) as caught:
+        load_model(str(edit(copied, **changes)))
+    first, *others = str(caught.value).splitlines()
+    assert ours in str(caught.value) and "says:" not in first and caught.value.todo
+    (quote,) = [line for line in others if line.startswith("transformers says: ")]
+    assert "\x1b" not in str(caught.value) and len(quote) < 350

@@ -175,7 +175,44 @@ class Branches(nn.Module):
 def test_control_flow_on_data_is_refused_with_the_reason():
     with pytest.raises(ModelError, match="PyTorch cannot export branches") as caught:
         trace(wrap(Branches(), {}, source="branches"))
-    assert "control flow" in caught.value.todo
+    assert caught.value.asked.endswith("control flow that depends on data.")
+    assert "if input_ids.sum() > 3:" in caught.value.exists and "test_trace.py" in caught.value.exists
+    assert "torch.where" in caught.value.todo
+
+
+class Stumbles(Branches):
+    def forward(self, input_ids, attention_mask, position_ids):
+        return {"x": self.embed(input_ids)}["no such key"]
+
+
+class Assumes(Branches):
+    def forward(self, input_ids, attention_mask, position_ids):
+        return self.embed(input_ids).view(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("module", "said", "line"),
+    [(Stumbles, "fails with KeyError", "no such key"), (Assumes, "only some sizes of an axis (batch, sequence)", "")],
+)
+def test_other_obstacles_are_not_called_control_flow(module, said, line):
+    with pytest.raises(ModelError, match="PyTorch cannot export") as caught:
+        trace(wrap(module(), {}, source="stumbles"))
+    assert said in caught.value.asked and line in caught.value.exists
+    assert "control flow" not in str(caught.value)
+
+
+def test_a_decoder_whose_code_fails_is_not_said_to_have_a_strange_cache(monkeypatch):
+    loaded = tiny.loaded("llama")
+    content = torch.ones(8, device="meta")  # as transformers leaves what it does not find: in a closure, in an object
+    for fails, said in ((lambda x, position_ids: {}["no such key"], "fails with KeyError when it is called"),
+                        (lambda x, position_ids: x[..., :8] * content, "a tensor that has no content")):  # fmt: skip
+        monkeypatch.setattr(loaded.model.model.rotary_emb, "forward", fails)
+        with pytest.raises(ModelError, match="cannot be called") as caught:
+            trace(loaded)
+        assert said in caught.value.asked and "test_trace.py" in caught.value.exists
+        with pytest.raises(ModelError, match="PyTorch cannot export") as without:
+            trace(loaded, cache=False)
+        assert said.removesuffix("called") in without.value.asked
 
 
 class Needy(Branches):
@@ -192,5 +229,5 @@ def test_a_package_that_a_forward_imports_is_named():
 def test_a_tower_without_a_configuration_needs_an_example():
     with pytest.raises(ModelError, match="What Pixels is to be fed does not follow") as caught:
         trace(load_model("tests.models.plain:pixels"))
-    assert caught.value.exists == "Its forward takes: pixel_values."
+    assert caught.value.exists == "It has no configuration.\nIts forward takes: pixel_values."
     assert "--example" in caught.value.todo

@@ -7,5 +7,5 @@
     workshop    exports, references and checks, each made once
     matrix      every fault in every style, type and layer; untouched artifacts for false alarms
 
-`python -m tests.mutation --all` runs everything, `python -m tests.mutation.demo` breaks SmolLM2 in ten ways.
+`python -m tests.mutation --all` runs everything, `python -m tests.mutation.demo` breaks SmolLM2 in twelve ways.
 """

@@ -16,9 +16,9 @@ import click
 
 from benchmarks.common import Machine
 from rope_deploy.artifact import new_file
-from tests.mutation.families import FAMILIES
+from tests.mutation.families import FAMILIES, REAL
 from tests.mutation.faults import FAULTS, Fault
-from tests.mutation.matrix import DTYPES, Trial, everything, planted
+from tests.mutation.matrix import DTYPES, Trial, everything, planted, real
 from tests.mutation.workshop import Model, Workshop
 
 WAYS, SEEDS = 1, 4
@@ -26,6 +26,7 @@ WAYS, SEEDS = 1, 4
 
 @click.command(help=__doc__)
 @click.option("--all", "whole", is_flag=True, help="Every fault in every family, and untouched runs.")
+@click.option("--model", "models", multiple=True, type=click.Choice(sorted(REAL)), help="A model with trained weights.")
 @click.option("--family", "families", multiple=True, type=click.Choice(sorted(FAMILIES)))
 @click.option("--fault", "faults", multiple=True, help="An id, or a code such as RD301.")
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES))
@@ -34,6 +35,7 @@ WAYS, SEEDS = 1, 4
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write what was found, as JSON.")
 def main(
     whole: bool,
+    models: tuple[str, ...],
     families: tuple[str, ...],
     faults: tuple[str, ...],
     dtypes: tuple[str, ...],
@@ -41,8 +43,8 @@ def main(
     seeds: int,
     report: Path | None,
 ) -> None:
-    if not whole and not (families or faults):
-        raise click.UsageError("Give --all, or a --family or --fault to look at.")
+    if not whole and not (models or families or faults):
+        raise click.UsageError("Give --all, or a --model, --family or --fault to look at.")
     machine = Machine()
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -50,16 +52,26 @@ def main(
         workshop = Workshop(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutation-"))))
         if whole:
             trials = everything(workshop, seeds, ways, _say)
+        elif models:
+            chosen, types = _chosen(faults), dtypes or DTYPES
+            trials: list[Trial] = []
+            for model in (Model(name, dtype) for name in models for dtype in types):
+                trials += real(workshop, model, chosen, seeds, ways, _say)
+                _write(report, machine, summary(trials))  # the next takes as long again
         else:
             trials = _some(workshop, families or tuple(FAMILIES), _chosen(faults), dtypes or DTYPES, ways)
     found = summary(trials)
+    _write(report, machine, found)
+    click.echo(_words(found))
+    sys.exit(0 if reached(found) else 1)
+
+
+def _write(report: Path | None, machine: Machine, found: dict[str, Any]) -> None:
     if report is not None:
         with new_file(report) as path:
             path.write_text(
                 json.dumps({"benchmark": "mutation", "machine": machine.describe(), **found}, indent=2) + "\n"
             )
-    click.echo(_words(found))
-    sys.exit(0 if reached(found) else 1)
 
 
 def _some(
@@ -102,6 +114,17 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     return {
         "planted": _counts(mutants),
         "untouched": {"runs": len(sound), "false_alarms": sum(trial.caught for trial in sound)},
+        "untouched_by_style": {
+            f"{dtype} {style}": {
+                "runs": len(group := [t for t in sound if (t.dtype, t.style) == (dtype, style)]),
+                "false_alarms": sum(trial.caught for trial in group),
+            }
+            for dtype, style in sorted({(t.dtype, t.style) for t in sound})
+        },
+        "by_dtype_and_style": {
+            f"{dtype} {style}": _counts([t for t in mutants if (t.dtype, t.style) == (dtype, style)])
+            for dtype, style in sorted({(t.dtype, t.style) for t in mutants})
+        },
         "by_code": shares("code"),
         "by_style": shares("style"),
         "by_dtype": shares("dtype"),

@@ -1,4 +1,4 @@
-"""Break the export of SmolLM2 in ten ways and see each one named.
+"""Break the export of SmolLM2 in twelve ways and see each one named.
 
 python -m tests.mutation.demo [ARTIFACT]
 """
@@ -26,10 +26,10 @@ from rope_deploy.artifact import MANIFEST_NAME, load_manifest
 from rope_deploy.config import load_config, model_source
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import PROSE, Outcome, check
-from rope_deploy.runtimes import open_ort, open_torch
+from rope_deploy.runtimes import Remembering, open_ort, open_torch
 from tests.mutation.faults import FAULTS
 from tests.mutation.judged import judged
-from tests.mutation.workshop import Remembered, mutated
+from tests.mutation.workshop import mutated
 
 CONFIG = Path("export_configs/smollm2.toml")
 MADE_BY_DEMO = Path("out/smollm2")
@@ -58,6 +58,8 @@ BREAKS = (
     Break("rope_theta times 50", "theta-large"),
     Break("angles computed in bfloat16", "angles-bfloat16"),
     Break("the table rounded to float16", "table-float16"),
+    Break("cos and sin exchanged", "exchanged"),
+    Break("the last quarter of the pairs stands still", "end-still"),
 )
 
 
@@ -67,7 +69,7 @@ def main(artifact: Path | None) -> None:
     console, began = Console(), time.perf_counter()
     loaded = _model()
     artifact = artifact or _artifact(loaded)
-    reference, text = Remembered(open_torch(loaded)), loaded.tokenizer(PROSE)["input_ids"]
+    reference, text = Remembering(open_torch(loaded)), loaded.tokenizer(PROSE)["input_ids"]
 
     def run(folder: Path) -> Outcome:
         with open_ort(folder, taps=True, verify=False) as candidate:

@@ -1,17 +1,21 @@
-"""The tiny models that faults are planted into: one for each rule, layout and kind of attention.
+"""The models that faults are planted into: tiny ones, one for each rule, layout and kind of attention; and a real one.
 
-Most are tests.tiny's with longer contexts: faults of precision show at positions in the thousands.
+Most tiny ones are tests.tiny's with longer contexts: faults of precision show at positions in the thousands. Random
+weights do not show all that trained ones do: activations a thousand times as large as others, and errors that grow
+from layer to layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from rope_deploy.models import LoadedModel, wrap
+from rope_deploy.config import load_config, model_source
+from rope_deploy.models import LoadedModel, load_model, wrap
 from rope_deploy.models.factory import cast
 from tests import tiny
 
@@ -44,6 +48,19 @@ class Family:
         return wrap(model, tiny.plain_config(model), source=f"tiny-{self.name}", dtype=dtype)
 
 
+@dataclass(frozen=True)
+class Real:
+    """A model with trained weights, as a file in export_configs has it."""
+
+    name: str
+    config: Path
+    settings: Mapping[str, Any]
+
+    def load(self, dtype: str = "float32", seed: int = 0) -> LoadedModel:
+        """There is but one set of weights, whatever the seed."""
+        return load_model(model_source(load_config(self.config).model), dtype=dtype)
+
+
 def _long(rope: Mapping[str, Any] | None = None, positions: int = LONG, **settings: Any) -> dict[str, Any]:
     return {"max_position_embeddings": positions, **({"rope_parameters": dict(rope)} if rope else {}), **settings}
 
@@ -69,3 +86,9 @@ FAMILIES: Mapping[str, Family] = {
         Family("encoder", "modernbert"),
     )
 }
+REAL: Mapping[str, Real] = {
+    "smollm2": Real(
+        "smollm2", Path(__file__).parents[2] / "export_configs/smollm2.toml", {"max_position_embeddings": LONG}
+    )
+}
+MODELS: Mapping[str, Family | Real] = {**FAMILIES, **REAL}

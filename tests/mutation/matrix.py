@@ -9,7 +9,7 @@ from zlib import crc32
 
 from rope_deploy.artifact import load_manifest
 from rope_deploy.parity.cases import Set
-from tests.mutation.families import FAMILIES, LONG
+from tests.mutation.families import FAMILIES, LONG, MODELS
 from tests.mutation.faults import FAULTS, Fault
 from tests.mutation.judged import judged
 from tests.mutation.workshop import STYLES, UNFUSED, Model, Workshop, mutated
@@ -62,7 +62,7 @@ def styles_of(workshop: Workshop, model: Model) -> tuple[str, ...]:
 
 
 def applicable(fault: Fault, model: Model) -> bool:
-    long = FAMILIES[model.family].settings.get("max_position_embeddings", 0) >= LONG
+    long = MODELS[model.family].settings.get("max_position_embeddings", 0) >= LONG
     return model.dtype in fault.dtypes and (long or not fault.long)
 
 
@@ -124,6 +124,27 @@ def untouched(workshop: Workshop, model: Model, style: str, seed: int, which: Se
     said = "; ".join([*messages, *(f"{d.code} {d.explanation}" for d in outcome.diagnoses)])
     about = model.family, model.dtype, style, seed, "", "", "", ()
     return Trial(*about, alarm, not alarm, said, round(time.perf_counter() - began, 3))
+
+
+def real(
+    workshop: Workshop,
+    model: Model,
+    faults: Iterable[Fault],
+    seeds: int,
+    most: int | None,
+    progress: Callable[[Trial], None],
+) -> list[Trial]:
+    """One model with trained weights: `seeds` untouched runs of the quick set in every style, and every fault."""
+    trials: list[Trial] = []
+    for style in styles_of(workshop, model):
+        for seed in range(seeds):
+            trials.append(untouched(workshop, model, style, seed, "quick"))
+            progress(trials[-1])
+    for trial in planted(workshop, model, faults, most):
+        trials.append(trial)
+        progress(trial)
+    workshop.forget(model)
+    return trials
 
 
 def everything(workshop: Workshop, seeds: int, most: int | None, progress: Callable[[Trial], None]) -> list[Trial]:

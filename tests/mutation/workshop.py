@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
-
-import numpy as np
 
 from rope_deploy.artifact import load_manifest
 from rope_deploy.exporter import prepare, write
 from rope_deploy.exporter.prepare import Prepared
-from rope_deploy.parity import Outcome, check
+from rope_deploy.parity import PROSE, Outcome, check
 from rope_deploy.parity.cases import Set
-from rope_deploy.runtimes import Arrays, Runtime, open_ort, open_torch
-from tests.mutation.families import FAMILIES
+from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from tests.mutation.families import MODELS
 from tests.mutation.faults import Fault
 from tests.mutation.graph import Graph
 
@@ -26,32 +22,9 @@ UNFUSED = "contrib-unfused"
 STYLES = ("tables", "onnx", "contrib", UNFUSED, "plugin")
 
 
-class Remembered:
-    """A runtime that answers a question it was asked before without computing. PyTorch is asked the same again and
-    again: its answers do not depend on what was planted into a graph."""
-
-    def __init__(self, runtime: Runtime):
-        self._runtime, self._answers = runtime, {}
-        self.name, self.taps = runtime.name, runtime.taps
-
-    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
-        key = (taps, *((name, feeds[name].shape, feeds[name].tobytes()) for name in sorted(feeds)))
-        if hash(key) not in self._answers:
-            self._answers[hash(key)] = self._runtime.run(feeds, taps)
-        return dict(self._answers[hash(key)])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Open as long as its owner needs it."""
-
-
 @dataclass(frozen=True)
 class Model:
-    """A tiny model in one type, from one seed."""
+    """A model in one type; a tiny one from one seed."""
 
     family: str
     dtype: str = "float32"
@@ -60,21 +33,21 @@ class Model:
 
 @dataclass
 class Workshop:
-    """Artifacts of tiny models in `folder`, and their references. Everything is made when first asked for."""
+    """Artifacts of models in `folder`, and their references. Everything is made when first asked for."""
 
     folder: Path
     _prepared: dict[Model, Prepared] = field(default_factory=dict)
-    _references: dict[Model, Remembered] = field(default_factory=dict)
+    _references: dict[Model, Remembering] = field(default_factory=dict)
     _written: dict[tuple[Model, str], Path] = field(default_factory=dict)
 
     def prepared(self, model: Model) -> Prepared:
         if model not in self._prepared:
-            self._prepared[model] = prepare(FAMILIES[model.family].load(model.dtype, model.seed))
+            self._prepared[model] = prepare(MODELS[model.family].load(model.dtype, model.seed))
         return self._prepared[model]
 
-    def reference(self, model: Model) -> Remembered:
+    def reference(self, model: Model) -> Remembering:
         if model not in self._references:
-            self._references[model] = Remembered(open_torch(self.prepared(model).loaded))
+            self._references[model] = Remembering(open_torch(self.prepared(model).loaded))
         return self._references[model]
 
     def artifact(self, model: Model, style: str) -> Path:
@@ -87,7 +60,14 @@ class Workshop:
     def check(self, model: Model, folder: Path, which: Set, seed: int = 0) -> Outcome:
         """A set of cases of the artifact in `folder`, which may differ from what its hashes say."""
         with open_ort(folder, taps=True, verify=False, threads=1) as candidate:
-            return check(load_manifest(folder), self.reference(model), candidate, which=which, seed=seed)
+            return check(
+                load_manifest(folder), self.reference(model), candidate, which=which, seed=seed, text=self.text(model)
+            )
+
+    def text(self, model: Model) -> Sequence[int]:
+        """What a model that can read is fed; random tokens are for tiny ones."""
+        tokenizer = self.prepared(model).loaded.tokenizer
+        return () if tokenizer is None else tokenizer(PROSE)["input_ids"]
 
     def forget(self, model: Model) -> None:
         """Free the memory and the disk that a model takes."""

@@ -111,7 +111,7 @@ def test_a_runtime_that_dies_is_one_finding_with_its_cases(tmp_path):
 
     (found,) = judged(tmp_path, tamper=crash, only=["prefill", "prefill-batch", "shuffled"]).diagnoses
     assert (found.code, found.cases) == ("RD902", ("prefill-batch", "shuffled"))
-    assert found.explanation == "MemoryError: no room"
+    assert found.explanation == "Memory ran out."
 
 
 def test_a_rotation_without_rule_that_differs_from_pytorch_is_found(tmp_path):
@@ -151,3 +151,15 @@ def test_one_wrong_position_is_wrong_in_the_map_alone(tmp_path):
     q = next(found for found in outcome.maps if found.role == "q")
     assert [position for position, error in zip(q.positions, q.errors[0]) if error > 1] == [4]
     assert len(q.errors) == LAYERS and by_case(outcome)["prefill"].worst.position == 4
+
+
+def test_a_model_that_does_not_follow_its_configuration_is_told_apart_from_the_graph(tmp_path):
+    """Graph and model agree: neither is called wrong for what the configuration says."""
+    manifest = write_toy(tmp_path / "toy")
+    other = manifest.rotations[0].spec["rope_parameters"]["rope_theta"] / 20
+    outcome = check(manifest, Twin(other), Twin(other), only=["prefill", "offset-half", "decode"])
+    (found,) = outcome.diagnoses
+    assert found.code == "RD603" and "The graph does what PyTorch does" in found.explanation
+    assert "rope_theta is" in found.explanation and "(RD301)" in found.explanation
+    (found,) = check(manifest, Twin(), Twin(other), only=["prefill", "offset-half", "decode"]).diagnoses
+    assert found.code == "RD301"

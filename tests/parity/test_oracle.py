@@ -1,5 +1,7 @@
 """The budget covers a sound rotation whatever its input, and little more; PyTorch excuses only what it can explain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,17 @@ def test_a_reference_that_breaks_the_rule_is_reported_and_excuses_nothing(tmp_pa
     record = by_case(judged(tmp_path, "onnx", wrong, reference=Twin(500.0), only=["prefill"]))["prefill"]
     assert record.verdict == "failed"
     assert record.reference_error > 1e-2 and record.oracle_error > 1e-2
+
+
+def test_a_rule_of_two_factors_and_one_set_of_frequencies_has_two_tables(manifest):
+    """Phi-3.5-MoE's: beyond the original context vectors are longer, and turn as they did."""
+    (rotation,) = manifest.rotations
+    pairs = rotation.spec["rotary_dim"] // 2
+    rule = {"rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 8, "factor": 4.0}
+    rule |= {"short_factor": [1.0] * pairs, "long_factor": [1.0] * pairs, "short_mscale": 1.25, "long_mscale": 1.5}
+    oracle = Oracle(replace(manifest, rotations=(replace(rotation, spec={**rotation.spec, "rope_parameters": rule}),)))
+    site, x = manifest.sites[0], np.ones(SHAPE)
+    for start, factor in ((0, 1.25), (0, 1.25), (8, 1.5), (0, 1.25)):
+        positions = np.broadcast_to(start + np.arange(SHAPE[2]) % 8, (SHAPE[0], SHAPE[2]))
+        turned = oracle.rotated(site, x, positions)
+        np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), factor * np.linalg.norm(x, axis=-1))

@@ -12,7 +12,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph import lower, raise_rotations
+from rope_deploy.graph.lower import lower
+from rope_deploy.graph.raising import raise_rotations
 from tests.graph.graphs import ROWS, graph, spelled
 from tests.graph.test_raising import two_sites
 from tests.plugins.driving import Built

@@ -57,7 +57,7 @@ def _spoil(value):
     import dataclasses
 
     if dataclasses.is_dataclass(value):
-        keep = {"verdict", "runtime", "role", "created"}
+        keep = {"verdict", "runtime", "role", "created", "kind"}
         changes = {
             f.name: getattr(value, f.name) if f.name in keep else _spoil(getattr(value, f.name))
             for f in dataclasses.fields(value)

@@ -20,7 +20,7 @@ def test_a_report_survives_the_round_trip(which, request):
 def test_the_document_states_schema_and_verdict(failing):
     document = json.loads(to_json(failing))
     assert list(document)[:2] == ["schema_version", "verdict"]
-    assert document["schema_version"] == 2 and document["verdict"] == "failed"
+    assert document["schema_version"] == 3 and document["verdict"] == "failed"
 
 
 def test_the_verdict_is_computed_and_cannot_be_forged(failing):
@@ -53,7 +53,7 @@ def test_a_field_of_a_later_release_is_ignored(passing):
         ("[]", "not a report"),
         ("3", "not a report"),
         ('{"a": 1}', "no schema_version"),
-        ('{"schema_version": 3}', "schema version 3"),
+        ('{"schema_version": 2}', "schema version 2"),
         (b"\xff\xfe\x00", "not valid JSON"),
     ],
 )

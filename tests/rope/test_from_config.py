@@ -188,10 +188,10 @@ def test_gemma_4_has_a_wider_head_in_full_attention() -> None:
 
 def test_truncate_counts_beside_the_layer_types_as_in_transformers() -> None:
     yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "truncate": False}
-    inside = specs_from_config({**SIZES, "rope_parameters": {"full_attention": yarn}})
     beside = specs_from_config({**SIZES, "rope_parameters": {"full_attention": yarn, "truncate": False}})
-    assert inside["full_attention"].scaling == Yarn(2.0, 4096, truncate=True)
     assert beside["full_attention"].scaling == Yarn(2.0, 4096, truncate=False)
+    with pytest.raises(ConfigError, match="full_attention: truncate is read beside the layer types"):
+        specs_from_config({**SIZES, "rope_parameters": {"full_attention": yarn}})
 
 
 def test_sections_are_recorded_and_the_old_name_is_no_rule() -> None:
@@ -293,7 +293,9 @@ def test_every_fault_of_every_layer_type_is_reported_at_once() -> None:
     ("change", "message"),
     [
         ({"partial_rotary_factor": 1.5}, "partial_rotary_factor must lie above 0"),
-        ({"partial_rotary_factor": 0.55}, "must be even and within the head of 64; it is 35"),
+        ({"rotary_dim": 35}, "must be even and within the head of 64; it is 35"),
+        ({"head_dim": 63}, "must be even and within the head of 63; it is 63"),
+        ({"head_dim": 1 << 20}, "head_dim, the head size, must be at most 65536; it is 1048576"),
         ({"rotary_dim": 128}, "within the head of 64; it is 128"),
         ({"rope_theta": 0}, "rope_theta must be a finite number above 1, not 0"),
         ({"rope_parameters": [1]}, "rope_parameters must be a mapping"),

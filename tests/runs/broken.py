@@ -19,6 +19,7 @@ def with_other_table(artifact: Path, target: Path, change) -> Path:
     (cache,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
     array = change(onnx.numpy_helper.to_array(cache).copy())
     cache.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(array), name))
-    (target / "model.onnx.data").unlink()
-    onnx.save(model, target / "model.onnx", save_as_external_data=True, location="model.onnx.data")
+    (weights,) = target.glob("model.onnx.*.data")
+    weights.unlink()
+    onnx.save(model, target / "model.onnx", save_as_external_data=True, location=weights.name)
     return target

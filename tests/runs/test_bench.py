@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy import api
+from rope_deploy.bench import measure
 from rope_deploy.cli.main import main
 from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
+from rope_deploy.runs import contest
 
 QUICK = {"prompt": 8, "new": 2, "rounds": 2, "threads": 1}
 # torch 2.13 imports torch.jit.script_method, which it deprecates itself, along with its compiler.
@@ -91,10 +93,11 @@ def test_a_compile_that_fails_leaves_the_others_timed_and_says_why(artifacts, no
 
 
 def test_a_missing_engine_runtime_is_left_out_but_not_alone(artifacts, tmp_path, monkeypatch):
-    def no_gpu(engine, manifest):
-        raise EnvironmentMissing("There is no GPU here.")
+    def no_gpu(entrant, load):
+        if entrant.runtime == "trt":
+            raise EnvironmentMissing("There is no GPU here.")
 
-    monkeypatch.setattr("rope_deploy.runs.contest.open_trt", no_gpu)
+    monkeypatch.setattr("rope_deploy.runs.contest._rehearse", no_gpu)
     folder, engine = artifacts / "tables", tmp_path / "any.engine"
     report = api.bench(folder, runtimes=("ort", "trt"), engine=engine, **QUICK)
     assert [(one.runtime, one.verdict) for one in report.contestants] == [("ort", "passed"), ("trt", "skipped")]
@@ -138,3 +141,34 @@ def test_lengths_may_be_given_by_commas_and_by_repeating(artifacts, capfd):
     words = ["bench", str(artifacts / "onnx"), "--prompt", "4,8", "--prompt", "12", "--new", "0", "--rounds", "1"]
     assert main([*words, "--json"]) == 0
     assert [f"prefill {n}" in capfd.readouterr().out for n in (4,)] == [True]
+
+
+@pytest.mark.parametrize("option", ["--max-slowdown=1.1", "--other-machine=skip", "--unsettled=fail"])
+def test_what_judges_by_a_baseline_wants_one(artifacts, option, capfd):
+    assert main(["bench", str(artifacts / "onnx"), option]) == 2
+    assert f"{option.split('=')[0]} without --baseline" in capfd.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_anything_is_timed(artifacts, capfd):
+    assert main(["bench", str(artifacts / "onnx"), "--report", "/proc/nowhere/x.json"]) == 3
+    said = capfd.readouterr()
+    assert "Could not write /proc/nowhere/x.json" in said.err and "space" not in said.err
+    assert "Timing" not in said.err + said.out
+
+
+def test_the_load_of_others_is_said_with_the_times(artifacts, monkeypatch):
+    def loud(*args, **kwargs):
+        return tuple(replace(record, waiting=0.5) for record in measure(*args, **kwargs))
+
+    monkeypatch.setattr(contest, "measure", loud)
+    report = api.bench(artifacts, prompt=4, new=0, rounds=1)
+    assert report.notes == ("Other processes were in the way of prefill 4: on a quiet machine ratios are others.",)
+
+
+@pytest.mark.parametrize(
+    ("option", "says"), [("--max-slowdown=nan", "cannot be below nan"), ("--threads=100000", "100000 threads")]
+)
+def test_a_number_that_makes_no_gate_or_no_machine_is_refused(artifacts, tmp_path, option, says, capfd):
+    words = ["bench", str(artifacts / "onnx"), "--baseline", str(tmp_path / "b.json")]
+    assert main([*words, option]) == 2
+    assert says in capfd.readouterr().err

@@ -63,6 +63,11 @@ def test_unknown_runtime_case_and_missing_engine_are_refused(artifacts):
         api.check(artifacts / "tables", runtimes=("trt",))
 
 
+def test_pytorch_alone_is_no_comparison(artifacts):
+    with pytest.raises(UsageError, match="nothing would be run"):
+        api.check(artifacts / "onnx", runtimes=["torch"])
+
+
 def test_a_model_that_moved_is_asked_for_by_name(artifacts, tmp_path):
     moved = shutil.copytree(artifacts / "tables", tmp_path / "moved")
     manifest = json.loads((moved / "rope_deploy.json").read_text())

@@ -9,6 +9,8 @@ from jsonschema import Draft202012Validator
 
 from rope_deploy.cli.main import main
 from rope_deploy.report.schema import schema
+from rope_deploy.runs import ci
+from tests import tiny
 
 CONFIG = """
 title = "tiny"
@@ -23,6 +25,7 @@ compute_capabilities = ["8.9"]
 [check]
 set = "quick"
 runtimes = ["ort", "trt"]
+allow_limits = ["left_padding", "chunked_prefill_batch", "prompt_positions"]
 [bench]
 prompt = 8
 new = 2
@@ -228,3 +231,38 @@ def test_a_faulty_configuration_exits_with_2_and_names_the_fault(tmp_path, capfd
     error = capfd.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_prompts_for_a_model_without_a_tokenizer_are_refused_before_anything_is_written(tmp_path, capfd):
+    model = tiny.build("llama")
+    model.save_pretrained(tmp_path / "model")
+    config = timed(tmp_path, tmp_path / "model", gates='[generate]\nprompts = ["One"]')
+    assert main(["ci", config, "--update-baseline"]) == 2
+    assert "has no tokenizer" in capfd.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "baseline.json").exists()
+
+
+def test_a_run_that_breaks_off_leaves_no_report_of_what_it_replaced(source, tmp_path, monkeypatch):
+    config = timed(tmp_path, source)
+    assert main(["ci", config, "--update-baseline"]) == 0
+    (tmp_path / "out" / "notes.md").write_text("mine")
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ci, "_check", interrupted)
+    assert main(["ci", config, "--force"]) == 130
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.md", "onnx", "tables"]
+
+
+def test_a_run_that_replaces_nothing_leaves_the_reports(source, tmp_path, monkeypatch):
+    config = timed(tmp_path, source)
+    assert main(["ci", config, "--update-baseline"]) == 0
+    report = (tmp_path / "out" / "report.json").read_bytes()
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ci, "_export", interrupted)
+    assert main(["ci", config, "--force"]) == 130
+    assert (tmp_path / "out" / "report.json").read_bytes() == report

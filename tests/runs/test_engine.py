@@ -8,10 +8,13 @@ import onnx
 import pytest
 
 from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, hash_file, load_manifest
+from rope_deploy.cli.main import main
 from rope_deploy.errors import EnvironmentMissing, GraphRefused, UsageError, VendorError
+from rope_deploy.report.records import EngineRecord
 from rope_deploy.runs import engine
 from rope_deploy.runs.engine import build_styled
 from rope_deploy.trt import load_engine_manifest
+from tests import tiny
 from tests.runtimes.toy import write_toy
 from tests.trt.graphs import PLAIN, needs_rtx, write_onnx
 
@@ -160,6 +163,43 @@ def test_a_model_no_style_of_which_can_be_built_leaves_nothing(source, tmp_path,
     assert caught.value.of_rotation is None
     assert all(f"{style}: {style} is refused." in str(caught.value) for style in ("onnx", "tables", "contrib"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_artifact_that_was_there_stays_if_no_engine_can_be_built(source, tmp_path, monkeypatch):
+    write_toy(tmp_path / "e.engine.artifact", "tables")
+    (tmp_path / "e.engine.artifact" / "config.json").unlink()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "e.engine.artifact").iterdir()}
+    monkeypatch.setattr(engine, "build_engine", refusing("onnx", "tables", "contrib", "plugin"))
+    monkeypatch.setattr(engine, "require", lambda flavor: "1")
+    with pytest.raises(GraphRefused):
+        build_styled(source, tmp_path / "e.engine", "auto", force=True, **RTX)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "e.engine.artifact").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["e.engine.artifact"]
+
+
+def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_told_with_the_engine(tmp_path, monkeypatch):
+    model = tiny.save_family("smollm2", tmp_path / "model", num_hidden_layers=1)
+    stated = json.loads((model / "config.json").read_text())
+    stated["rope_parameters"]["partial_rotary_factor"] = 0.5
+    (model / "config.json").write_text(json.dumps(stated))
+    made = EngineRecord("e", "onnx", "rtx", (), 0, 0.0, "passed", "profiles: prefill")
+    monkeypatch.setattr(engine, "build_engine", lambda *_, **__: made)
+    monkeypatch.setattr(engine, "require", lambda flavor: "1")
+    words = ["build", str(model), "-o", str(tmp_path / "e.engine"), "--flavor", "rtx", "--style", "auto"]
+    assert main(words) == 2 and not (tmp_path / "e.engine.artifact").exists()
+    assert main([*words, "--accept", "RD301"]) == 2
+    assert main([*words, "--accept", "RD103"]) == 0
+    record = build_styled(model, tmp_path / "f.engine", "auto", accept=["RD103"], **RTX)
+    assert "profiles: prefill; " in record.message and "RD103" in record.message
+
+
+@pytest.mark.parametrize("style", [None, "auto", "onnx"])
+def test_there_is_nothing_to_accept_in_what_is_exported_already(styles, tmp_path, style):
+    for subject in (styles / "onnx", styles / "onnx" / MODEL_NAME):
+        with pytest.raises(UsageError, match="There is nothing to accept"):
+            build_styled(subject, tmp_path / "e.engine", style, accept=["RD301"], **RTX)
+    with pytest.raises(UsageError, match="There is no code RD999"):
+        build_styled(styles / "onnx", tmp_path / "e.engine", style, accept=["RD999"], **RTX)
 
 
 def test_a_missing_flavour_is_said_before_the_model_is_loaded(tmp_path, monkeypatch):

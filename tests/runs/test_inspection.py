@@ -3,7 +3,9 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rope_deploy import api
 from rope_deploy.errors import ModelError, UsageError
@@ -19,6 +21,34 @@ def test_a_model_shows_its_rule_without_its_weights(source, tmp_path):
     (rotation,) = found.rotations
     assert found.kind == "model"
     assert rotation.spec["head_dim"] == config["head_dim"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "where"),
+    [
+        ({"model_type": "llama"}, {"rope": "all layers"}),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 0]}, {"rope": "layer 0"}),
+        ({"model_type": "gemma3_text"}, {"full_attention": "none of its layers", "sliding_attention": "all layers"}),
+        ({"model_type": "granite", "layer_rope_theta": [1e4, 0]}, {"rope": "layer 0"}),
+        ({"model_type": "granite", "layer_rope_theta": [1e4, 5e5]}, dict.fromkeys(
+            ("rope_theta 10000", "rope_theta 500000"), "some of its layers")),
+    ],
+)  # fmt: skip
+def test_a_model_shows_the_layers_that_rotate_as_its_configuration_says(tmp_path, stated, where):
+    config = {**tiny.LLAMA, **stated}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"unread": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
+    assert {rotation.name: rotation.where for rotation in api.inspect(str(tmp_path)).rotations} == where
+
+
+@pytest.mark.parametrize("stray", [{}, {"rope_theta": 1e4}])
+def test_a_model_that_does_not_rotate_shows_no_rotation_whatever_stray_key_it_has(tmp_path, stray):
+    config = {"model_type": "bloom", "hidden_size": 64, "n_head": 4, "n_layer": 2, "vocab_size": 96, **stray}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"unread": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
+    for command in (lambda: api.inspect(str(tmp_path)), lambda: api.export(str(tmp_path), tmp_path / "out")):
+        with pytest.raises(ModelError, match="A bloom model has no rotary position embedding"):
+            command()
 
 
 @pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
@@ -60,3 +90,14 @@ def test_an_encoder_that_counts_its_own_positions_still_shows_its_rotations(tmp_
     found = api.inspect(str(tmp_path / "encoder"))
     assert found.facts["forms"] == f"{2 * model.layers} × multiply-add in standard operators"
     assert any("position_ids" in hazard for hazard in found.hazards)
+
+
+def test_several_artifacts_and_files_of_no_known_kind_are_told_apart(artifacts, tmp_path):
+    with pytest.raises(UsageError, match="holds several artifacts") as caught:
+        api.inspect(str(artifacts))
+    assert "onnx" in caught.value.exists
+    page = tmp_path / "README.md"
+    page.write_text("# A page")
+    with pytest.raises(UsageError, match="a file of an unknown kind") as caught:
+        api.inspect(str(page))
+    assert "an engine" in caught.value.todo

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from rope_deploy.errors import ConfigError, PositionOutOfRange
@@ -51,3 +52,9 @@ def open_deadly(folder: str, how: str) -> Deadly:
 
 def open_dead(how: str) -> None:
     perish(how)
+
+
+def open_sleeping(path: str, seconds: int) -> None:
+    """Never opens, as a runtime that compiles for ever; ended by its own limit, as `plain.open_plain` sets it."""
+    signal.alarm(seconds)
+    time.sleep(60)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from rope_deploy.errors import ConfigError, PositionOutOfRange, RuntimeCrashed, UsageError, VendorError
+from rope_deploy.errors import ConfigError, InternalFault, PositionOutOfRange, RuntimeCrashed, UsageError
 from rope_deploy.parity import check
 from rope_deploy.runtimes import open_isolated, open_ort
 from rope_deploy.runtimes.wire import receive, send
@@ -77,7 +77,7 @@ def test_errors_of_the_other_process_are_errors_of_this_one(folder):
         runtime.run(feeds(3))
     assert caught.value.faults == ("one", "two") and caught.value.todo == "Mend."
     with deadly(folder, "raise") as runtime:
-        with pytest.raises(VendorError, match="ZeroDivisionError: by nothing"):
+        with pytest.raises(InternalFault, match="Unexpected ZeroDivisionError: by nothing"):
             runtime.run(feeds(3))
         runtime.run(feeds(1))  # it is alive
 

@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-from rope_deploy.artifact import DATA_NAME, MODEL_NAME
+from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.errors import ConfigError, EnvironmentMissing, PositionOutOfRange, UsageError, VendorError
 from rope_deploy.runtimes import as_kept, as_past, empty_past, open_ort
-from tests.runtimes.toy import KV, ROWS, VOCAB, Faults, H, N, Twin, write_toy
+from tests.runtimes.toy import DATA_NAME, KV, ROWS, VOCAB, Faults, H, N, Twin, write_toy
 
 STYLES = ("onnx", "tables", "contrib")
 

@@ -72,3 +72,31 @@ def test_it_is_open_as_long_as_the_runtime_behind_it():
     with Remembering(inner) as runtime:
         assert inner.entered == 1 and (runtime.name, runtime.taps) == ("counting", True)
     assert inner.entered == 0
+
+
+class Half(Counting):
+    """A reference in a half type: it knows its truth, and what it might have answered."""
+
+    def __init__(self):
+        super().__init__()
+        self.exact = Counting()
+
+    def shaken(self, feeds, seed):
+        self.asked.append(seed)
+        return {"logits": feeds["x"] * 2.0 + seed}
+
+
+def test_the_truth_and_what_chance_does_are_asked_once_too():
+    inner = Half()
+    runtime = Remembering(inner)
+    for _ in range(2):
+        assert runtime.run(feeds(3))["logits"] == 6
+        assert runtime.exact.run(feeds(3))["logits"] == 6
+        assert [runtime.shaken(feeds(3), seed)["logits"].item() for seed in (0, 1)] == [6, 7]
+    assert len(inner.asked) == 3 and len(inner.exact.asked) == 1
+
+
+def test_a_reference_in_float32_is_its_own_truth():
+    inner = Half()
+    inner.exact = None
+    assert Remembering(inner).exact is None

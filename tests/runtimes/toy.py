@@ -15,7 +15,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from rope_deploy.artifact import (
-    DATA_NAME,
     MANIFEST_NAME,
     MODEL_NAME,
     TOLERANCES,
@@ -27,6 +26,8 @@ from rope_deploy.artifact import (
     hash_file,
 )
 from rope_deploy.rope import specs_from_config
+
+DATA_NAME = "model.onnx.data"
 
 N, KV, H, LAYERS, VOCAB, ROWS = 4, 2, 16, 2, 61, 40
 HIDDEN = N * H
@@ -84,6 +85,9 @@ class Twin:
         cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]
         a, b = np.split(x, 2, axis=-1)
         return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+    def untouched(self, result):
+        return self
 
     def run(self, feeds, taps=False):
         ids, mask, positions = (feeds[n] for n in ("input_ids", "attention_mask", "position_ids"))
@@ -204,6 +208,7 @@ def _graph(style: str, faults: Faults) -> onnx.GraphProto:
     constants |= {
         "shift": np.array(faults.shift),
         "zero": np.array(0),
+        "outside": np.array(ROWS),
         "one": np.array(1),
         "one_": np.array([1]),
         "two_": np.array([2]),
@@ -220,7 +225,9 @@ def _graph(style: str, faults: Faults) -> onnx.GraphProto:
         outs = [out] if isinstance(out, str) else out
         nodes.append(helper.make_node(op, ins, outs, name=outs[0], domain=domain, **attributes))
 
-    add("Add", ["position_ids", "shift"], "positions")
+    add("Less", ["position_ids", "zero"], "below")  # what lies outside is an error, and no row counted from the end
+    add("Add", ["position_ids", "shift"], "shifted")
+    add("Where", ["below", "outside", "shifted"], "positions")
     add("Gather", ["embed", "input_ids"], "x.0")
     if style == "contrib":
         add("ReduceSum", ["attention_mask", "one_"], "counts64", keepdims=0)

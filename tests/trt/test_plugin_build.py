@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CUDA_HOME", "/nowhere")
     monkeypatch.delenv("TENSORRT_ROOT", raising=False)
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(toolchain.sys, "executable", str(folder / "python"))
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
     monkeypatch.setattr(toolchain, "_package", lambda name: [])
     monkeypatch.setattr(toolchain, "SYSTEM_HEADERS", ())
     return folder
@@ -112,7 +113,7 @@ def test_tools_of_an_environment_that_is_not_active_are_found(complete: Path, tm
     scripts = tmp_path / "venv" / "bin"
     scripts.mkdir(parents=True)
     shutil.move(complete / "cmake", scripts / "cmake")
-    monkeypatch.setattr(toolchain.sys, "executable", str(scripts / "python"))
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
     assert find_tools().cmake.path == str(scripts / "cmake")
 
 

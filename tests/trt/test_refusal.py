@@ -10,7 +10,9 @@ from tests.trt.graphs import manifest, write_onnx
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 18]>
 g (float[2, 8] x, int64[2] position_ids) => (float[2, 8] z)
-<float[9, 8] cos, float[9, 8] sin> {
+{
+  cos = RandomNormal <shape = [9, 8]> ()
+  sin = RandomNormal <shape = [9, 8]> ()
   [before] q = Relu(x)
   [other] k = Sigmoid(x)
   [row] c = Gather(cos, position_ids)

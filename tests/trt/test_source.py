@@ -4,10 +4,10 @@ import numpy as np
 import onnx
 import pytest
 
-from rope_deploy.artifact import DATA_NAME, MANIFEST_NAME, MODEL_NAME
-from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME
+from rope_deploy.errors import UsageError
 from rope_deploy.trt.source import open_source
-from tests.runtimes.toy import write_toy
+from tests.runtimes.toy import DATA_NAME, write_toy
 from tests.trt.graphs import BFLOAT16, PLAIN, UNNAMED, write_onnx
 
 
@@ -72,13 +72,13 @@ def test_what_is_not_there_is_refused(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, keep):
     path = write_onnx(tmp_path / "g.onnx", PLAIN)
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UsageError, match="is not an ONNX model"):
+    with pytest.raises(UsageError, match=r"is not (an|a sound) ONNX file"):
         open_source(path)
 
 
 def test_text_is_not_onnx(tmp_path):
     (tmp_path / "g.onnx").write_text("hello\n" * 99)
-    with pytest.raises(UsageError, match="is not an ONNX model"):
+    with pytest.raises(UsageError, match=r"is not (an|a sound) ONNX file"):
         open_source(tmp_path / "g.onnx")
 
 
@@ -96,11 +96,30 @@ def test_weights_in_another_file_are_part_of_the_source(external):
 
 def test_missing_weights_are_named(external):
     (external.parent / "g.data").unlink()
-    with pytest.raises(ConfigError, match=r"g\.data is missing"):
+    with pytest.raises(UsageError, match=r"has its weights in g\.data, which is not beside it"):
         open_source(external)
 
 
 def test_short_weights_are_named(external):
     (external.parent / "g.data").write_bytes(b"\0" * 31)
-    with pytest.raises(ConfigError, match="has 31 bytes; the graph needs 32"):
+    with pytest.raises(UsageError, match=r"ends at byte 32 of 'g\.data', which is cut short at 31"):
         open_source(external)
+
+
+@pytest.mark.parametrize("location", ["../secret.txt", "/etc/hostname", "", "a\\b", "link"])
+def test_weights_elsewhere_are_neither_opened_nor_hashed(tmp_path, monkeypatch, location):
+    (tmp_path / "secret.txt").write_text("secret")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path / "secret.txt")
+    tensor = onnx.TensorProto(name="leak", data_type=onnx.TensorProto.UINT8, dims=[6])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    node = onnx.helper.make_node("Identity", ["leak"], ["y"])
+    graph = onnx.helper.make_graph([node], "bare", [], [], [tensor])
+    (folder / "bare.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    hashed = []
+    monkeypatch.setattr("rope_deploy.trt.source.hash_file", hashed.append)
+    with pytest.raises(UsageError, match=r"its weights are in|which is not named"):
+        open_source(folder / "bare.onnx")
+    assert not hashed

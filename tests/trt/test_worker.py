@@ -3,13 +3,13 @@
 import errno
 import signal
 import subprocess
-import sys
 
 import pytest
 
+from rope_deploy.childprocess import environment, python
 from rope_deploy.errors import ConfigError, UsageError, VendorError
 from rope_deploy.trt.job import Job
-from rope_deploy.trt.launch import WORKER, _environment, run_worker
+from rope_deploy.trt.launch import WORKER, run_worker
 from tests.trt.graphs import PLAIN, UNSUPPORTED, needs_rtx, write_onnx
 
 pytestmark = needs_rtx
@@ -64,11 +64,11 @@ def test_a_full_disk_arrives_as_what_it_is(job):
 
 def test_a_worker_whose_parent_is_gone_ends_by_itself(job):
     worker = subprocess.Popen(
-        [sys.executable, "-m", WORKER],
+        python("-m", WORKER),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=_environment("rtx"),
+        env=environment(POLYGRAPHY_USE_TENSORRT_RTX="1"),
         text=True,
     )
     worker.stdout.close()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder, replace
+from rope_deploy.graph.build import Builder, produced_by, replace
 from rope_deploy.graph.clean import prune
 from rope_deploy.graph.lower.attention import is_plain_attention
-from rope_deploy.graph.lower.heads import is_swap, merged, produced_by, split, swap, unswapped
+from rope_deploy.graph.lower.heads import is_swap, merged, split, swap, unswapped
 from rope_deploy.graph.lower.rows import Rows, caches
 from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
 from rope_deploy.graph.mask import CausalMask, as_causal

@@ -10,15 +10,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
+from rope_deploy.graph.build import Builder, produced_by
 
 SWAP = (0, 2, 1, 3)
-
-
-def produced_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node that made `value`, if it is a standard `op_type`."""
-    node = value.producer() if value is not None else None
-    return node if node is not None and node.op_type == op_type and node.domain == "" else None
 
 
 def is_swap(node: ir.Node | None) -> bool:

@@ -89,7 +89,7 @@ def form_of(node: ir.Node) -> str:
 
 def _rotary(node: ir.Node, places: Inputs) -> Iterator[Applied]:
     cos, sin, rows = (_input(node, number) for number in (places.cos, places.sin, places.rows))
-    width = cos.shape[-1] if cos.shape is not None and isinstance(cos.shape[-1], int) else None
+    width = _last(cos)
     stated = _integer(node, "rotary_embedding_dim") or _integer(node, "rotary_dim")
     for number, place in enumerate(places.x):
         x = node.inputs[place]
@@ -97,7 +97,7 @@ def _rotary(node: ir.Node, places: Inputs) -> Iterator[Applied]:
         yield Applied(
             node=node,
             form=form_of(node),
-            source=Source(x, cos=cos, sin=sin, rows=rows),
+            source=Source(x, cos=cos, sin=sin, rows=rows, from_first=node.domain == CONTRIB),
             role=role_of(node.outputs[number]),
             layer=layer_of(node),
             num_heads=heads,
@@ -118,12 +118,16 @@ def _heads(node: ir.Node, x: ir.Value, head_dim: int | None) -> tuple[int | None
     return (width // head_dim if width and head_dim else heads), head_dim
 
 
+def _last(value: ir.Value | None) -> int | None:
+    """The number of elements along the last axis; None where it is not known, or there is no axis."""
+    last = value.shape[-1] if value is not None and value.shape else None
+    return last if isinstance(last, int) else None
+
+
 def _fused(node: ir.Node, places: Inputs) -> Iterator[Applied]:
     cos, sin, rows = (_input(node, number) for number in (places.cos, places.sin, places.rows))
     past = _input(node, places.past)
-    last = past.shape[-1] if past is not None and past.shape is not None else None
-    head_dim = last if isinstance(last, int) else None
-    width = cos.shape[-1] if cos is not None and cos.shape is not None else None
+    head_dim, width = _last(past), _last(cos)
     layer = layer_of(node)
     layer = layer_of_cache(node) if layer is None else layer
     for role, key in (("q", "num_heads"), ("k", "kv_num_heads")):

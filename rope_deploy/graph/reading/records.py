@@ -8,13 +8,15 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from rope_deploy.errors import UnmatchedRotation
+
 # cos and sin, [P, rotary_dim/2], of P positions in a call of so many tokens, the past included.
 At = Callable[[NDArray[Any], int], tuple[NDArray[Any], NDArray[Any]]]
 # "input": from position_ids; "lengths": from the length of each sequence; "counted": from the tokens of the call.
 Positions = Literal["input", "lengths", "counted"]
 
 
-class Unreadable(Exception):
+class Unreadable(UnmatchedRotation):
     """Why cos and sin could not be computed; said to the user with the site's name."""
 
 

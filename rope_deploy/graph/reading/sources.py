@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.evaluate import NotEvaluable, ancestors, evaluate
+from rope_deploy.graph.evaluate import HALF, NotEvaluable, ancestors, evaluate
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.reading.calls import Calls
 from rope_deploy.graph.reading.records import FoundTable, Positions, Precision, Unreadable
 from rope_deploy.graph.rotation import Match, NotARotation
 from rope_deploy.graph.tabulate import factors_of, halves
 
-HALF = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 PRODUCTS = ("MatMul", "Gemm", "Einsum")
 TRIGONOMETRIC = ("Cos", "Sin")
-CHUNK = 8192
+SPAN = 4096  # tokens in a call of a graph that is told the first position alone
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,8 @@ class Source:
 
     Of a sum of products: `match` says which columns. Of an operator: `cos` and `sin` are half-width tables and
     `rows` the row of each token; without rows they are [B, S, R/2] ready made, or, `by_length`, tables whose rows
-    the operator picks by the length of each sequence.
+    the operator picks by the length of each sequence. `from_first`: rows [1] is the row of the first token, and the
+    others follow it.
     """
 
     x: ir.Value | None
@@ -36,6 +36,7 @@ class Source:
     sin: ir.Value | None = None
     rows: ir.Value | None = None
     by_length: bool = False
+    from_first: bool = False
 
     @property
     def key(self) -> tuple:
@@ -62,10 +63,18 @@ class Source:
         if self.match is not None:
             return halves(self.match, arrays, shape)
         cos, sin = arrays[self.cos], arrays[self.sin]
+        indexed = self.by_length or self.rows is not None
+        if any(table.ndim != 2 if indexed else table.ndim < 1 for table in (cos, sin)):
+            raise Unreadable(f"its tables have {cos.ndim} and {sin.ndim} dimensions, where 2 are due")
         if self.by_length:
             return cos[positions], sin[positions]
         if self.rows is not None:
-            rows = np.broadcast_to(arrays[self.rows], shape).reshape(-1)
+            rows = arrays[self.rows]
+            if rows.ndim == 1 and self.from_first:
+                rows = rows[:1] + np.arange(shape[1])
+            rows = np.broadcast_to(rows, shape).reshape(-1)
+            if rows.min() < 0 or rows.max() >= len(cos):
+                raise Unreadable(f"its table has {len(cos)} rows; row {rows.max()} is asked for")
             return cos[rows], sin[rows]
         return tuple(np.broadcast_to(a, (*shape, a.shape[-1])).reshape(-1, a.shape[-1]) for a in (cos, sin))
 
@@ -124,6 +133,8 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
     def at(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         positions = np.asarray(positions, np.int64)
         width = fixed or len(positions)
+        if calls.from_first and positions_from == "input":
+            return _from_first(once, positions, length)
         padded = np.resize(positions, (-(-len(positions) // width), width))
         if calls.batch is None and positions_from == "input":
             parts = [once(padded, length)]  # where every call has the same few tokens, rows take the place of calls
@@ -134,6 +145,20 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
         return cos, sin
 
     return at
+
+
+def _from_first(once: Callable, positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """cos and sin at `positions` [P] of a graph that is told the first of a call: calls of SPAN tokens and fewer."""
+    wanted, back = np.unique(positions, return_inverse=True)
+    parts, number = [], 0
+    while number < len(wanted):
+        first = int(wanted[number])
+        end = int(np.searchsorted(wanted, first + SPAN))
+        call = np.arange(first, int(wanted[end - 1]) + 1)
+        parts.append([half[wanted[number:end] - first] for half in once(call[None], length)])
+        number = end
+    cos, sin = (np.concatenate(halves)[back.reshape(-1)] for halves in zip(*parts, strict=True))
+    return cos, sin
 
 
 def _stored(source: Source, above: list[ir.Node]) -> list[ir.Value]:

@@ -6,18 +6,17 @@ inside a Loop or a Scan is not followed.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes import common
 
-from rope_deploy.errors import UsageError
 from rope_deploy.graph.dependence import POSITION_INPUT
-from rope_deploy.graph.foreign import infer_shapes, load, name_axes, rename
+from rope_deploy.graph.foreign import infer_shapes, name_axes, rename
+from rope_deploy.graph.io import read_model
+from rope_deploy.graph.passes import inline_functions, lift_constants
 
 BRANCHES = ("then_branch", "else_branch")
 # Above this many independent conditions, all true and all false stand for the rest.
@@ -35,41 +34,17 @@ class Way:
 
 def ways(path: Path) -> Iterator[Way]:
     """Every way through `path`, one at a time. Raises UsageError for what is not an ONNX file."""
-    model = _opened(path)
+    model = read_model(path, weights=False)
     choices = list(_choices(model))
     for number, chosen in enumerate(choices):
         if number:
-            model = _opened(path)
+            model = read_model(path, weights=False)
         unseen = list(_take(model, chosen))
         if len(chosen) > MOST_CONDITIONS:
             unseen.append(f"It has {len(chosen)} independent conditions: read with all of them true, and all false.")
         _prepare(model)
         branch = ", ".join(f"{name} {'true' if way == BRANCHES[0] else 'false'}" for name, way in chosen.items())
         yield Way(model, branch, tuple(unseen))
-
-
-def _opened(path: Path) -> ir.Model:
-    """The file with its external tensors found where it says, links followed: caches of models are full of them.
-
-    onnx_ir follows none, as a table could otherwise be any file of this machine; nothing read here is passed on, and
-    a place outside the folder, in so many words, is refused all the same.
-    """
-    model, folder = load(path), os.path.abspath(path.parent)
-    for graph in (model.graph, *model.graph.subgraphs()):
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if not isinstance(tensor, ir.ExternalTensor):
-                continue
-            place = os.path.normpath(os.path.join(folder, tensor.location))
-            if os.path.commonpath([folder, place]) != folder:
-                raise UsageError(f"{path} has {value.name} outside its folder, in {tensor.location}; it is not read.")
-            end = (tensor.offset or 0) + (tensor.length or 0)
-            if os.path.isfile(place) and os.path.getsize(place) < end:
-                raise UsageError(f"{path} has weights in {tensor.location}, which is cut short.", todo="Restore it.")
-            value.const_value = ir.ExternalTensor(
-                place, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name
-            )
-    return model
 
 
 def _choices(model: ir.Model) -> Iterator[dict[str, str]]:
@@ -127,9 +102,10 @@ def _prepare(model: ir.Model) -> None:
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _name_positions(graph)
-    common.InlinePass()(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    inline_functions(model)
+    lift_constants(model)
     symbols = name_axes(graph)
+    _name_axis_of_positions(graph, symbols)
     rename(graph, symbols)
     infer_shapes(model, symbols)
 
@@ -142,3 +118,12 @@ def _name_positions(graph: ir.Graph) -> None:
         if "position" in value.name.lower() and value.dtype in (ir.DataType.INT64, ir.DataType.INT32):
             value.name = POSITION_INPUT
             return
+
+
+def _name_axis_of_positions(graph: ir.Graph, symbols: Mapping[str, str]) -> None:
+    """The one axis of positions that all rows share is named as that of the tokens it belongs to."""
+    for value in graph.inputs:
+        if value.name == POSITION_INPUT and value.shape is not None and len(value.shape) == 1:
+            (size,) = value.shape
+            if not isinstance(size, int):
+                value.shape = ir.Shape([symbols.get(str(size.value), "sequence")])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
-from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.errors import ConfigError, ModelError, UsageError
 from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
 from rope_deploy.parity.audit.judge import audit
@@ -15,7 +15,18 @@ from rope_deploy.parity.audit.results import Audit, Findings
 from rope_deploy.parity.audit.towers import audit_tower
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
 
+NO_RULE = (
+    "{style}: no rule is stated, neither in the manifest nor in a config.json: it was seen that the tables rotate, "
+    "not whether by the right angles; --against gives a rule."
+)
 LARGEST_HASHED = 64 << 20  # weights are judged by their size: an audit does not read them
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the config.json of an artifact asks for; a sentence if it states no rotation, None if there is none."""
+
+    what: Expected | str | None
 
 
 def audit_artifact(
@@ -25,12 +36,17 @@ def audit_artifact(
     against: Expected | None = None,
     verify: bool = True,
     fail_on: Collection[str] = (),
+    trusted: bool = False,
+    stated: Stated | None = None,
 ) -> Audit:
     """Every row of every table and every place of the graph in `folder`.
 
     By its manifest and its config.json, or by `against` alone. `verify` compares the files with the hashes in the
     manifest first (of large ones, the sizes); what differs is one mistake more, and the files are audited as they
-    are. A tower has tables alone to audit. Raises UsageError for a graph that cannot be read or rotates nothing.
+    are. `trusted`: tables that differ from the rule are accepted where the manifest says that they are the model's own,
+    as when the model itself is compared too. `stated` is what config.json says where the caller has read it: reading it
+    takes PyTorch, seconds to import. A tower has tables alone to audit. Raises UsageError for a graph that
+    cannot be read or rotates nothing.
     """
     folder = Path(folder)
     first = _files(folder, manifest) if verify else Audit((), (), ())
@@ -39,12 +55,17 @@ def audit_artifact(
     readings = require_rotations(read_rotations(folder / MODEL_NAME), folder / MODEL_NAME)
     if against is not None:
         return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
-    found = [first, audit(readings, from_manifest(manifest), style=manifest.style, fail_on=fail_on)]
-    stated = _stated(folder, manifest)
-    if isinstance(stated, str):
-        found.append(Audit((), (), (stated,)))
-    elif stated is not None:
-        found.append(_prefixed(audit(readings, stated, style=manifest.style, fail_on=fail_on), CONFIG_NAME))
+    if not trusted:
+        manifest = replace(manifest, findings=())
+    first = _joined([first, _longer(readings, manifest), _left_out(readings, manifest)])
+    ruled, said = from_manifest(manifest), (stated or stated_by(folder, manifest)).what
+    found = [first, audit(readings, ruled, style=manifest.style, fail_on=fail_on)]
+    if ruled is None and (said is None or isinstance(said, str)):
+        found.append(Audit((), (), (NO_RULE.format(style=manifest.style),)))
+    if isinstance(said, str):
+        found.append(Audit((), (), (said,)))
+    elif said is not None:
+        found.append(_prefixed(audit(readings, said, style=manifest.style, fail_on=fail_on), CONFIG_NAME))
     return _joined(found)
 
 
@@ -60,6 +81,32 @@ def require_rotations(readings: Sequence[Reading], path: Path) -> Sequence[Readi
     return readings
 
 
+def _longer(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """A table longer than the manifest says serves positions that nobody would look at."""
+    findings = Findings(manifest.style)
+    stored = {t.name: t.rows for reading in readings for t in reading.tables if t.rows is not None}
+    if all(rotation.source == "table" for rotation in manifest.rotations):
+        for name, rows in stored.items():
+            if rows > manifest.max_position:
+                said = f"{name} serves {rows} positions; the manifest says {manifest.max_position}."
+                findings.mistake("RD607", said, name)
+    return findings.audit()
+
+
+def _left_out(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """Rotations in the graph of a manifest that lists none: an export lists every one."""
+    findings = Findings(manifest.style)
+    sites = [site for reading in readings for site in reading.sites]
+    if sites and not manifest.sites:
+        findings.mistake("RD607", f"The graph has {len(sites)} rotations; the manifest lists none.", "the whole file")
+    return findings.audit()
+
+
+def stated_by(folder: Path, manifest: Manifest) -> Stated:
+    """What the config.json in `folder` says of the rotations. Raises what reading it raises, but for no rotation."""
+    return Stated(_stated(folder, manifest))
+
+
 def _stated(folder: Path, manifest: Manifest) -> Expected | str | None:
     """What config.json asks for, for as many positions as were exported; a sentence if it states no rotation."""
     if not (folder / CONFIG_NAME).is_file():
@@ -68,6 +115,10 @@ def _stated(folder: Path, manifest: Manifest) -> Expected | str | None:
         stated = from_config(read_config_file(folder / CONFIG_NAME), CONFIG_NAME)
     except ModelError as error:
         return f"{CONFIG_NAME} was not compared: {error.asked}"
+    except ConfigError as error:
+        if not any(finding.accepted for finding in manifest.findings):
+            raise
+        return f"{CONFIG_NAME} was not compared: {' '.join((error.asked, *error.faults))}"
     specs = {one.name: one.spec for one in manifest.rotations if one.spec}
     accepted = from_manifest(manifest)
     if accepted is not None and accepted.accepted and len(stated.specs) == len(specs) == 1:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
+from rope_deploy.rope.bounds import require_positions
 from rope_deploy.rope.layers import rotating_layers
 
 Place = tuple[int, str]  # layer, role
@@ -47,8 +48,9 @@ class Expected:
 
 
 def from_config(config: Mapping[str, Any], source: str, *, max_position: int | None = None) -> Expected:
-    """Raises ModelError (no RoPE), UsageError (an unknown rope type), ConfigError (every fault)."""
-    specs = specs_from_config(config)
+    """Raises ModelError (no rotation is stated), UsageError (an unknown rope type), ConfigError (every fault)."""
+    config, specs = _read(config)
+    require_positions(max_position or max(spec.reach for spec in specs.values()), f"as {source} says")
     layers = rotating_layers(config)
     indexed = text_config(config).get("index_head_dim") is not None
     return Expected(
@@ -62,13 +64,27 @@ def from_config(config: Mapping[str, Any], source: str, *, max_position: int | N
     )
 
 
+def _read(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, RopeSpec]]:
+    """`config` as transformers' class for its model type reads it, and its rotations.
+
+    An audit can be asked for where PyTorch is not installed; there, what the file itself states has to do.
+    """
+    try:
+        from rope_deploy.models.configuration import stated_rotation
+    except ModuleNotFoundError:
+        return config, specs_from_config(config)
+    read = stated_rotation(config)
+    return read.config, read.specs
+
+
 def from_manifest(manifest: Manifest) -> Expected | None:
     """None where the manifest states no rule: its rotations were not of a kind that has one."""
     specs = {one.name: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec}
     if not specs:
         return None
-    differing = [finding.message for finding in manifest.findings if finding.code == "table-differs"]
-    accepted = {name: text for name in specs for text in differing if text.startswith(f"{name}:")}
+    codes = ("table-differs", "size-differs")
+    differing = [finding.message for finding in manifest.findings if finding.code in codes]
+    accepted = {name: text for name in specs for text in reversed(differing) if text.startswith(f"{name}:")}
     return Expected(
         source="its manifest",
         specs={name: replace(spec, mrope_section=()) for name, spec in specs.items()},

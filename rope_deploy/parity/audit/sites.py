@@ -54,12 +54,16 @@ def _layouts(sites: Sequence[FoundSite], expected: Expected, findings: Findings)
         where, about = f"{site.node}", {"layers": (site.layer,), "roles": (site.role,)}
         if all(spec.rotary_dim != site.rotary_dim for spec in candidates):
             due = " or ".join(str(spec.rotary_dim) for spec in candidates)
-            findings.mistake("RD103", f"{site.rotary_dim} elements are turned; the model turns {due}.", where, **about)
+            said = f"{site.rotary_dim} elements are turned; {expected.source} says {due}."
+            if name in expected.accepted:
+                findings.hazard("RD603", expected.accepted[name], where, (site.layer,))
+            else:
+                findings.mistake("RD103", said, where, **about)
             continue
         if all(spec.interleaved != site.interleaved for spec in candidates) and site.rotary_dim > 2:
             findings.mistake(
                 "RD101",
-                f"The pairs are {LAYOUT[site.interleaved]}; the model's are {LAYOUT[not site.interleaved]} "
+                f"The pairs are {LAYOUT[site.interleaved]}; {expected.source} has them {LAYOUT[not site.interleaved]} "
                 "(unless whoever wrote the file permuted the weights of q and k, which an audit does not read).",
                 where,
                 **about,

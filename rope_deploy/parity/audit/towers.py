@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, Rotation
-from rope_deploy.graph.foreign import load
+from rope_deploy.graph.io import read_model
 from rope_deploy.parity.audit.results import Audit, Findings
 from rope_deploy.report.words import layers as layers_of
 from rope_deploy.rope import RopeSpec, tables
@@ -24,7 +24,7 @@ def audit_tower(folder: Path, manifest: Manifest) -> Audit:
     Raises UsageError for a file that is not ONNX.
     """
     began, findings = time.perf_counter(), Findings(manifest.style)
-    stored = load(folder / MODEL_NAME).graph.initializers
+    stored = read_model(folder / MODEL_NAME).graph.initializers
     for rotation in manifest.rotations:
         layers = sorted({site.layer for site in manifest.sites if site.spec == rotation.name})
         for code, said in _faults(rotation, stored, ROUND[manifest.dtype]):

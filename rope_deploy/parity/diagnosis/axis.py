@@ -29,7 +29,7 @@ def axis_mistakes(spec: RopeSpec, right: Rotation, angles: Angles) -> Iterator[M
 
     done, due = ("a run each", "in turn") if spec.mrope_interleaved else ("in turn", "a run each")
     turned = replace(spec, mrope_interleaved=not spec.mrope_interleaved)
-    yield ordered(f"The axes have their pairs {done}; the model's have them {due}.", turned)
+    yield ordered(f"The axes have their pairs {done}; they must have them {due}.", turned)
     for order in list(permutations(range(len(section))))[1:]:
         words = ", ".join(map(str, order))
         yield Mistake("RD209", f"The axes are taken in the order {words}.", replace(right, place=_in_order(order)))

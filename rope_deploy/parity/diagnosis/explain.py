@@ -11,14 +11,18 @@ from rope_deploy.parity.diagnosis.axis import axis_mistakes
 from rope_deploy.parity.diagnosis.estimate import estimated_mistakes
 from rope_deploy.parity.diagnosis.measure import multipliers, placed
 from rope_deploy.parity.diagnosis.observation import Observation
+from rope_deploy.parity.diagnosis.phase import exchange_mistakes, phase_mistakes
 from rope_deploy.parity.diagnosis.place import measured_mistakes, place_mistakes, short_table_mistakes
 from rope_deploy.parity.diagnosis.precision import precision_mistakes
 from rope_deploy.parity.diagnosis.rotation import Mistake, Rotation, sound
 from rope_deploy.parity.diagnosis.rule import rule_mistakes
 from rope_deploy.parity.diagnosis.shape import shape_mistakes, width_mistakes
+from rope_deploy.parity.diagnosis.still import still_mistakes
 from rope_deploy.rope import Angles, RopeSpec
 
 EXPLAINED = 4.0  # budgets left when a mistake accounts for everything: its own roundings may differ from ours
+# Share of the error left at most: what is little beyond its budget is not explained by what changes nothing.
+LEFT = 2 / 3
 NEARLY = 0.05  # share of the error left that still names a mistake, e.g. one whose roundings we cannot repeat
 
 
@@ -59,7 +63,7 @@ def explain(
     least, closest = unexplained, None
     for mistake in chain(first, _mistakes(spec, right, angles, evidence, wrong, others or {})):
         residual = mistake.rotation.residual(ordered, limit=least)
-        if residual <= EXPLAINED:
+        if residual <= min(EXPLAINED, LEFT * unexplained):
             return Explanation(mistake, error, residual)
         if residual < least:
             least, closest = residual, mistake
@@ -76,6 +80,7 @@ def _mistakes(
     others: Mapping[str, RopeSpec],
 ) -> Iterator[Mistake]:
     yield from shape_mistakes(spec, right)
+    yield from exchange_mistakes(right)
     yield from place_mistakes(right)
     yield from axis_mistakes(spec, right, angles)
     yield from rule_mistakes(spec, right, angles, others)
@@ -84,5 +89,7 @@ def _mistakes(
     stood = [placed(measured(seen), right.turning, right.rows, int(seen.positions.max()) + 1) for seen in wrong]
     yield from measured_mistakes(right, stood)
     yield from short_table_mistakes(right, wrong)
+    yield from phase_mistakes(right, [(measured(seen), int(seen.positions.max()) + 1) for seen in wrong])
+    yield from still_mistakes(spec, right, wrong)
     yield from width_mistakes(spec, right, angles)
     yield from estimated_mistakes(spec, right, angles, list(map(measured, evidence)))

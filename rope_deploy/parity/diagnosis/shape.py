@@ -28,15 +28,15 @@ def shape_mistakes(spec: RopeSpec, right: Rotation) -> Iterator[Mistake]:
     yield planted("RD107", "They are turned twice as far.", lambda x, cos, sin: turn(turn(x, cos, sin), cos, sin))
     yield planted("RD102", "The sine has the wrong sign.", lambda x, cos, sin: turn(x, cos, -sin))
     told, due = LAYOUT[not spec.interleaved], LAYOUT[spec.interleaved]
-    yield planted("RD101", f"The pairs are {told}; the model's are {due}.", in_layout(not spec.interleaved))
+    yield planted("RD101", f"The pairs are {told}; the rule's are {due}.", in_layout(not spec.interleaved))
     if width < head:
-        explanation = f"The last {width} of {head} elements are turned; the model turns the first."
+        explanation = f"The last {width} of {head} elements are turned; the rule turns the first."
         yield planted("RD104", explanation, lambda x, cos, sin: _at_end(turn, x, cos, sin))
-        across = f"Pairs lie {head // 2} apart, across the whole head; the model pairs within the first {width}."
+        across = f"Pairs lie {head // 2} apart, across the whole head; the rule pairs within the first {width}."
         yield planted("RD105", across, lambda x, cos, sin: _across(x, cos, sin))
     if isinstance(spec.scaling, Proportional):
         turning = int(np.count_nonzero(spec.inv_freq()))
-        within = f"Pairs lie {turning} apart, within the first {2 * turning}; the model pairs across the whole head."
+        within = f"Pairs lie {turning} apart, within the first {2 * turning}; the rule pairs across the whole head."
         yield planted("RD105", within, lambda x, cos, sin: turn(x, cos[..., :turning], sin[..., :turning]))
 
 
@@ -55,7 +55,7 @@ def width_mistakes(spec: RopeSpec, right: Rotation, angles: Angles) -> Iterator[
 def _with_width(spec: RopeSpec, width: int) -> RopeSpec | None:
     """The same rule for another width; None for rules that state a number for each pair."""
     fitting = not spec.scaling.faults(width) and not isinstance(spec.scaling, Proportional)
-    return replace(spec, rotary_dim=width) if fitting else None
+    return replace(spec, rotary_dim=width, exponent_dim=0) if fitting else None
 
 
 def _cut(interleaved: bool, pairs: int) -> Apply:

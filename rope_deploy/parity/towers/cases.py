@@ -18,7 +18,8 @@ from rope_deploy.runtimes import Arrays
 
 BATCH = 2  # where the batch is open and a case does not say
 FAINT, STRONG = 0.1, 3.0
-WORDS = 64  # tokens that every vocabulary has
+WORDS = 64  # token ids drawn, where there are as many
+FEWEST = 2  # token ids every vocabulary has
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _drawn(info: TensorInfo, case: TowerCase, manifest: Manifest, rng: np.random
     if "mask" in info.name:
         return np.ones(shape, info.dtype)
     if info.dtype.startswith(("int", "uint", "bool")):
-        return rng.integers(0, min(manifest.vocab_size or WORDS, WORDS), shape).astype(info.dtype)
+        return rng.integers(0, min(manifest.vocab_size or FEWEST, WORDS), shape).astype(info.dtype)
     numbers = np.ones(shape) if case.alike else rng.standard_normal(shape)
     return (case.scale * numbers).astype(info.dtype)
 

@@ -13,20 +13,26 @@ from collections.abc import Iterator
 import numpy as np
 
 from rope_deploy.parity.compare import magnitude
+from rope_deploy.parity.diagnosis.phase import EXCHANGES
 from rope_deploy.parity.towers.turns import Turn, angles_of
 from rope_deploy.rope import rotate
 
 SHIFTS = tuple(step * sign for step in range(1, 9) for sign in (1, -1))
 
 
-def name_of(turn: Turn, tolerance: float) -> tuple[str, str] | None:
-    """The code of the mistake and a sentence; None where nothing that has a name explains it."""
+def name_of(turn: Turn, tolerance: float, real: np.ndarray | None = None) -> tuple[str, str] | None:
+    """The code of the mistake and a sentence; None where nothing that has a name explains it.
+
+    `real` [B, S] marks the tokens that count; None: all.
+    """
     if turn.theirs is None or turn.exact is None:
         return None
     x, y = (side.astype(np.float64) for side in turn.ours)
     for code, words, angles, rows, interleaved in _suspects(turn):
         guess = rotate(x[:, :, rows], angles.real[:, :, rows], angles.imag[:, :, rows], interleaved=interleaved)
         gap = np.abs(guess - y[:, :, rows])
+        if real is not None:
+            gap = np.where(real[:, None, rows, None], gap, 0.0)
         if gap.size and np.isfinite(gap).all() and gap.max() <= tolerance * magnitude(guess):
             return code, words
     return None
@@ -42,6 +48,14 @@ def _suspects(turn: Turn) -> Iterator[tuple[str, str, np.ndarray, slice, bool]]:
     yield "RD102", "It turns the other way.", due.conj(), every, layout
     yield "RD107", "It turns twice as far.", due**2, every, layout
     yield "RD101", "Its pairs lie otherwise.", due, every, not layout
+    for words, change in EXCHANGES.items():
+        cos_found, sin_found = change(cos, sin)
+        yield "RD111", words, cos_found + 1j * sin_found, every, layout
+    for kept in range(pairs - 1, 0, -1):
+        for words, value in (("leave as they came", 1.0), ("become zero", 0.0)):
+            part = due.copy()
+            part[..., kept:] = value
+            yield "RD112", f"The last {pairs - kept} of {pairs} pairs {words}.", part, every, layout
     for step in SHIFTS:
         if abs(step) < rows:
             seen = slice(max(0, -step), rows - max(0, step))

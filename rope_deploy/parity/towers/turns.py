@@ -51,9 +51,14 @@ class Turn:
     @cached_property
     def exact(self) -> np.ndarray | None:
         """Our input turned by PyTorch's angles, float64; None where these are not known."""
+        return self.by_angles()
+
+    def by_angles(self, unknown: float = 1.0) -> np.ndarray | None:
+        """The same; `unknown` is the cosine of pairs too small to tell."""
         if self.theirs is None or not self.rotation.rotary_dim:
             return None
-        angles = angles_of(*self.theirs, self.rotation.rotary_dim, interleaved=self.rotation.interleaved)
+        layout = self.rotation.interleaved
+        angles = angles_of(*self.theirs, self.rotation.rotary_dim, interleaved=layout, unknown=unknown)
         return rotate(self.ours[0].astype(np.float64), *angles, interleaved=self.rotation.interleaved)
 
     def differences(self, tolerance: float) -> Iterator[Difference]:
@@ -82,11 +87,14 @@ def _like(ours: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     return min(ways, key=lambda way: float(np.abs(np.nan_to_num(way[0] - ours)).sum()), default=None)
 
 
-def angles_of(x: np.ndarray, y: np.ndarray, rotary_dim: int, *, interleaved: bool) -> tuple[np.ndarray, np.ndarray]:
+def angles_of(
+    x: np.ndarray, y: np.ndarray, rotary_dim: int, *, interleaved: bool, unknown: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """cos and sin, float64 [B, 1, S, rotary_dim/2], of the rotation that made y of x, both [B, N, S, H].
 
     Of all heads together, by least squares: cos = Σ (a a' + b b') / Σ (a² + b²), sin = Σ (a b' − b a') / Σ (a² + b²)
-    for a pair (a, b) that became (a', b'). A pair that is next to nothing in every head keeps its place.
+    for a pair (a, b) that became (a', b'). The cosine of a pair that is next to nothing
+    in every head is `unknown`; with 1 it keeps its place.
     """
     first, second = (slice(0, rotary_dim, 2), slice(1, rotary_dim, 2)) if interleaved else (
         slice(0, rotary_dim // 2), slice(rotary_dim // 2, rotary_dim)
@@ -96,7 +104,7 @@ def angles_of(x: np.ndarray, y: np.ndarray, rotary_dim: int, *, interleaved: boo
     size = (a * a + b * b).sum(axis=1, keepdims=True)
     known = size > (SMALLEST * np.abs(x).max(initial=0.0)) ** 2
     size = np.where(known, size, 1.0)
-    cos = np.where(known, (a * c + b * d).sum(axis=1, keepdims=True) / size, 1.0)
+    cos = np.where(known, (a * c + b * d).sum(axis=1, keepdims=True) / size, unknown)
     sin = np.where(known, (a * d - b * c).sum(axis=1, keepdims=True) / size, 0.0)
     return cos, sin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rope_deploy.rope.rules.alpha import NtkAlpha
 from rope_deploy.rope.rules.base import Scaling
 from rope_deploy.rope.rules.default import Default
 from rope_deploy.rope.rules.dynamic import DynamicNTK
@@ -19,6 +20,7 @@ RULES: dict[str, type[Scaling]] = {
     "longrope": LongRope,
     "llama3": Llama3,
     "proportional": Proportional,
+    "ntk_alpha": NtkAlpha,
 }
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Linear",
     "Llama3",
     "LongRope",
+    "NtkAlpha",
     "Proportional",
     "Scaling",
     "Yarn",

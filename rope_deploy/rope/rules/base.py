@@ -33,8 +33,12 @@ class Scaling(ABC):
 
     @property
     def attention_scaling(self) -> float:
-        """Factor on cos and sin alike."""
+        """Factor on cos and sin alike; where it depends on the length, that of short calls."""
         return 1.0
+
+    def attention_scaling_at(self, seq_len: int | None) -> float:
+        """The same in a call of `seq_len` tokens, past included."""
+        return self.attention_scaling
 
     @property
     def threshold(self) -> int | None:
@@ -66,9 +70,14 @@ def ramp(width: int, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def wavelengths(spec: RopeSpec, dtype: DTypeLike, theta: float | None = None) -> NDArray[Any]:
-    """theta ** (2i / rotary_dim), the wavelength of each pair over 2π: [rotary_dim/2]."""
-    exponents = ramp(spec.rotary_dim, dtype) / spec.rotary_dim
+    """theta ** (2i / width), the wavelength of each pair over 2π: [rotary_dim/2]; `width` is `exponent_width`."""
+    exponents = ramp(exponent_width(spec), dtype) / exponent_width(spec)
     return power(spec.rope_theta if theta is None else theta, exponents)
+
+
+def exponent_width(spec: RopeSpec) -> int:
+    """The width whose fractions the exponents are: rotary_dim, or the odd one that it was rounded up from."""
+    return spec.exponent_dim or spec.rotary_dim
 
 
 def positive(scaling: Scaling, *names: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, positive, wavelengths
+from rope_deploy.rope.rules.base import Scaling, exponent_width, positive, wavelengths
 
 if TYPE_CHECKING:
     from rope_deploy.rope.spec import RopeSpec
@@ -39,7 +39,8 @@ class DynamicNTK(Scaling):
     def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         length = max(seq_len or 0, self.max_position_embeddings)
         growth = (self.factor * length / self.max_position_embeddings) - (self.factor - 1)
-        theta = spec.rope_theta * growth ** (spec.rotary_dim / (spec.rotary_dim - 2))
+        width = exponent_width(spec)
+        theta = spec.rope_theta * growth ** (width / (width - 2))
         return 1 / wavelengths(spec, dtype, theta)
 
     @classmethod
@@ -48,4 +49,4 @@ class DynamicNTK(Scaling):
 
     def faults(self, rotary_dim: int) -> list[str]:
         found = positive(self, "factor", "max_position_embeddings")
-        return found + (["dynamic scaling needs a rotary dimension above 2."] if rotary_dim <= 2 else [])
+        return found + (["dynamic scaling needs a rotary dimension above 2."] if 0 < rotary_dim <= 2 else [])

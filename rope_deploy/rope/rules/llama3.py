@@ -39,6 +39,8 @@ class Llama3(Scaling):
         slow, fast = turn > original / low, turn < original / high
 
         stretched = np.where(slow, inv_freq / self.factor, inv_freq)
+        if high == low:  # Llama 4 Scout: no pair lies between
+            return stretched
         smooth = ((1 / turn) * original - low) / (high - low)
         blended = (1 - smooth) * stretched / self.factor + smooth * stretched
         return np.where(slow | fast, stretched, blended)
@@ -49,6 +51,6 @@ class Llama3(Scaling):
 
     def faults(self, rotary_dim: int) -> list[str]:
         found = positive(self, "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        if self.high_freq_factor <= self.low_freq_factor:
-            found.append("high_freq_factor must be above low_freq_factor.")
+        if self.high_freq_factor < self.low_freq_factor:
+            found.append("high_freq_factor must not be below low_freq_factor.")
         return found

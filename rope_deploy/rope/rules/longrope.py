@@ -23,7 +23,8 @@ class LongRope(Scaling):
     `short_factor` applies up to `original_max_position_embeddings` tokens, `long_factor` to every position of a
     longer sequence: keys cached before the switch were turned by the other set. The attention scaling is the
     same for both: `attention_factor`, else sqrt(1 + ln factor / ln original), `factor` being the ratio of the
-    two context lengths unless stated.
+    two context lengths unless stated. Phi-3.5-MoE states one for each side of the switch instead, `short_mscale` and
+    `long_mscale` (transformers' `PhimoeRotaryEmbedding.forward`).
     """
 
     short_factor: tuple[float, ...]
@@ -31,6 +32,8 @@ class LongRope(Scaling):
     original_max_position_embeddings: int
     factor: float
     attention_factor: float | None = None
+    short_mscale: float | None = None
+    long_mscale: float | None = None
 
     rope_type: ClassVar[str] = "longrope"
     depends_on_length: ClassVar[bool] = True
@@ -41,11 +44,17 @@ class LongRope(Scaling):
 
     @property
     def attention_scaling(self) -> float:
+        if self.short_mscale is not None:
+            return self.short_mscale
         if self.attention_factor is not None:
             return self.attention_factor
         if self.factor <= 1.0:
             return 1.0
         return math.sqrt(1 + math.log(self.factor) / math.log(self.original_max_position_embeddings))
+
+    def attention_scaling_at(self, seq_len: int | None) -> float:
+        long = (seq_len or 0) > self.original_max_position_embeddings
+        return self.long_mscale if long and self.long_mscale is not None else self.attention_scaling
 
     def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         long = (seq_len or 0) > self.original_max_position_embeddings
@@ -61,11 +70,13 @@ class LongRope(Scaling):
 
     def faults(self, rotary_dim: int) -> list[str]:
         found = positive(self, "factor", "original_max_position_embeddings")
+        if (self.short_mscale is None) != (self.long_mscale is None):
+            found.append("short_mscale and long_mscale are stated together or not at all.")
         if self.original_max_position_embeddings == 1:
             found.append("original_max_position_embeddings must be above 1.")
         for name in ("short_factor", "long_factor"):
             values = getattr(self, name)
-            if len(values) != rotary_dim // 2:
+            if rotary_dim and len(values) != rotary_dim // 2:
                 found.append(f"{name} must have {rotary_dim // 2} numbers, one a pair, not {len(values)}.")
             if not all(math.isfinite(value) and value > 0 for value in values):
                 found.append(f"{name} must hold finite numbers above 0.")

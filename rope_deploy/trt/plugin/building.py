@@ -54,8 +54,7 @@ def build_plugin(
         progress("Compiling")
         command = [tools.cmake.path, "--build", str(folder), "--parallel", str(len(os.sched_getaffinity(0)))]
         _run(command, "The plugin does not compile.")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(target) as unfinished:
+        with new_file(target, force=force) as unfinished:
             shutil.copyfile(folder / LIBRARY, unfinished)
             unfinished.chmod(0o755)
     return read_library(target)

@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rope_deploy.childprocess import scripts
 from rope_deploy.errors import EnvironmentMissing, UsageError
 
 HEADER = "NvInfer.h"
@@ -109,7 +109,7 @@ def _says(path: str, tool: Tool) -> str | None:
 
 def places(tool: Tool) -> Iterator[str]:
     """The path first, then where installers put things without putting them on the path."""
-    scripts = Path(sys.executable).parent  # of an environment that was not activated
+    here = scripts()
     names: tuple[str, ...] = {
         HEADERS: (),
         NVCC: ("nvcc",),
@@ -120,8 +120,8 @@ def places(tool: Tool) -> Iterator[str]:
     for name in names:
         if (path := shutil.which(name)) is not None:
             yield path
-        if (scripts / name).is_file():
-            yield str(scripts / name)
+        if (here / name).is_file():
+            yield str(here / name)
     if tool is NVCC:
         places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
         for root in _package("nvidia"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rope_deploy.exporter import prepare
-from rope_deploy.graph import Lowered, lower
+from rope_deploy.graph.lower import Lowered, lower
 from rope_deploy.graph.lower import fused as fused_attention
 from tests import tiny
 from tests.graph.graphs import session

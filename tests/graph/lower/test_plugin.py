@@ -7,8 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph import lower, raise_rotations
+from rope_deploy.graph.lower import lower
 from rope_deploy.graph.lower.plugin import UNUSED
+from rope_deploy.graph.raising import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
     POSITIONS,

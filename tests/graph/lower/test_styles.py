@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph import STYLES, lower, raise_rotations
+from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.raising import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
     HALVES,

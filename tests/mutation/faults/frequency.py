@@ -78,6 +78,7 @@ FREQUENCY = (
     Fault("theta-large", "RD301", turned(theta(lambda base: base * 50))),
     Fault("theta-small", "RD301", turned(theta(lambda base: base / 4))),
     Fault("theta-near", "RD301", turned(theta(lambda base: base * 1.1))),
+    Fault("theta-nearest", "RD301", turned(theta(lambda base: base * 1.01))),
     Fault("theta-large-k", "RD301", turned(theta(lambda base: base * 50), "k")),
     Fault("rule-dropped", "RD302", turned(other_rule(no_rule))),
     Fault("linear-instead", "RD303", turned(other_rule(linear))),

@@ -1,4 +1,4 @@
-"""How a pair is turned: RD101 to RD109."""
+"""How a pair is turned: RD101 to RD109, RD111 and RD112."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rope_deploy.errors import UsageError
-from tests.mutation.faults.fault import Fault, turned
+from tests.mutation.faults.fault import Edit, Fault, turned
 from tests.mutation.turn import Sound, Turn, half_split, interleaved
 
 
@@ -71,6 +71,37 @@ def doubled(sound: Sound) -> Turn:
     return replace(sound.turn, times=2)
 
 
+def exchanged(sound: Sound) -> Turn:
+    return sound.turn.cast(sound.turn.sin, sound.turn.cos)
+
+
+def ahead(phase: float) -> Edit:
+    """Every pair is turned by `phase` radians more."""
+
+    def edit(sound: Sound) -> Turn:
+        z = (sound.turn.cos.astype(np.float64) + 1j * sound.turn.sin.astype(np.float64)) * np.exp(1j * phase)
+        return sound.turn.cast(z.real, z.imag)
+
+    return edit
+
+
+def end_of_table(cos: float | None, sin: float | None) -> Edit:
+    """The last quarter of the columns that turn, and those behind, hold these numbers (None: what they should)."""
+
+    def edit(sound: Sound) -> Turn | None:
+        turning = np.count_nonzero(sound.spec.inv_freq())
+        if turning < 2:
+            return None
+        first = turning - max(1, turning // 4)
+        made = [sound.turn.cos.copy(), sound.turn.sin.copy()]
+        for table, number in zip(made, (cos, sin), strict=True):
+            if number is not None:
+                table[:-1, first:] = number  # the row behind the last position stays no number
+        return sound.turn.cast(*made)
+
+    return edit
+
+
 def of_another_layer_type(sound: Sound) -> Turn | None:
     for rotation in sound.graph.manifest.rotations:
         if rotation.name != sound.rotation.name and rotation.spec:
@@ -94,5 +125,15 @@ LAYOUT = (
     Fault("doubled-k", "RD107", turned(doubled, "k")),
     Fault("only-k", "RD108", turned(missing, "q")),
     Fault("only-q", "RD108", turned(missing, "k")),
+    Fault("exchanged", "RD111", turned(exchanged)),
+    Fault("exchanged-k", "RD111", turned(exchanged, "k")),
+    Fault("quarter-turn", "RD111", turned(ahead(np.pi / 2))),
+    Fault("half-turn", "RD111", turned(ahead(np.pi))),
+    Fault("phase", "RD111", turned(ahead(0.7))),
+    Fault("end-still", "RD112", turned(end_of_table(1, 0))),
+    Fault("end-still-q", "RD112", turned(end_of_table(1, 0), "q")),
+    Fault("end-zero", "RD112", turned(end_of_table(0, 0))),
+    Fault("end-without-sine", "RD112", turned(end_of_table(None, 0))),
+    Fault("end-without-cosine", "RD112", turned(end_of_table(0, None))),
     Fault("other-layer-type", "RD109", turned(of_another_layer_type)),
 )

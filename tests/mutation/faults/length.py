@@ -50,5 +50,6 @@ LENGTH = (
     Fault("attention-scaling-twice", "RD402", turned(attention_scaling(2))),
     Fault("attention-scaling-twice-k", "RD402", turned(attention_scaling(2), "k")),
     Fault("too-long", "RD403", turned(longer(1.25))),
+    Fault("too-long-by-a-hair", "RD403", turned(longer(1.003))),
     Fault("too-short", "RD403", turned(longer(0.9))),
 )

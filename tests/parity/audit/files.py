@@ -55,7 +55,7 @@ class Decoder:
 
     `layers` are those that are rotated, of `count`; `roles` which of q and k. `angle_type` and `frequency_type` are
     the ONNX types that angles and frequencies are computed in. `shape` is (B, S). `rows` works on position_ids before
-    a table is read.
+    a table is read. `places` is the shape of position_ids where it is another than (B, S).
     """
 
     form: str = "chain"
@@ -75,6 +75,7 @@ class Decoder:
     shape: tuple[str | int, str | int] = ("b", "s")
     rows: Callable[[Writer, str], str] | None = None
     extra: Callable[[Writer], Tables] | None = field(default=None)
+    places: Sequence[str | int] | None = None
 
 
 class Writer:
@@ -112,7 +113,8 @@ def model(decoder: Decoder) -> onnx.ModelProto:
     to, h = Writer(), "inputs_embeds"
     inputs = [helper.make_tensor_value_info(h, TensorProto.FLOAT, [*decoder.shape, WIDTH])]
     if decoder.positions == "input":
-        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [*decoder.shape]))
+        places = decoder.shape if decoder.places is None else decoder.places
+        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [*places]))
     if decoder.cached or decoder.form == "fused":
         for layer in range(decoder.count):
             shape = ["b", HEADS, "past", HEAD]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rope_deploy import api
+from rope_deploy.errors import ConfigError
 from tests import tiny
 from tests.parity.audit.conftest import codes
 from tests.runs.broken import with_other_table
@@ -85,3 +86,38 @@ def test_an_ordinary_check_finds_a_row_that_no_case_visits(tmp_path):
     tables = [check for check in report.checks if check.runtime == "file" and check.verdict == "failed"]
     assert tables and all(check.worst.position == 61 for check in tables)
     assert np.isclose(tables[0].worst.error, 0.05, rtol=1e-2)
+
+
+def _edited(artifact: Path, target: Path, **values: object) -> Path:
+    shutil.copytree(artifact, target)
+    (target / "config.json").unlink()
+    path = target / "rope_deploy.json"
+    manifest = json.loads(path.read_text()) | values
+    manifest["files"].pop("config.json")
+    path.write_text(json.dumps(manifest))
+    return target
+
+
+def test_without_any_rule_it_says_what_it_went_by(exported, tmp_path):
+    artifact = exported / "tables"
+    rotations = json.loads((artifact / "rope_deploy.json").read_text())["rotations"]
+    ruleless = _edited(artifact, tmp_path / "a", rotations=[{**one, "spec": {}} for one in rotations])
+    report = api.audit(ruleless)
+    assert report.verdict == "passed" and any("no rule is stated" in note for note in report.notes)
+    assert not any("no rule is stated" in note for note in api.audit(artifact).notes)
+
+
+def test_a_manifest_that_lists_no_rotation_of_a_graph_that_rotates_is_not_true(exported, tmp_path):
+    emptied = _edited(exported / "tables", tmp_path / "a", rotations=[], sites=[])
+    report = api.audit(emptied)
+    assert report.verdict == "failed" and codes(report) == {"RD607"}
+
+
+def test_a_graph_that_takes_text_of_any_length_is_no_tower(exported, tmp_path):
+    called = _edited(exported / "tables", tmp_path / "a", task="tower")
+    with pytest.raises(ConfigError, match="texts of any length"):
+        api.audit(called)
+    inputs = json.loads((called / "rope_deploy.json").read_text())["inputs"]
+    fixed = [{**one, "shape": [7 if size == "sequence" else size for size in one["shape"]]} for one in inputs]
+    report = api.audit(_edited(exported / "tables", tmp_path / "b", task="tower", inputs=fixed))
+    assert report.verdict == "failed" and "RD607" in codes(report)

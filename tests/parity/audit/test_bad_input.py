@@ -171,3 +171,22 @@ def test_pairs_that_are_neither_halves_nor_neighbours_are_named(file):
 def test_the_message_of_a_refusal_is_one_of_ours(tmp_path):
     with pytest.raises(UsageError):
         api.audit(tmp_path / "nothing.onnx")
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (9, 2, 4)])
+@pytest.mark.parametrize("which", ["cos", "sin", "both"])
+def test_a_table_that_is_no_matrix_is_named(tmp_path, shape, which):
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 2, "s", 8]),
+        helper.make_tensor_value_info("position_ids", TensorProto.INT64, ["b", "s"]),
+    ]
+    tables = [
+        numpy_helper.from_array(np.ones(shape if which in (name, "both") else (9, 4), np.float32), name)
+        for name in ("cos", "sin")
+    ]
+    node = helper.make_node("RotaryEmbedding", ["x", "position_ids", "cos", "sin"], ["y"], domain="com.microsoft")
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([node], "g", inputs, outputs, tables)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets), tmp_path / "model.onnx")
+    assert main(["check", "--audit", str(tmp_path / "model.onnx")]) in (1, 2)

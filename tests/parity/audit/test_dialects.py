@@ -8,7 +8,7 @@ import pytest
 from tests.parity.audit.conftest import codes
 from tests.parity.audit.files import CONFIG, FORMS, POSITIONS, Decoder, config, stored
 
-PARTIAL = config(partial_rotary_factor=0.5)
+PARTIAL = config(model_type="stablelm", partial_rotary_factor=0.5)
 GPTJ = config(model_type="gptj", rotary_dim=16)
 
 

@@ -72,5 +72,12 @@ def test_short_waves_are_kept_and_long_ones_stretched() -> None:
 
 
 def test_crossed_limits_are_a_fault() -> None:
-    with pytest.raises(ConfigError, match="high_freq_factor must be above low_freq_factor"):
-        dataclasses.replace(SPEC, scaling=dataclasses.replace(RULE, low_freq_factor=4.0))
+    with pytest.raises(ConfigError, match="high_freq_factor must not be below low_freq_factor"):
+        dataclasses.replace(SPEC, scaling=dataclasses.replace(RULE, low_freq_factor=4.5))
+
+
+def test_equal_limits_leave_no_pair_between() -> None:
+    """Llama 4 Scout states 1 and 1: every pair is kept or stretched."""
+    equal = dataclasses.replace(SPEC, scaling=dataclasses.replace(RULE, high_freq_factor=1.0))
+    ratio = equal.inv_freq(dtype=np.float64) * 5e5 ** (np.arange(0, 128, 2) / 128)
+    assert {round(float(one), 9) for one in ratio} == {1.0, 1 / 8}

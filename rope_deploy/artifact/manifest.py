@@ -1,29 +1,23 @@
-"""The artifact folder: its manifest, and how it comes to be without ever being half there.
+"""The manifest of an artifact, `rope_deploy.json`: where each rotation sits, from which table, what the graph accepts.
 
-`rope_deploy.json` states what was exported: where each rotation sits, from which table, what the graph
-accepts and what it refuses. Frozen dataclasses, decoded and validated by pydantic.
+Frozen dataclasses, decoded and validated by pydantic.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
+from rope_deploy.artifact.names import MANIFEST_NAME, MODEL_NAME, artifact_around, link_fault, name_fault
+from rope_deploy.artifact.reading import read_versioned
+from rope_deploy.artifact.writing import listing
+from rope_deploy.errors import ConfigError, UsageError
 
-MANIFEST_NAME = "rope_deploy.json"
-MODEL_NAME = "model.onnx"
-DATA_NAME = "model.onnx.data"
 SCHEMA_VERSION = 1
 # A cache goes in as past_key_values.{layer}.{part} and comes out as present.{layer}.{part}.
 PAST_PREFIX, PRESENT_PREFIX = "past_key_values.", "present."
@@ -140,7 +134,8 @@ class Tolerances:
     """Largest accepted difference from PyTorch, for the dtype of this artifact.
 
     `logits` is absolute. `rotated` (q, k and the cache, in every layer) is relative to the largest element that
-    PyTorch's tensor has, or absolute if that is below 1: what the layers before have rounded grows with the tensor.
+    PyTorch's tensor has: what the layers before have rounded grows with the tensor. How a check goes on from there is
+    in `rope_deploy.parity.judge`.
     """
 
     logits: float
@@ -156,11 +151,15 @@ TOLERANCES: Mapping[str, Tolerances] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something the export noticed and a reader should know, e.g. a table that differs from the config's rule."""
+    """Something the export noticed and a reader should know, e.g. a table that differs from the config's rule.
+
+    `accepted` is the code of the mistake (RDxxx) that whoever exported accepted; "" where nothing had to be.
+    """
 
     code: str
     severity: Literal["info", "warning", "error"]
     message: str
+    accepted: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,26 +225,37 @@ _MANIFEST = TypeAdapter(Manifest)
 def load_manifest(folder: Path) -> Manifest:
     """Read and validate `folder/rope_deploy.json`; every fault is reported at once."""
     path = Path(folder) / MANIFEST_NAME
+    if Path(folder).is_file():
+        within = artifact_around(folder)
+        raise UsageError(
+            f"{folder} is a file, and an artifact is a folder.",
+            exists=f"It lies in the artifact {within}." if within else "",
+            todo="Name that folder." if within else _instead(Path(folder)),
+        )
     if not path.is_file():
         raise UsageError(
             f"{folder} is not an artifact: it has no {MANIFEST_NAME}.",
-            exists=f"It holds: {_listing(Path(folder))}.",
+            exists=f"It holds: {listing(Path(folder))}.",
             todo="Make one with `rope-deploy export MODEL -o DIR`.",
         )
-    try:
-        manifest = _MANIFEST.validate_json(path.read_bytes())
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{path} is not a valid manifest:", faults, todo="Export the model again.") from None
-    if manifest.schema_version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path} has schema version {manifest.schema_version}.",
-            exists=f"This rope-deploy reads version {SCHEMA_VERSION}.",
-            todo="Export the model again.",
-        )
+    manifest = read_versioned(path, _MANIFEST, SCHEMA_VERSION, what="manifest", todo="Export the model again.")
     if faults := list(_contradictions(manifest)):
         raise ConfigError(f"{path} contradicts itself:", faults, todo="Export the model again.")
+    if faults := list(_elsewhere(folder, manifest)):
+        raise ConfigError(f"{path} names files that are not in its folder:", faults, todo="Export the model again.")
     return manifest
+
+
+def _instead(file: Path) -> str:
+    make = "Make an artifact with `rope-deploy export MODEL -o DIR`"
+    return f"{make}{', or look at this file with `rope-deploy check --audit FILE`' if file.suffix == '.onnx' else ''}."
+
+
+def _elsewhere(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Files that must not be opened because a manifest names them: none of them has been touched yet."""
+    for name in dict.fromkeys((*manifest.files, MODEL_NAME)):
+        if fault := name_fault(name) or link_fault(folder, name):
+            yield f"files: {name!r} is not read: {fault}."
 
 
 def _contradictions(manifest: Manifest) -> Iterator[str]:
@@ -267,8 +277,10 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     for name, value in (("logits", manifest.tolerances.logits), ("rotated", manifest.tolerances.rotated)):
         if not 0 < value < float("inf"):
             yield f"tolerances.{name}: {value} is no tolerance."
-    textless = manifest.task != "tower" and all(info.name != "input_ids" for info in manifest.inputs)
-    if not manifest.outputs or not manifest.inputs or textless:
+    texts = [info for info in manifest.inputs if info.name == "input_ids"]
+    if manifest.task == "tower" and any(isinstance(length, str) for info in texts for length in info.shape[1:]):
+        yield "task: tower; a graph that takes texts of any length is none."
+    if not manifest.outputs or not manifest.inputs or (manifest.task != "tower" and not texts):
         yield "inputs and outputs: a graph takes input_ids and gives at least one result."
 
 
@@ -289,107 +301,3 @@ def changed_files(folder: Path, manifest: Manifest) -> list[str]:
         if not path.is_file() or path.stat().st_size != info.bytes or hash_file(path) != info:
             changed.append(name)
     return changed
-
-
-@contextmanager
-def new_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling of `target`; on success it takes `target`'s place, on any failure it is gone."""
-    target = Path(target)
-    refuse_existing(target, force=force)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    with disk_errors(target), _parents(target):
-        try:
-            temporary.mkdir()
-            yield temporary
-            _replace(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """The same for one file; an existing `target` is replaced in one step."""
-    target = Path(target)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
-    with disk_errors(target), _parents(target):
-        try:
-            yield temporary
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def refuse_existing(target: Path, *, force: bool) -> None:
-    """Raise unless `target` is free, or `force` was given and what lies there is ours to replace.
-
-    Called early, before any long work. A folder that is no artifact is never replaced: it would be lost whole.
-    """
-    target = Path(target)
-    if inside := next((parent for parent in target.parents if parent.exists() and not parent.is_dir()), None):
-        raise UsageError(f"{target} cannot be written: {inside} is a file.", todo="Choose another place.")
-    if target.exists() and not force:
-        raise UsageError(
-            f"{target} exists already.",
-            exists=f"It holds: {_listing(target)}." if target.is_dir() else "",
-            todo="Choose another place, or give --force to replace it.",
-        )
-    if target.is_dir() and not (target / MANIFEST_NAME).exists() and any(target.iterdir()):
-        raise UsageError(
-            f"{target} is not an artifact, so it is not replaced, not even with --force.",
-            exists=f"It holds: {_listing(target)}.",
-            todo="Choose another place, or remove the folder yourself.",
-        )
-
-
-@contextmanager
-def _parents(target: Path) -> Iterator[None]:
-    """The folders above `target`; those that had to be made for it vanish again if it does not come about."""
-    made = [parent for parent in target.parents if not parent.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for parent in made:
-            with suppress(OSError):
-                parent.rmdir()
-        raise
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    """Move the finished folder into place; the old one leaves only once the new one is complete."""
-    if not target.exists():
-        temporary.rename(target)
-        return
-    old = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}.old"
-    target.rename(old)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
-
-
-@contextmanager
-def disk_errors(target: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into an `EnvironmentMissing` that names the place."""
-    try:
-        yield
-    except OSError as error:
-        # numpy's own writer reports a full disk as "problem writing element …", without a number.
-        unnumbered = error.errno is None and "writing" in str(error)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES) and not unnumbered:
-            raise
-        free = shutil.disk_usage(next(parent for parent in target.absolute().parents if parent.exists())).free
-        raise EnvironmentMissing(
-            f"Could not write {target}: {error.strerror or error}.",
-            exists=f"{free / 1e6:.0f} MB are free there. Nothing was left behind.",
-            todo="Free some space or choose another folder.",
-        ) from None
-
-
-def _listing(folder: Path, most: int = 6) -> str:
-    if not folder.is_dir():
-        return "nothing (there is no such folder)"
-    names = sorted(entry.name for entry in folder.iterdir())
-    return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "nothing"

@@ -1,0 +1,66 @@
+"""The artifact folder: its manifest, and how it comes to be without ever being half there."""
+
+from rope_deploy.artifact.disk import syncing
+from rope_deploy.artifact.manifest import (
+    PAST_PREFIX,
+    PRESENT_PREFIX,
+    STYLES,
+    TOLERANCES,
+    FileInfo,
+    Finding,
+    Fixed,
+    Limits,
+    Manifest,
+    Rotation,
+    Site,
+    TensorInfo,
+    Tolerances,
+    changed_files,
+    hash_file,
+    load_manifest,
+    require_styles,
+)
+from rope_deploy.artifact.names import MANIFEST_NAME, MODEL_NAME, link_fault, name_fault
+from rope_deploy.artifact.reading import read_versioned
+from rope_deploy.artifact.replacing import held_folder, new_folder, refuse_folder
+from rope_deploy.artifact.staging import place_of, staging
+from rope_deploy.artifact.weights import weights_name
+from rope_deploy.artifact.writing import new_file, new_graph, put, refuse_existing, refuse_weights, withdraw
+
+__all__ = [
+    "MANIFEST_NAME",
+    "MODEL_NAME",
+    "PAST_PREFIX",
+    "PRESENT_PREFIX",
+    "STYLES",
+    "TOLERANCES",
+    "FileInfo",
+    "Finding",
+    "Fixed",
+    "Limits",
+    "Manifest",
+    "Rotation",
+    "Site",
+    "TensorInfo",
+    "Tolerances",
+    "changed_files",
+    "hash_file",
+    "held_folder",
+    "link_fault",
+    "load_manifest",
+    "name_fault",
+    "new_file",
+    "new_folder",
+    "new_graph",
+    "place_of",
+    "put",
+    "read_versioned",
+    "refuse_existing",
+    "refuse_folder",
+    "refuse_weights",
+    "require_styles",
+    "staging",
+    "syncing",
+    "weights_name",
+    "withdraw",
+]

@@ -1,0 +1,35 @@
+"""How a manifest is read: JSON of our own form and version, with every fault reported at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from rope_deploy.documents import read_bytes
+from rope_deploy.errors import ConfigError
+
+
+class Versioned(Protocol):
+    schema_version: int
+
+
+Read = TypeVar("Read", bound=Versioned)
+
+
+def read_versioned(path: Path, form: TypeAdapter[Read], version: int, *, what: str, todo: str) -> Read:
+    """What `path` holds. Raises ConfigError if it is no valid `what`, e.g. "manifest", or of another version, and
+    UsageError for a file that is larger than any document."""
+    try:
+        read = form.validate_json(read_bytes(path))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"{path} is not a valid {what}:", faults, todo=todo) from None
+    if read.schema_version != version:
+        raise ConfigError(
+            f"{path} has schema version {read.schema_version}.",
+            exists=f"This rope-deploy reads version {version}.",
+            todo=todo,
+        )
+    return read

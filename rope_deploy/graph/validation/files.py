@@ -1,0 +1,56 @@
+"""Files that hold the tensors of a graph: which they may be, and how large they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from rope_deploy.graph.validation.faults import Fault, named
+
+
+class ExternalFiles:
+    """The files beside one graph; each is looked at once.
+
+    A name in the graph is the name of a file in its folder. The file may be a link, as in the cache of Hugging Face,
+    but it leads into the graph's folder, or into the one that holds the graph itself when its own link is followed.
+    ONNX Runtime has the same rule.
+    """
+
+    def __init__(self, graph: Path):
+        self.folder = Path(graph).parent
+        self._real = os.path.realpath(self.folder), os.path.dirname(os.path.realpath(graph))
+        self._known: dict[str, tuple[str, int | None]] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of files that the graph needs and that are not there."""
+        return sorted(name for name, (_, size) in self._known.items() if size is None)
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._known)
+
+    def find(self, location: str) -> tuple[str, int | None]:
+        """(path with all links followed, size in bytes; None if there is no such file). Raises Fault."""
+        name = os.path.normpath(location) if location else ""
+        if name not in self._known:
+            self._known[name] = self._find(name, location)
+        return self._known[name]
+
+    def _find(self, name: str, location: str) -> tuple[str, int | None]:
+        if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise Fault(f"its weights are in {named(location)}, outside its folder; only files beside it are read")
+        try:
+            path = os.path.realpath(self.folder / name, strict=True)
+            found = os.stat(path)
+        except FileNotFoundError:
+            return str(self.folder / name), None
+        except OSError as error:
+            reason = (error.strerror or "it cannot be opened").lower()
+            raise Fault(f"its weights in {named(name)} cannot be read: {reason}") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise Fault(f"its weights are in {named(name)}, which is no regular file")
+        if os.path.dirname(path) not in self._real:
+            raise Fault(f"its weights are in {named(name)}, a link that leads out of its folder; copy the file there")
+        return path, found.st_size

@@ -1,0 +1,18 @@
+import os
+
+import pytest
+
+from rope_deploy.artifact import MANIFEST_NAME
+from rope_deploy.cli.main import main
+from rope_deploy.documents import LARGEST
+
+
+@pytest.mark.parametrize("name", [MANIFEST_NAME, "a.engine.json"])
+def test_a_manifest_larger_than_any_document_is_not_read(name, tmp_path, capsys):
+    (tmp_path / "a.engine").write_bytes(b"engine")
+    (tmp_path / name).touch()
+    os.truncate(tmp_path / name, LARGEST + 1)
+    subject = tmp_path if name == MANIFEST_NAME else tmp_path / "a.engine"
+    assert main(["inspect", str(subject)]) == 2
+    said = capsys.readouterr().err
+    assert name in said and f"has {LARGEST + 1} bytes" in said

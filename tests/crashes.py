@@ -1,0 +1,66 @@
+"""What a child process is asked to do in tests: to die, to take too much, to be stopped."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from rope_deploy.errors import ConfigError
+
+
+def dies(by, progress=None):
+    if progress:
+        progress("Reading the second file")
+    print("so this is how it ends", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), by)
+
+
+def aborts(*arguments, **keywords):
+    os.abort()
+
+
+def spins():
+    while True:
+        pass
+
+
+def grows():
+    return len(bytearray(1 << 34))
+
+
+def answers(one, *, other, progress=None):
+    print("libraries print where they like")
+    if progress:
+        progress("first")
+        progress("second")
+    return one, other
+
+
+def refuses():
+    raise ConfigError("No.", ("one", "two"), exists="That.", todo="This.")
+
+
+class Odd(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+def raises(kind):
+    raise Odd(1, 2) if kind == "odd" else ValueError("a fault of ours")
+
+
+def writes(path):
+    """Remove what was begun when stopped, as every writer does."""
+    file = Path(path)
+    try:
+        file.write_text("half")
+        time.sleep(60)
+    finally:
+        file.unlink()
+
+
+def imports():
+    import numpy
+
+    return numpy.__file__, sys.path, signal.getsignal(signal.SIGINT) == signal.SIG_IGN
