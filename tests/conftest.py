@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
@@ -26,6 +27,21 @@ def work_stays_here(request: pytest.FixtureRequest) -> Iterator[None]:
     """A child imports PyTorch anew, for seconds: tests do its work themselves, but those of children and crashes."""
     with nullcontext() if request.node.get_closest_marker("children") else staying_here():
         yield
+
+
+@pytest.fixture
+def code_cache(tmp_path, monkeypatch) -> Iterator[None]:
+    """Code that comes with a model is copied to a place of this test's own, and forgotten before it and after it."""
+
+    def forget() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "transformers_modules"]:
+            del sys.modules[name]
+
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    forget()
+    yield
+    forget()
 
 
 @cache

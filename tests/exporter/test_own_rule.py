@@ -69,8 +69,8 @@ class Toy(PreTrainedModel, GenerationMixin):
 
 
 @pytest.mark.parametrize("stray", [{}, {"rope_theta": 10_000.0}], ids=["no-rope-key", "a-stray-base"])
-def test_a_rule_of_its_own_is_exported_as_the_graph_has_it(stray, tmp_path, monkeypatch):
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+@pytest.mark.usefixtures("code_cache")
+def test_a_rule_of_its_own_is_exported_as_the_graph_has_it(stray, tmp_path):
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "configuration_toy.py").write_text(CONFIGURATION)
