@@ -17,7 +17,7 @@ def test_an_operator_and_the_positions_it_reads_are_the_rotation(tmp_path):
     names = found(tmp_path, "onnx")
     assert sum(operator == "RotaryEmbedding" for _, operator in names) == 2 * LAYERS
     assert {operator for _, operator in names} == {"RotaryEmbedding", "Add", "Less", "Where"}  # and the guard's
-    assert ("positions", "Add") in names
+    assert ("shifted", "Add") in names
 
 
 def test_standard_operators_are_the_rotation_and_the_projection_is_not(tmp_path):
