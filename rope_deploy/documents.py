@@ -57,7 +57,8 @@ def parse_json(content: bytes) -> Any:
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg.lower()} in line {error.lineno}, column {error.colno}") from None
+        what = error.msg.lower().removesuffix(" at")
+        raise ValueError(f"{what} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise ValueError(f"it has more than {DEEPEST} lists or mappings within each other") from None
     _require_plain(read)

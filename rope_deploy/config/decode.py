@@ -141,7 +141,7 @@ def _neighbours(path: Path) -> str:
     except OSError:
         return ""
     if not names:
-        return f"{path.parent} holds no .toml file."
+        return f"{path.absolute().parent} holds no .toml file."
     near = difflib.get_close_matches(path.name, names, n=1)
     return f"Did you mean {path.parent / near[0]}?" if near else f"{path.parent} holds: {', '.join(names)}."
 

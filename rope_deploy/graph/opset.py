@@ -21,11 +21,16 @@ REDUCTIONS = frozenset({
 # fmt: on
 
 
-def set_opset(model: ir.Model, opset: int) -> None:
-    """Rewrite `model` for `opset`. Raises UsageError naming what it does not have."""
+def require_known(opset: int) -> None:
+    """Raise UsageError for an opset that is too old for what is written here, or newer than the onnx package."""
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST <= opset <= newest:
         raise UsageError(f"Opset {opset} is not supported.", exists=f"Supported: {OLDEST} to {newest}.")
+
+
+def set_opset(model: ir.Model, opset: int) -> None:
+    """Rewrite `model` for `opset`. Raises UsageError naming what it does not have."""
+    require_known(opset)
     for node in _standard(model):
         if opset < 18:
             _before_18(node)

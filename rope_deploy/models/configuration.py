@@ -23,12 +23,13 @@ from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rope_deploy.errors import ConfigError, ModelError, UsageError, quoted
+from rope_deploy.models.packages import code_line
 from rope_deploy.models.rotary import disagreements
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
 from rope_deploy.rope.config_file import read_config_file
 from rope_deploy.rope.decode import is_number
-from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, denies_rotation, unread_keys
+from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, contradictions, denies_rotation, unread_keys
 from rope_deploy.rope.settings import short
 
 _COUNTS = re.compile("layers?$|depth|blocks?$")
@@ -69,6 +70,12 @@ def stated_rotation(config: Mapping[str, Any]) -> StatedRotation:
             exists="transformers does not know the model type; only the model's own code says what they mean.",
             todo="Export the model itself: its graph shows how it rotates.",
         )
+    if own is None and (faults := contradictions(full)):
+        raise ConfigError(
+            f"This {_name(full)} configuration states a setting of its rotation twice:",
+            faults,
+            todo="Leave out the one that the model's code does not read.",
+        )
     specs = specs_from_config(full)
     if own is not None and (faults := disagreements(own, specs)):
         raise ConfigError(
@@ -94,7 +101,8 @@ def specs_to_compare(config: Mapping[str, Any]) -> dict[str, RopeSpec]:
         if is_known(text) and not text.get("auto_map") and denies_rotation(text):
             raise
         return {}
-    return specs if is_known(text_config(config)) or not unread_keys(config) else {}
+    plain = is_known(text_config(config)) or not (unread_keys(config) or contradictions(config))
+    return specs if plain else {}
 
 
 def _require_rotating(config: Mapping[str, Any]) -> None:
@@ -154,6 +162,8 @@ def read_by_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], PreTrai
     for size in _SIZES:  # some spell these otherwise
         if text.get(size) is None and isinstance(value := _attribute(own, size), int):
             text[size] = value
+    if part.get("auto_map"):  # the class has no use for it; whether a model type's own code counts depends on it
+        text["auto_map"] = part["auto_map"]
     rules = text.get("rope_parameters") or {}
     for rule in (rules, *rules.values()):
         if isinstance(rule, dict) and "rope_type" in rule:
@@ -263,7 +273,8 @@ def _refused(config: Mapping[str, Any], error: Exception) -> UsageError:
     said = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     named = set(re.findall(r"[a-z]\w+", said))
     if isinstance(error, ZeroDivisionError):
-        named |= {where.rpartition(".")[2] for where, value in _values(config) if value == 0 and value is not False}
+        zeros = {where.rpartition(".")[2] for where, value in _values(config) if value == 0 and value is not False}
+        named |= zeros & set(re.findall(r"\w+", code_line(error))) or zeros
     if isinstance(error, KeyError):  # of what is not where the class looks for it, whatever stands elsewhere
         absent = set(re.findall(r"\w+", said.rpartition("{")[2])) & RULE_KEYS
         faults = [f"{key} is missing, or not where it is looked for." for key in sorted(absent)]

@@ -19,6 +19,8 @@ from rope_deploy.documents import parse_json, read_bytes
 from rope_deploy.errors import ModelError
 
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
+GENERATION = "generation_config.json"
+TOKENIZERS = (TOKENIZER, "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFE, INDEX = ".safetensors", ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # module.Class, of a module beside config.json
@@ -70,6 +72,8 @@ def check_settings(folder: Path, *, config: bool = True) -> None:
         _check_config(path, read_json(path))
     if (path := folder / TOKENIZER).exists():
         _check_tokenizer(path, read_json(path))
+    if config and (path := folder / GENERATION).exists():
+        read_json(path)  # transformers puts one of its own in the place of what it cannot read
 
 
 def check_index(path: Path, *, present: bool = True) -> None:

@@ -100,8 +100,9 @@ def load_model(
             trust_remote_code=trust_remote_code,
             overrides=config_overrides or {},
         )
-        tokenizer = tokenizer_from(place, trust_remote_code=trust_remote_code)
-    return replace(wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer), notes=notes)
+        tokenizer, unread = tokenizer_from(place, trust_remote_code=trust_remote_code)
+    made = wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
+    return replace(made, notes=notes + unread)
 
 
 def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, Any]:

@@ -1,15 +1,24 @@
-"""A package that a model needs and that is not here: which one, and the command that brings it."""
+"""Why a library's code stopped: the line, what it followed from, and a package that is not here."""
 
 from __future__ import annotations
 
 import re
+import traceback
+from pathlib import Path
 
-from rope_deploy.errors import EnvironmentMissing, quoted
+from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
+
+from rope_deploy.errors import EnvironmentMissing, ModelError, quoted
 
 
-def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
+def missing_package(source: str, error: ImportError) -> EnvironmentMissing | ModelError:
     """What transformers, or a model's own code, says of the package; transformers names the command as well."""
     words = " ".join(str(error).split())
+    if isinstance(error, ModuleNotFoundError) and str(error.name).startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
+        return ModelError(  # the model's own code, copied there under that name
+            f"{source} brings code that imports {str(error.name).rpartition('.')[2]}, which is not there.",
+            todo="Copy all modules of its code to its folder.",
+        )
     commands = dict.fromkeys(re.findall(r"`(pip install [^`]+)`", words))
     if not commands and isinstance(error, ModuleNotFoundError) and error.name:
         commands = {f"pip install {error.name.partition('.')[0]}": None}
@@ -23,6 +32,12 @@ def missing_package(source: str, error: ImportError) -> EnvironmentMissing:
 def lacks_package(error: BaseException) -> bool:
     """Whether it is a package that is missing, and not a name in one that is there."""
     return isinstance(error, ModuleNotFoundError) or (isinstance(error, ImportError) and "pip install" in str(error))
+
+
+def code_line(error: BaseException) -> str:
+    """The line of code that raised `error`: file.py:12 (the line)."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(last.filename).name}:{last.lineno} ({last.line})"
 
 
 def root_of(error: BaseException) -> BaseException:

@@ -12,19 +12,22 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
 from rope_deploy.models.configuration import check_file, specs_to_compare
-from rope_deploy.models.folder import ADAPTER, CONFIG, INDEX, TOKENIZER, check_index, check_settings
+from rope_deploy.models.folder import ADAPTER, CONFIG, INDEX, TOKENIZER, TOKENIZERS, check_index, check_settings
 from rope_deploy.models.gguf import require_same_rotation
 from rope_deploy.models.inputs import reads_text
 from rope_deploy.models.memory import require_memory
-from rope_deploy.models.packages import missing_package
+from rope_deploy.models.packages import code_line, missing_package
 from rope_deploy.models.proof import prove, unwritten_as_nan
 from rope_deploy.models.source import Place
 
+HUB_SECONDS = 10.0
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
 
 
@@ -114,6 +117,7 @@ def _check_cached(place: Place) -> None:
     """What a hub's files name is held to the same rules as a folder's, before they are used."""
     if place.extra or os.path.isdir(place.where):
         return
+    _require_reachable(place.where)
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
     for name in (CONFIG, TOKENIZER, ADAPTER, f"model{INDEX}"):
         try:
@@ -126,15 +130,33 @@ def _check_cached(place: Place) -> None:
             check_settings(Path(found).parent)
 
 
-def tokenizer_from(place: Place, *, trust_remote_code: bool) -> Any:
-    """The tokenizer, or None: a model without one is still a model."""
+def _require_reachable(name: str) -> None:
+    """Raise ModelError for a model that is neither in Hugging Face's cache nor on the hub.
+
+    Asked once, and before transformers does: it asks for one file after another, and six times each.
+    """
+    nowhere = f"{name} cannot be loaded: there is no such folder here, and none came from the hub."
+    todo = "Give a local folder or a .gguf file, or check the name and the connection."
+    try:
+        if not isinstance(try_to_load_from_cache(name, CONFIG), str):
+            HfApi().model_info(name, timeout=HUB_SECONDS)
+    except RepositoryNotFoundError as error:
+        raise ModelError(nowhere, exists="The hub shows no model of that name.", todo=todo) from error
+    except Exception as error:  # no connection, offline by choice, no name at all: its client has an error for each
+        raise ModelError(nowhere, exists=quoted("huggingface_hub", error), todo=todo) from error
+
+
+def tokenizer_from(place: Place, *, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
+    """The tokenizer, or None: a model without one is still a model. And, of one that cannot be read, that it cannot."""
     try:
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
         found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
-    except Exception:  # transformers has no one error for it
-        return None
+    except Exception as error:  # transformers has no one error for it
+        files = [name for name in TOKENIZERS if not place.extra and os.path.isfile(os.path.join(place.where, name))]
+        said = " ".join(quoted("transformers", error).split())
+        return None, (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {said}",) if files else ()
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
-    return found if len(found) > len(found.all_special_ids) else None
+    return (found if len(found) > len(found.all_special_ids) else None), ()
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:
@@ -236,4 +258,5 @@ def _reason(source: str, error: Exception) -> tuple[str, str]:
         return "a file of it cannot be read", todo
     if "does not recognize this architecture" in text:
         return f"{version} does not know its model type", "A newer one may: `pip install -U transformers`."
-    return f"{version} stopped at it", "Check that transformers itself loads this model."
+    looked = f": it looks for {error}, which is not there" if isinstance(error, KeyError) else ""
+    return f"{version} stopped at it{looked}, in {code_line(error)}", "Check that transformers itself loads this model."

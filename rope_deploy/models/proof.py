@@ -58,7 +58,11 @@ def prove(model: PreTrainedModel, source: str, dtype: torch.dtype) -> tuple[str,
     nothing was written to.
     """
     if empty := [name for name, weight in model.named_parameters() if _unwritten(weight)]:
-        raise _unproved(source, empty, "no file of the model holds it")
+        raise ModelError(
+            f"{_listed(empty)} of {source} {'are' if len(empty) > 1 else 'is'} NaN throughout.",
+            exists="Either its files hold NaN there, or they hold nothing there and loading left memory unwritten.",
+            todo="Copy the weights again from where the model came; if NaN stands there too, the model is broken.",
+        )
     found = _kept(model)
     if not found:
         return ()

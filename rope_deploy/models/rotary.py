@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import traceback
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 from transformers import AutoModel, PreTrainedConfig
 
+from rope_deploy.models.packages import code_line
 from rope_deploy.rope import RopeSpec, cos_sin
 
 NEAR = 1e-4  # of a frequency, relative; of a cosine, of the factor on it. fp32's own roundings are some 1e-6
@@ -65,9 +64,7 @@ def disagreements(config: PreTrainedConfig, specs: Mapping[str, RopeSpec]) -> li
     except KeyError as error:
         return [f"its rotary module looks for {error.args[0]!r} in rope_parameters, where it is not."]
     except Exception as error:  # its code may raise anything
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}:{last.lineno} ({last.line})"
-        return [f"its rotary module cannot be made of these settings: it stops at {where}."]
+        return [f"its rotary module cannot be made of these settings: it stops at {code_line(error)}."]
     return [fault for module in modules for fault in _disagreements(module, specs)]
 
 

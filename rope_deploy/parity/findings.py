@@ -23,14 +23,16 @@ from rope_deploy.report.codes import CODES
 from rope_deploy.report.records import CheckRecord, DiagnosisRecord
 
 EVIDENCE = 768 << 20  # bytes of tensors kept of sound sites; wrong ones are always kept
+# Times the difference of the input, each in its own tolerance: from there on a difference is the turn's own.
+BEYOND_INPUT = 2.0
 
 
 @dataclass(frozen=True)
 class CaseResult:
     """A case's record and what it rests on. `crash`: how the runtime died or what it raised, "" if it answered;
-    `unjudged`: it answered, and could not be judged. `named`: mistakes of a tower that already have a name;
-    `rotating`: the keys of the sites at which PyTorch was seen to rotate. `ratios` of each call and its `tokens` as in
-    `judge.Judged`."""
+    `unjudged`: it answered, and could not be judged. `unguarded`: how it answered a position that it must not.
+    `named`: mistakes of a tower that already have a name; `rotating`: the keys of the sites at which PyTorch was seen
+    to rotate. `ratios` of each call and its `tokens` as in `judge.Judged`."""
 
     record: CheckRecord
     seen: tuple[Seen, ...] = ()
@@ -42,6 +44,7 @@ class CaseResult:
     rotating: frozenset[str] = frozenset()
     crash: str = ""
     unjudged: bool = False
+    unguarded: str = ""
 
     @property
     def failed(self) -> bool:
@@ -57,6 +60,9 @@ def findings(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) ->
     found = [*_crashes(about, failed)]
     found += _of_the_model(manifest, diagnose(manifest, runtime, _observations(results)), results)
     found += _named(about, failed)
+    if open_to := [result for result in failed if result.unguarded]:
+        cases = [result.record.case for result in open_to]
+        found.append(_record(about, "RD206", "positions outside the table", open_to[0].unguarded, cases=cases))
     found += _unnamed(
         manifest, about, failed, {(layer, role) for one in found for layer in one.layers for role in one.roles}
     )
@@ -193,7 +199,8 @@ def _against_the_rule(
                 continue
             if one.how == "products" and one.site.layer in keys:  # they are wrong by the keys' mistake already
                 continue
-            if one.inputs is not None and not one.inputs.failed:
+            # What differs no more after the turn than before it came with the input, if within what that is allowed.
+            if one.inputs is not None and not one.inputs.failed and apart.ratio > BEYOND_INPUT * one.inputs.ratio:
                 by_rotation[one.site.spec].append((result.record.case, one, apart.ratio))
     for rotation, found in by_rotation.items():
         sites = sorted({(one.site.layer, one.site.role) for _, one, _ in found})
@@ -216,8 +223,10 @@ def _without_rule(about: tuple[str, str], failed: Iterable[CaseResult]) -> Itera
     for result in failed:
         found += [(result.record.case, d) for d in result.differences if d.failed and d.kind == "invariant"]
         for one in result.seen:
-            apart, given_alike = one.of_kind("rotated"), one.inputs is not None and not one.inputs.failed
-            if one.observation is None and not one.wrong and given_alike and apart is not None and apart.failed:
+            apart = one.of_kind("rotated")
+            if one.observation is not None or one.wrong or apart is None or not apart.failed:
+                continue
+            if one.inputs is not None and not one.inputs.failed and apart.ratio > BEYOND_INPUT * one.inputs.ratio:
                 found.append((result.record.case, apart))
     if found:
         sites = sorted({(difference.layer, difference.role) for _, difference in found})

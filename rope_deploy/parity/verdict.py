@@ -271,7 +271,7 @@ def _refusal(case: Case, pair: Pair, blank: CheckRecord) -> CaseResult:
         except UsageError as error:
             if step.refused and type(error) is case.refusal:
                 if case.placing == "out-of-range" and (fault := _unguarded(pair, step)):
-                    return CaseResult(replace(blank, verdict="failed", message=fault))
+                    return CaseResult(replace(blank, verdict="failed", message=fault), unguarded=fault)
                 return CaseResult(replace(blank, verdict="passed", message=f"Refused: {error.asked}"))
             raise
     return CaseResult(replace(blank, verdict="failed", message=f"It ran; {case.refusal.__name__} was promised."))

@@ -120,7 +120,7 @@ def _table(report: Report, summary: tuple[Row, ...]) -> Table:
         "Style": [Text(words.line(row.style)) for row in summary],
         "Runtime": [Text(words.runtime(row.runtime)) for row in summary],
         "Checks": [_checks(row) for row in summary],
-        "Largest error": [_worst(row) for row in summary],
+        "Closest to a limit": [_worst(row) for row in summary],
         "Text": [_same(row) for row in summary],
     }
     for index, workload in enumerate(workloads(report)):
@@ -146,7 +146,8 @@ def _worst(row: Row) -> Text:
     if row.worst is None:
         return Text("")
     share = words.share(row.worst)
-    return Text(words.beside(row.worst.error, row.worst.tolerance), style="red" if share > 1 else "")
+    said = f"{words.beside(row.worst.error, row.worst.tolerance)} ({words.percent(share)})"
+    return Text(said, style="red" if share > 1 else "")
 
 
 def _same(row: Row) -> Text:

@@ -25,7 +25,7 @@ from rope_deploy.rope.families import (
 )
 from rope_deploy.rope.rules import RULES, DynamicNTK, NtkAlpha, Scaling
 from rope_deploy.rope.settings import RopeSettings, short
-from rope_deploy.rope.spec import LARGEST_HEAD, RopeSpec, axes_faults, section_faults
+from rope_deploy.rope.spec import LARGEST_HEAD, RopeSpec, axes_faults, fill_faults, section_faults
 
 TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")
 _SIGNS = (
@@ -43,9 +43,10 @@ _SIGNS = (
 )
 # Keys beside the rope dictionary that say what a rotation is, or where: those that are read, here and in layers.py.
 _READ = frozenset(_SIGNS) | {
-    "layer_rope_theta", "no_rope_layer_interval", "no_rope_layers", "rope_interleave", "use_mem_rope", "use_rope",
+    "layer_rope_theta", "no_rope_layer_interval", "no_rope_layers", "rope_interleave", "use_mem_rope",
 }  # fmt: skip
-LIKE_ROPE = re.compile("rope|rotary|ntk|yarn|xpos")
+LIKE_ROPE = re.compile("rope|rotary|ntk|yarn|xpos|neox_style|position_interpolation")
+_USUAL = {"use_rope": True, "use_rotary": True, "is_neox_style": True}  # what is taken of them anyway; of others false
 RULE_KEYS = {field for rule in RULES.values() for field in rule.__dataclass_fields__}
 _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
@@ -109,8 +110,27 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
     return sorted(
         key
         for key, value in text_config(config).items()
-        if LIKE_ROPE.search(str(key)) and key not in _READ and value not in (None, False, {}, [])
+        if LIKE_ROPE.search(str(key))
+        and key not in _READ
+        and value not in (None, {}, [])
+        and value is not _USUAL.get(str(key), False)
     )
+
+
+def contradictions(config: Mapping[str, Any]) -> list[str]:
+    """Settings that a configuration states twice and differently, one sentence each.
+
+    Which of the two counts is the business of the model's own code; where that is not known, neither can be taken.
+    """
+    config = text_config(config)
+    inside = {**(config.get("rope_parameters") or {}), **(config.get("rope_scaling") or {})}
+    found = []
+    for names in (_THETA, ("partial_rotary_factor", "rotary_pct"), ("original_max_position_embeddings",)):
+        stated = {name: config[name] for name in names if config.get(name) is not None}
+        stated |= {f"{name} in the rope dictionary": inside[name] for name in names if inside.get(name) is not None}
+        if any(value != next(iter(stated.values())) for value in stated.values()):
+            found.append(" and ".join(f"{name} is {short(value)}" for name, value in stated.items()) + ".")
+    return found
 
 
 def _shape_faults(config: Mapping[str, Any]) -> list[str]:
@@ -237,7 +257,12 @@ def _spec(
         if exponent_dim and rule.rope_type == "yarn":
             faults.append(f"yarn scaling needs an even width; partial_rotary_factor {partial:g} makes {exponent_dim}.")
 
+    interleaved_axes = model_type in AXES_IN_TURN or (
+        model_type not in SECTIONS and settings.read("mrope_interleaved") is True
+    )
     axes = axes_of_pairs(model_type, section) if not faults else ()
+    if section and not axes and not interleaved_axes and not faults:
+        faults += fill_faults(section, rotary_dim)
     faults += axes_faults(axes, section, rotary_dim)
     fields = set(rule.__dataclass_fields__) - (set() if model_type in TWO_MSCALES else {"short_mscale", "long_mscale"})
     known = settings.of_rule(fields)
@@ -248,9 +273,6 @@ def _spec(
     if model_type in TWO_MSCALES and "short_factor" in known:
         known["long_factor"] = known["short_factor"]
     scaling, wrong = read_rule(rule, rule.complete(known, max_position if _is_size(max_position) else 1), rotary_dim)
-    interleaved_axes = model_type in AXES_IN_TURN or (
-        model_type not in SECTIONS and settings.read("mrope_interleaved") is True
-    )
     faults += wrong + settings.unread(rule.rope_type)
     if faults or scaling is None:
         return None, faults

@@ -112,7 +112,8 @@ class RopeSpec:
 
         Sections are runs of pairs, axis after axis. Interleaved, every third pair (of three axes) belongs to the
         second, every third after it to the third, as far as their sections reach; the first axis has all others.
-        Sections that do not fill the width leave the rest to the first axis. `mrope_axes` overrides all this.
+        Of such, sections that do not fill the width leave the rest to the first axis, and what lies beyond it counts
+        for nothing. `mrope_axes` overrides all this.
         """
         if self.mrope_axes:
             return np.array(self.mrope_axes, np.int64)
@@ -194,6 +195,14 @@ def section_faults(section: object, name: str = "mrope_section") -> list[str]:
     """What is wrong with a list of counts."""
     listed = isinstance(section, list | tuple) and all(_is_count(size) and size <= LARGEST_HEAD for size in section)
     return [] if listed else [f"{name} must be a list of counts of at most {LARGEST_HEAD}, not {section!r}."]
+
+
+def fill_faults(section: Sequence[int], rotary_dim: int) -> Iterator[str]:
+    """Sections, of axes that do not take turns, that are not as many pairs as turn: modeling code splits the pairs by
+    them, and stops."""
+    pairs, stated = rotary_dim // 2, sum(section)
+    if stated != pairs:
+        yield f"mrope_section must add up to the {pairs} pairs that turn; {list(section)} makes {stated}."
 
 
 def exponent_faults(exponent_dim: int, rotary_dim: int) -> list[str]:

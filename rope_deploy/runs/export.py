@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from rope_deploy.artifact import held_folder, require_styles
 from rope_deploy.exporter import Prepared, prepare, write
+from rope_deploy.graph.lower import require_opset
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import ExportRecord
@@ -63,6 +64,8 @@ def export_model(
 ) -> tuple[ExportRecord, ...]:
     """See `rope_deploy.api.export`; `options` are those of `export_styles`."""
     require_styles(styles)
+    for style in styles:
+        require_opset(style, options.get("opset"))
     require_codes(options.get("accept", ()))
     places = {style: Path(folder, *([style] if len(styles) > 1 else [])) for style in styles}
     with ExitStack() as held:

@@ -122,8 +122,9 @@ def source_named(manifest: Manifest, *, trusted: bool) -> str:
         return folder
     raise ModelError(
         f"The model {source}, which the manifest names, is not on this machine.",
-        exists="Nothing is fetched from the hub because a file names it.",
-        todo=f"Give --model {source} to fetch it, or --model with the folder where it lies.",
+        exists="It is no folder below the present one, and not in Hugging Face's cache; "
+        "nothing is fetched from the hub because a file names it.",
+        todo=f"Give --model with the folder where it lies, or --model {source} to fetch it.",
     )
 
 

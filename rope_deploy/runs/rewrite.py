@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rope_deploy.exporter import rewrite_file
 from rope_deploy.exporter.audit import Audited
+from rope_deploy.graph.lower import require_opset
 from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import ExportRecord
 from rope_deploy.rope import RopeSpec
@@ -28,6 +29,7 @@ def rewrite_judged(
     **options: Any,
 ) -> ExportRecord:
     """See `rope_deploy.api.rewrite`; `options` are those of `exporter.rewrite_file`."""
+    require_opset(style, options.get("opset"))
     accepted, mended = require_codes(accept), angles == "float64"
 
     def judge(audited: list[Audited], specs: Mapping[str, RopeSpec], dtype: str) -> list[Audited]:

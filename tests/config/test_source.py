@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rope_deploy.config import ModelSection, decode_config, model_source, with_source
-from rope_deploy.errors import EnvironmentMissing
+from rope_deploy.errors import EnvironmentMissing, UsageError
 
 
 @pytest.fixture
@@ -48,9 +48,13 @@ def test_an_absent_file_lists_what_the_package_holds(package):
         model_source(ModelSection(package="planted_weights", file="b.gguf"))
 
 
-def test_a_module_that_is_no_package_holds_no_files():
-    with pytest.raises(EnvironmentMissing, match="not installed"):
-        model_source(ModelSection(package="this", file="a.gguf"))
+@pytest.mark.parametrize("name", ["this", "email", "alone"])
+def test_a_module_that_is_no_package_of_models_is_not_to_be_installed(name, tmp_path, monkeypatch):
+    (tmp_path / "alone.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=f"package: {name} is a module") as caught:
+        model_source(ModelSection(package=name, file="a.gguf"))
+    assert "pip install" not in str(caught.value)
 
 
 def test_a_module_loaded_without_a_spec_is_not_a_crash(monkeypatch):

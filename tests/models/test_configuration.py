@@ -310,4 +310,39 @@ def test_a_rotation_that_follows_from_keys_of_its_own_is_not_guessed() -> None:
         stated_rotation(own)
     assert specs_to_compare(own) == {}
     assert specs_to_compare({"model_type": "toy", **SIZES, "rope_ratio": 50}) == {}
+    for key, value in {"is_neox_style": False, "use_rope": False, "position_interpolation_factor": 4.0}.items():
+        assert specs_to_compare({"model_type": "toy", **SIZES, "rope_theta": 1e4, key: value}) == {}
+        with pytest.raises(ModelError, match=f"nothing here reads: {key}"):
+            stated_rotation({"model_type": "toy", **SIZES, "rope_theta": 1e4, key: value})
+    for key in ("is_neox_style", "use_rope"):
+        assert stated_rotation({"model_type": "toy", **SIZES, "rope_theta": 1e4, key: True}).specs[""].rope_theta == 1e4
     assert specs_to_compare({"model_type": "toy", **SIZES, "rope_theta": 1e4})[""].rope_theta == 1e4
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e4}},
+        {"rope_theta": 1e4, "rotary_emb_base": 5e4},
+        {"rope_theta": 1e4, "partial_rotary_factor": 0.5, "rotary_pct": 0.25},
+        {
+            "rope_theta": 1e4,
+            "original_max_position_embeddings": 32,
+            "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64},
+        },
+    ],
+    ids=lambda twice: "-".join(twice),
+)
+def test_of_an_unknown_type_a_setting_that_is_stated_twice_is_not_taken_from_either_place(twice) -> None:
+    own = {"model_type": "toy", **SIZES, **twice}
+    with pytest.raises(ConfigError, match="states a setting of its rotation twice"):
+        stated_rotation(own)
+    assert specs_to_compare(own) == {}
+
+
+def test_sections_that_are_not_as_many_pairs_as_turn_are_a_fault() -> None:
+    parameters = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 4]}
+    with pytest.raises(ConfigError, match=r"mrope_section must add up to the 8 pairs that turn; \[2, 3, 4\] makes 9"):
+        stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters})
+    parameters["mrope_section"] = [2, 3, 3]
+    assert stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters}).specs

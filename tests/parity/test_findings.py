@@ -86,6 +86,20 @@ def test_a_graph_that_obeys_the_manifest_while_pytorch_does_not_is_told(tmp_path
     assert "10000" in found.explanation
 
 
+def test_a_difference_that_came_with_the_input_is_not_blamed_on_the_rule(tmp_path, monkeypatch):
+    """What is turned is off by just less than it may be, and by just more after the turn."""
+
+    def found(scale):
+        reference = Twin()
+        reference.w["wq.0"] = reference.w["wq.0"] * (1 + scale)
+        return codes(judged(tmp_path, reference=reference, only=["prefill"]))
+
+    scales = [1e-4 * (0.997 + number * 2e-4) for number in range(15)]
+    assert not any("RD603" in found(scale) for scale in scales)
+    monkeypatch.setattr(subject, "BEYOND_INPUT", 0.0)
+    assert any("RD603" in found(scale) for scale in scales)
+
+
 def test_a_layer_that_must_not_turn_and_does_is_named(tmp_path):
     manifest = write_toy(tmp_path / "toy")
     sites = tuple(site for site in manifest.sites if site.layer != 1)

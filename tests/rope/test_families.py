@@ -33,7 +33,10 @@ from rope_deploy.rope.families import (
 IMAGES = {"efficientloftr", "eomt_dinov3", "llama4_vision_model"}
 
 # Their default configuration has an odd head, or no length.
-UNUSABLE_DEFAULTS = {"glm4_moe", "glm4v_moe_text", "qwen3_omni_moe_text", "bailing_hybrid", "recurrent_gemma"}
+UNUSABLE_DEFAULTS = {
+    "glm4_moe", "glm4v_moe_text", "glm4v_text", "glm_image_text", "qwen3_omni_moe_text", "bailing_hybrid",
+    "recurrent_gemma",
+}  # fmt: skip
 
 
 @functools.cache

@@ -173,6 +173,7 @@ def test_a_graph_that_only_we_guard_fails(artifacts, tmp_path, loaded):
     assert found == "failed"
     (failed,) = [record for record in report.checks if record.verdict == "failed"]
     assert failed.case == "refuses-further-below" and "position -2" in failed.message
+    assert [one.code for one in report.diagnoses] == ["RD206"]
 
 
 def in_bfloat16(model):

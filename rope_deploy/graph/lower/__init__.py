@@ -18,7 +18,7 @@ from rope_deploy.graph.lower.plugin import lower_to_plugin
 from rope_deploy.graph.lower.rows import Rows
 from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.tables import Spread, lower_to_tables
-from rope_deploy.graph.opset import oldest_fitting, set_opset
+from rope_deploy.graph.opset import oldest_fitting, require_known, set_opset
 from rope_deploy.graph.positions import make_implicit
 from rope_deploy.graph.raising import Raised, markers
 
@@ -37,6 +37,20 @@ class Lowered:
     fused: bool
 
 
+def require_opset(style: str, opset: int | None) -> None:
+    """Raise UsageError for an unknown style, or for an opset that no graph of that style can have."""
+    if style not in STYLES:
+        raise UsageError(f"Unknown style {style!r}.", exists=f"Known: {', '.join(STYLES)}.")
+    if opset is None:
+        return
+    require_known(opset)
+    if style == "onnx" and opset < OPERATORS_OPSET:
+        raise UsageError(
+            f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
+            todo="Use --style tables for older opsets.",
+        )
+
+
 def lower(
     raised: Raised,
     style: str,
@@ -51,15 +65,9 @@ def lower(
     `opset` defaults to 23 for "onnx" and to the oldest from 18 on that has the model's other operators for the
     rest. Raises UsageError for an unknown style or an opset that lacks something.
     """
-    if style not in STYLES:
-        raise UsageError(f"Unknown style {style!r}.", exists=f"Known: {', '.join(STYLES)}.")
+    require_opset(style, opset)
     model = raised.model.clone()
     asked, opset = opset, opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
-    if style == "onnx" and opset < OPERATORS_OPSET:
-        raise UsageError(
-            f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
-            todo="Use --style tables for older opsets.",
-        )
     # Before the style: its sites name values, and a norm that is replaced afterwards would take one with it.
     norms.divide_by_root(model)
     if opset >= OPERATORS_OPSET:
