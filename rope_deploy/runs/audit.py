@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, Manifest, load_manifest
@@ -12,6 +13,7 @@ from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.graph.facts import read_facts
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.parity.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations, stated_by
+from rope_deploy.parity.audit.artifacts import Stated
 from rope_deploy.parity.audit.results import Findings
 from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import Report
@@ -53,18 +55,31 @@ def audit_path(
     return report_of(frame, found, notes)
 
 
-def audit_first(opened: Opened, *, trusted: bool = True) -> Audit:
-    """The audit of an artifact as the first part of a check: what stops it is a failed record, and the cases go on.
+def first_audits(artifacts: Collection[Opened], pool: Executor, *, trusted: bool = True) -> dict[Path, Future[Audit]]:
+    """The audits of artifacts as the first part of a check, by folder: what stops one is a failed record, and the cases
+    go on.
 
-    Hashes are the check's to compare. Every row of every table is looked at, those that no case visits among them. It
-    has a process of its own, as the runtimes of the cases have. `trusted`: what the manifest accepts is accepted, since
-    the model itself is compared.
+    Hashes are the check's to compare. Every row of every table is looked at, those that no case visits among them. Each
+    has a process of its own, as the runtimes of the cases have, which a thread of `pool` waits for. The configuration
+    is read before, by the caller's thread: transformers' classes parse their own source, and Python's parser bears no
+    two threads. `trusted`: what the manifest accepts is accepted, since the model itself is compared.
     """
+    found = {}
+    for opened in artifacts:
+        try:
+            # With a model to compare, this process has PyTorch anyway; without one it must not load it.
+            known = trusted and opened.manifest.task != "tower"
+            stated = stated_by(opened.folder, opened.manifest) if known else None
+        except RopeDeployError as error:
+            found[opened.folder] = pool.submit(_stopped, opened, error)
+        else:
+            found[opened.folder] = pool.submit(_audited, opened, stated, trusted)
+    return found
+
+
+def _audited(opened: Opened, stated: Stated | None, trusted: bool) -> Audit:
     folder = opened.folder
     try:
-        # With a model to compare, this process has PyTorch anyway; without one it must not load it.
-        known = trusted and opened.manifest.task != "tower"
-        stated = stated_by(folder, opened.manifest) if known else None
         return call(
             AUDIT,
             folder,
@@ -76,9 +91,13 @@ def audit_first(opened: Opened, *, trusted: bool = True) -> Audit:
             limits=Limits.of_file(folder),
         )
     except RopeDeployError as error:
-        findings = Findings(opened.manifest.style)
-        findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
-        return findings.audit()
+        return _stopped(opened, error)
+
+
+def _stopped(opened: Opened, error: RopeDeployError) -> Audit:
+    findings = Findings(opened.manifest.style)
+    findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
+    return findings.audit()
 
 
 def _claims(folder: Path, manifest: Manifest) -> Audit:

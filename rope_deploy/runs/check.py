@@ -16,7 +16,7 @@ from rope_deploy.parity import PROSE, Outcome, Set, cases_for
 from rope_deploy.parity.audit import Audit
 from rope_deploy.report.codes import require_codes
 from rope_deploy.report.records import Report
-from rope_deploy.runs.audit import audit_first
+from rope_deploy.runs.audit import first_audits
 from rope_deploy.runs.candidate import Questions, check_one, unopened
 from rope_deploy.runs.claims import against_graph, against_model, unlisted
 from rope_deploy.runs.frame import Frame, Progress
@@ -74,9 +74,7 @@ def check_artifacts(
         pytorch, reach = None, None
         # Beside the loading of the model, which takes longer.
         pool = stack.enter_context(ThreadPoolExecutor(1))
-        pending = {
-            opened.folder: pool.submit(audit_first, opened, trusted=reference) for opened in artifacts if not only
-        }
+        pending = {} if only else first_audits(artifacts, pool, trusted=reference)
         if reference:
             progress(f"Loading {artifacts[0].manifest.source if model is None else model}")
             loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)

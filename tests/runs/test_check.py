@@ -4,11 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from rope_deploy import api
 from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.parity.audit import stated_by
 from tests.runs.broken import with_other_table
 
 
@@ -74,6 +76,19 @@ def test_a_model_that_moved_is_asked_for_by_name(artifacts, tmp_path):
     (moved / "rope_deploy.json").write_text(json.dumps({**manifest, "source": "/nowhere/model"}))
     with pytest.raises(ModelError, match="--model"):
         api.check(moved)
+
+
+def test_no_configuration_is_read_beside_the_loading_of_the_model(artifacts, monkeypatch):
+    """Both parse source, and of two threads that do, Python's parser stops one with a SystemError."""
+    read = []
+
+    def noted(*given):
+        read.append(threading.current_thread())
+        return stated_by(*given)
+
+    monkeypatch.setattr("rope_deploy.runs.audit.stated_by", noted)
+    api.check(artifacts / "onnx", quick=True, isolated=False)
+    assert read == [threading.main_thread()]
 
 
 def test_an_empty_folder_is_no_artifact(tmp_path):
