@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from rope_deploy.graph.io import read_proto
 from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
 from rope_deploy.graph.passes import CACHES
+from rope_deploy.graph.plugin_bodies import contradictions
 from rope_deploy.graph.raising import DOMAIN
 from rope_deploy.graph.validation.graphs import all_nodes
 
@@ -37,7 +38,8 @@ class Facts:
     """`dtype`: the type of most floating weights, `tables` apart, "" without any. `shapes` of the initializers.
     `styles`: whose rotary operators the graph has. `fused`: caches that GroupQueryAttention writes while it rotates;
     `windowed`: one of them has a sliding window. `values`: names of inputs and of what nodes make. `files`: where
-    weights lie. `metadata` is what the file's writer put there.
+    weights lie. `metadata` is what the file's writer put there. `contradictions`: custom operators whose attributes
+    say what their bodies do not.
     """
 
     opset: int
@@ -48,6 +50,7 @@ class Facts:
     styles: frozenset[str]
     fused: frozenset[str]
     windowed: bool
+    contradictions: tuple[str, ...]
     trigonometric: int
     values: frozenset[str]
     files: frozenset[str]
@@ -69,6 +72,7 @@ def read_facts(path: Path) -> Facts:
         styles=frozenset(filter(None, (STYLE_OF.get((node.domain, node.op_type)) for node in graph.node))),
         fused=frozenset(name for node in fused for name in node.output[1:2]),
         windowed=any(a.name == "local_window_size" for node in fused for a in node.attribute),
+        contradictions=tuple(contradictions(model)),
         trigonometric=sum(node.op_type in ("Cos", "Sin") for node in all_nodes(graph.node)),
         values=frozenset([*(v.name for v in graph.input), *(name for node in graph.node for name in node.output)]),
         files=frozenset(weights.names),

@@ -15,12 +15,11 @@ import onnx_ir as ir
 from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph import passes
 from rope_deploy.graph.clean import clean
-from rope_deploy.graph.dependence import POSITION_INPUT
+from rope_deploy.graph.dependence import POSITION_INPUT, TOKEN_INPUTS, axes_of
 from rope_deploy.graph.expand import expand_operators
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.opset import OLDEST, bring_to_18
 
-TOKENS = ("input_ids", "inputs_embeds")
 OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", "attention/", "before/")
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
@@ -108,10 +107,10 @@ def _yield_names(graph: ir.Graph) -> None:
 def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
     """`name_axes`, for a file that has the inputs and the free axes that rewriting needs."""
     inputs = {value.name: value for value in graph.inputs}
-    tokens = next((inputs[name] for name in TOKENS if name in inputs), None)
+    tokens = next((inputs[name] for name in TOKEN_INPUTS if name in inputs), None)
     if POSITION_INPUT not in inputs or tokens is None:
         raise UnmatchedRotation(
-            f"{path} has no input {POSITION_INPUT if tokens is not None else ' or '.join(TOKENS)}.",
+            f"{path} has no input {POSITION_INPUT if tokens is not None else ' or '.join(TOKEN_INPUTS)}.",
             exists=f"Its inputs are {', '.join(list(inputs)[:6])}.",
             todo="Export the model with explicit position_ids.",
         )
@@ -139,20 +138,6 @@ def name_axes(graph: ir.Graph) -> dict[str, str]:
         sizes = zip(mask.shape, ("batch", "sequence"), strict=False)
         mask.shape = ir.Shape([dim if isinstance(dim, int) else name for dim, name in sizes])
     return symbols
-
-
-def axes_of(value: ir.Value) -> dict[int, str]:
-    """Which axes of an input have a name of ours."""
-    name, rank = value.name, len(value.shape) if value.shape is not None else 0
-    if name == POSITION_INPUT and rank == 3:  # M-RoPE: one position for each axis of an image
-        return {1: "batch", 2: "sequence"}
-    if name in (*TOKENS, POSITION_INPUT) and rank >= 2:
-        return {0: "batch", 1: "sequence"}
-    if name == "attention_mask" and rank == 2:
-        return {0: "batch", 1: "total"}
-    if "past" in name and rank == 4:
-        return {0: "batch", 2: "past"}
-    return {}
 
 
 def rename(graph: ir.Graph, symbols: dict[str, str]) -> None:

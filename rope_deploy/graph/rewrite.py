@@ -86,7 +86,8 @@ def _limit(model: ir.Model, source: Path, asked: int | None, stated: int | None)
     marks = dependences(model.graph)
     gathers = [node for node in model.graph if node.op_type == "Gather" and _is_table(node.inputs[0].const_value)]
     of_positions = [node for node in gathers if marks.get(node.inputs[1]) == Dependence.POSITION]
-    rows = min((_positions_of(node, model.graph) for node in of_positions), default=None)
+    served = (_positions_of(node, model.graph) for node in of_positions)
+    rows = min((count for count in served if count is not None), default=None)
     limit = asked or rows or stated
     if limit is None:
         raise UsageError(
@@ -106,8 +107,9 @@ def _is_table(tensor: ir.TensorProtocol | None) -> bool:
     return tensor is not None and tensor.dtype.is_floating_point() and len(tensor.shape) > 0 and tensor.shape[0] > 0
 
 
-def _positions_of(gather: ir.Node, graph: ir.Graph) -> int:
-    """For how many positions from 0 on the constant table of `gather` has a row of numbers."""
+def _positions_of(gather: ir.Node, graph: ir.Graph) -> int | None:
+    """For how many positions from 0 on the constant table of `gather` has a row of numbers; None if the last row, or
+    some other, also serves the position behind all rows (a clamp)."""
     table = gather.inputs[0].const_value
     poisoned = bool(np.isnan(table.numpy()[-1].astype(np.float32)).any())  # ours end in a row of NaN
     rows = table.shape[0] - poisoned
@@ -116,7 +118,7 @@ def _positions_of(gather: ir.Node, graph: ir.Graph) -> int:
     inputs = {v: positions[None].astype(a.dtype) if v.name == POSITION_INPUT else a for v, a in inputs.items()}
     (found,) = evaluate([gather.inputs[1]], inputs)
     inside = (found.reshape(-1) >= 0) & (found.reshape(-1) < rows)
-    return int(np.argmin(inside))
+    return None if inside.all() else int(np.argmin(inside))
 
 
 def _write(

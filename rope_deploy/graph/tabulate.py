@@ -24,6 +24,7 @@ import onnx_ir as ir
 
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence
 from rope_deploy.graph.evaluate import Trig, ancestors, evaluate
+from rope_deploy.graph.influences import OTHERS, influences
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.precision import Shortened, half_angles, half_frequencies, loss
 from rope_deploy.graph.rotation import SIZES, Column, Match, NotARotation, dummy_inputs
@@ -99,6 +100,8 @@ class Tabulator:
         return tuple(np.concatenate(pair) for pair in zip(short, last, strict=True))
 
     def _table(self, match: Match) -> Table:
+        if also := sorted(influences(self._graph, factors_of(match)) - {OTHERS}):  # others are probed for below
+            raise NotARotation(f"its table follows from {also[0]} too, not from each token's own position alone")
         original = self._threshold(match) if self._looks_at_length(match) else None
         if original is None:
             return Table("table", *self._rows(match, 0), axes=self._followed(match))

@@ -60,15 +60,15 @@ def findings(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) ->
     found = [*_crashes(about, failed)]
     found += _of_the_model(manifest, diagnose(manifest, runtime, _observations(results)), results)
     found += _named(about, failed)
-    if open_to := [result for result in failed if result.unguarded]:
-        cases = [result.record.case for result in open_to]
-        found.append(_record(about, "RD206", "positions outside the table", open_to[0].unguarded, cases=cases))
     found += _unnamed(
         manifest, about, failed, {(layer, role) for one in found for layer in one.layers for role in one.roles}
     )
     found += _turned(about, failed)
     found += _against_the_rule(manifest, about, failed)
     found += _without_rule(about, failed)
+    if not found and (open_to := [result for result in failed if result.unguarded]):  # else it is that mistake's work
+        cases = [result.record.case for result in open_to]
+        found.append(_record(about, "RD206", "positions outside the table", open_to[0].unguarded, cases=cases))
     answered = [result for result in failed if not result.crash and not result.unjudged]
     return tuple(found) if found or not answered else (_elsewhere(about, answered),)
 

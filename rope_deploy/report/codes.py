@@ -57,6 +57,7 @@ CODES: Mapping[str, str] = {
     "RD606": "The files are not those that were exported",
     "RD607": "The manifest is not true of its graph or its model",
     "RD608": "A limit keeps cases from being judged",
+    "RD609": "The angles follow from more than the position",
     "RD900": "The rotation is wrong in a way that has no name",
     "RD901": "The rotation is right, the error lies elsewhere",
     "RD902": "The runtime crashed",

@@ -46,6 +46,7 @@ def against_graph(manifest: Manifest, facts: Facts) -> Iterator[str]:
     if manifest.fused_attention != bool(facts.fused):
         what = "rotates in GroupQueryAttention" if facts.fused else "has no GroupQueryAttention that rotates"
         yield f"fused_attention: {str(manifest.fused_attention).lower()}; the graph {what}."
+    yield from facts.contradictions
     if absent := sorted({MODEL_NAME, *facts.files} - set(manifest.files)):
         yield f"files: {', '.join(absent)} is not listed, so nothing says whether it was changed."
 

@@ -108,7 +108,7 @@ def test_a_table_that_depends_on_the_number_of_tokens_is_refused():
   count32 = Cast <to = 1> (count)
   chosen = Div(inv_freq, count32)
 """ + ANGLES.replace("inv_freq", "chosen")
-    with pytest.raises(UnmatchedRotation, match="does not follow from each token's own position"):
+    with pytest.raises(UnmatchedRotation, match="follows from the number of tokens too"):
         table(angles)
 
 

@@ -94,6 +94,46 @@ def unguarded(model: onnx.ModelProto) -> None:
     guard.CopyFrom(helper.make_node("Identity", ["position_ids"], list(guard.output), name=guard.name))
 
 
+def switched(by: str) -> Graph:
+    """Positions are a third of what they are in calls of 11 rows, of 61 tokens, or whose mask or positions sum to 997.
+
+    No case is such a call, whichever cases there are.
+    """
+    sizes = {"batch": ("position_ids", 0, 11), "tokens": ("position_ids", 1, 61)}
+    sums = {"mask": ("attention_mask", 997), "others": ("position_ids", 997)}
+
+    def change(model: onnx.ModelProto) -> None:
+        graph = model.graph
+        for node in graph.node:
+            node.input[:] = ["switched" if name == "position_ids" else name for name in node.input]
+        if by in sizes:
+            source, axis, size = sizes[by]
+            nodes = [helper.make_node("Shape", [source], ["found"], start=axis, end=axis + 1)]
+        else:
+            source, size = sums[by]
+            nodes = [helper.make_node("ReduceSum", [source], ["found"], keepdims=0)]
+        for name, value in (("when", size), ("third", 3)):
+            graph.initializer.append(numpy_helper.from_array(np.array(value, np.int64), name))
+        nodes += [
+            helper.make_node("Equal", ["found", "when"], ["now"]),
+            helper.make_node("Div", ["position_ids", "third"], ["fewer"]),
+            helper.make_node("Where", ["now", "fewer", "position_ids"], ["switched"]),
+        ]
+        for number, node in enumerate(nodes):
+            graph.node.insert(number, node)
+
+    return change
+
+
+def says_interleaved(model: onnx.ModelProto) -> None:
+    """The custom operators say another layout than their bodies have: a runtime that goes by the body is none the
+    wiser."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.domain == "rope_deploy" and attribute.name == "interleaved":
+                attribute.i = 1 - attribute.i
+
+
 def also(name: str, value: np.ndarray) -> Graph:
     """One more constant, which nothing uses."""
 

@@ -20,7 +20,9 @@ from tests.runs.tampering import (
     k_unrotated,
     late,
     lm_head,
+    says_interleaved,
     stating,
+    switched,
     tampered,
     theta,
     unguarded,
@@ -174,6 +176,22 @@ def test_a_graph_that_only_we_guard_fails(artifacts, tmp_path, loaded):
     (failed,) = [record for record in report.checks if record.verdict == "failed"]
     assert failed.case == "refuses-further-below" and "position -2" in failed.message
     assert [one.code for one in report.diagnoses] == ["RD206"]
+
+
+@pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
+@pytest.mark.parametrize("by", ["batch", "tokens", "mask", "others"])
+def test_a_graph_that_turns_otherwise_in_calls_that_no_case_makes_fails(artifacts, tmp_path, loaded, style, by):
+    folder = tampered(artifacts / style, tmp_path / "wrong", keep, switched(by))
+    found, report = verdict(folder, loaded)
+    assert found == "failed" and "RD609" in {one.code for one in report.diagnoses}
+    assert "RD609" in {one.code for one in api.audit(folder).diagnoses}
+
+
+def test_an_operator_that_says_what_its_body_does_not_is_refused(artifacts, tmp_path, loaded):
+    folder = tampered(artifacts / "plugin", tmp_path / "wrong", keep, says_interleaved)
+    found, said = verdict(folder, loaded)
+    assert found == "refused" and "its body does not turn as its attributes say" in str(said)
+    assert "RD607" in {one.code for one in api.audit(folder).diagnoses}
 
 
 def in_bfloat16(model):

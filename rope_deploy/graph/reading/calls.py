@@ -7,15 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.dependence import POSITION_INPUT
-from rope_deploy.graph.foreign import axes_of
+from rope_deploy.graph.dependence import POSITION_INPUT, axes_of
 
 
 class Calls:
     """Makes the bound inputs of calls."""
 
     def __init__(self, graph: ir.Graph):
-        self._inputs = list(graph.inputs)
+        self.graph, self._inputs = graph, list(graph.inputs)
         self.positions = next((value for value in self._inputs if value.name == POSITION_INPUT), None)
         axes = {value: axes_of(value) for value in self._inputs}
         free = {

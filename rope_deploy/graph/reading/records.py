@@ -40,6 +40,7 @@ class FoundTable:
     `rows`: how many positions from 0 on it serves, None if every one is computed. `at` computes it, and raises
     Unreadable; a table that counts by itself (`positions` "counted") takes consecutive positions only. `nodes` are
     the trigonometric nodes that run for every call, `product` the matrix product that its angles go through.
+    `follows`: what else than a token's own position its numbers follow from (graph.influences).
     """
 
     name: str
@@ -50,6 +51,7 @@ class FoundTable:
     at: At
     nodes: tuple[str, ...] = ()
     product: str | None = None
+    follows: frozenset[str] = frozenset()
 
     @property
     def stored(self) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.evaluate import HALF, NotEvaluable, ancestors, evaluate
+from rope_deploy.graph.influences import influences
 from rope_deploy.graph.movement import Marks
 from rope_deploy.graph.reading.calls import Calls
 from rope_deploy.graph.reading.records import FoundTable, Positions, Precision, Unreadable
@@ -99,6 +100,7 @@ def read_table(source: Source, calls: Calls, marks: Marks) -> FoundTable:
         at=at,
         nodes=tuple(_name(node) for node in turning),
         product=_name(product) if product is not None else None,
+        follows=influences(calls.graph, source.values),
     )
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
 from rope_deploy.errors import ConfigError, ModelError, UsageError
+from rope_deploy.graph.influences import OTHERS
 from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
 from rope_deploy.parity.audit.judge import audit
 from rope_deploy.parity.audit.results import Audit, Findings
+from rope_deploy.parity.audit.tables import FOLLOWS
 from rope_deploy.parity.audit.towers import audit_tower
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
 
@@ -57,7 +59,7 @@ def audit_artifact(
         return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
     if not trusted:
         manifest = replace(manifest, findings=())
-    first = _joined([first, _longer(readings, manifest), _left_out(readings, manifest)])
+    first = _joined([first, _longer(readings, manifest), _left_out(readings, manifest), _follows(readings, manifest)])
     ruled, said = from_manifest(manifest), (stated or stated_by(folder, manifest)).what
     found = [first, audit(readings, ruled, style=manifest.style, fail_on=fail_on)]
     if ruled is None and (said is None or isinstance(said, str)):
@@ -90,6 +92,17 @@ def _longer(readings: Sequence[Reading], manifest: Manifest) -> Audit:
             if rows > manifest.max_position:
                 said = f"{name} serves {rows} positions; the manifest says {manifest.max_position}."
                 findings.mistake("RD607", said, name)
+    return findings.audit()
+
+
+def _follows(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """An export writes tables by position alone, and where a rule asks for the longest position, by that too."""
+    findings = Findings(manifest.style)
+    stored = all(rotation.source == "table" for rotation in manifest.rotations) and manifest.rotations
+    usual = frozenset() if stored else {OTHERS}
+    for table in (table for reading in readings for table in reading.tables):
+        for also in sorted(table.follows - usual):
+            findings.mistake("RD609", FOLLOWS.format(also=also), table.name, case=f"table {table.name}")
     return findings.audit()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 
@@ -50,7 +51,8 @@ def name_mistake(
         return Named(mistake.code, mistake.explanation, error, explained.residual)
     if stated is not None:
         return Named(*stated, error, error)
-    where = f"{found.what} of pair {found.pair} at position {found.position} is off by {found.error:.3g}"
+    off = f"off by {found.error:.3g}" if isfinite(found.error) else "no number"
+    where = f"{found.what} of pair {found.pair} at position {found.position} is {off}"
     return Named("RD900", f"The {where}, and no known mistake explains the table.", error, error)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from rope_deploy.graph.influences import OTHERS, TOKENS
 from rope_deploy.graph.reading import FoundSite, FoundTable, Reading, Unreadable
 from rope_deploy.parity.audit.expected import Expected
 from rope_deploy.parity.audit.fit import Fit, fit
@@ -14,6 +15,7 @@ from rope_deploy.parity.audit.results import Findings, place
 from rope_deploy.report.records import Worst
 
 PRECISION = ("RD501", "RD503", "RD504")  # read off the types in the graph
+FOLLOWS = "cos and sin follow from {also} too, and not from each token's position alone."
 POSITIONS = 8192  # up to where a table that is computed is looked at, where nothing says how long it must be
 
 
@@ -23,11 +25,29 @@ def judge_tables(readings: Sequence[Reading], expected: Expected | None, finding
     for reading in readings:
         for number, table in enumerate(reading.tables):
             sites = reading.sites_of(number)
+            _by_position_alone(table, sites, expected, findings)
             if expected is None:
                 _by_invariants(table, sites, findings)
                 continue
             for name, group in _by_spec(table, sites, expected.as_far_as(reading.numbered)).items():
                 _by_rule(table, name, group, expected, served.get((name, table.width), frozenset()), findings)
+
+
+def _by_position_alone(
+    table: FoundTable, sites: Sequence[FoundSite], expected: Expected | None, findings: Findings
+) -> None:
+    """A table is looked at in some calls; what it is in others is known only if nothing else counts than positions."""
+    began, ruled = time.perf_counter(), expected is not None
+    by_length = not ruled or any(spec.depends_on_length for spec in expected.specs.values())
+    where = f"{table.name}, {place(sites)}"
+    layers, roles = {site.layer for site in sites}, {site.role for site in sites}
+    for also in sorted(table.follows):
+        said = FOLLOWS.format(also=also)
+        if also not in (TOKENS, OTHERS) or not by_length:
+            findings.mistake("RD609", said, where, layers=layers, roles=roles, case=f"positions of {table.name}")
+            findings.record(f"positions of {table.name}", "position_ids alone", "failed", f"RD609: {said}", began)
+        elif not ruled:
+            findings.hazard("RD609", f"{table.name}: {said} No rule is stated to judge it by.", where, layers)
 
 
 def _by_spec(table: FoundTable, sites: Sequence[FoundSite], expected: Expected) -> dict[str, list[FoundSite]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from math import inf
 
 from rope_deploy.parity.diagnosis.axis import axis_mistakes
 from rope_deploy.parity.diagnosis.estimate import estimated_mistakes
@@ -67,7 +68,7 @@ def explain(
             return Explanation(mistake, error, residual)
         if residual < least:
             least, closest = residual, mistake
-    named = closest if least <= NEARLY * unexplained else None
+    named = closest if least <= NEARLY * unexplained < inf else None  # of what is no number everything is a small share
     return Explanation(named, error, least, closest)
 
 
