@@ -155,6 +155,7 @@ def read_by_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], PreTrai
             made = CONFIG_MAPPING[kept.pop("model_type")](**_with_floats(copy.deepcopy(kept)))
             full = _with_floats(json.loads(made.to_json_string(use_diff=False)))
     except Exception as error:  # the classes raise whatever happens in them
+        _require_rotating(part)
         raise _refused(part, error) from error
     own, text = _text_object(made), text_config(full)
     if faults := list(_dropped(text_config(part), own)):

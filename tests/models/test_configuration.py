@@ -346,3 +346,9 @@ def test_sections_that_are_not_as_many_pairs_as_turn_are_a_fault() -> None:
         stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters})
     parameters["mrope_section"] = [2, 3, 3]
     assert stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters}).specs
+
+
+def test_a_model_that_turns_nothing_is_called_that_also_where_its_class_stumbles() -> None:
+    stated = {"model_type": "gpt2", "rope_scaling": {"type": "yarn", "factor": 8.0}, "n_embd": "wide"}
+    with pytest.raises(ModelError, match="A gpt2 model has no rotary position embedding"):
+        stated_rotation(stated)
