@@ -115,7 +115,7 @@ TAMPERINGS = {
 }
 # What is true of any graph, or is only said: the cases themselves find the fault.
 HARMLESS = {
-    (Manifest, "angles"), (Manifest, "fixed"), (Manifest, "findings"), (Manifest, "versions"), (Limits, "note"),
+    (Manifest, "fixed"), (Manifest, "findings"), (Manifest, "versions"), (Limits, "note"),
     (Rotation, "axes"), (Rotation, "interleaved"), (Rotation, "arranged"), (Site, "scale"),
 }  # fmt: skip
 

@@ -6,21 +6,27 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
+
 from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
 from rope_deploy.errors import ConfigError, ModelError, UsageError
 from rope_deploy.graph.influences import OTHERS
 from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
+from rope_deploy.parity.audit.fit import positions_of
 from rope_deploy.parity.audit.judge import audit
 from rope_deploy.parity.audit.results import Audit, Findings
 from rope_deploy.parity.audit.tables import FOLLOWS
 from rope_deploy.parity.audit.towers import audit_tower
+from rope_deploy.rope import RopeSpec, cos_sin
 from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
 
 NO_RULE = (
     "{style}: no rule is stated, neither in the manifest nor in a config.json: it was seen that the tables rotate, "
     "not whether by the right angles; --against gives a rule."
 )
+ONE_ROUNDING = 0.51  # of the last place at 1: a half, and what fp32 due values add
 LARGEST_HASHED = 64 << 20  # weights are judged by their size: an audit does not read them
 
 
@@ -59,7 +65,8 @@ def audit_artifact(
         return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
     if not trusted:
         manifest = replace(manifest, findings=())
-    first = _joined([first, _longer(readings, manifest), _left_out(readings, manifest), _follows(readings, manifest)])
+    true = (_longer, _left_out, _follows, _exact)
+    first = _joined([first, *(claim(readings, manifest) for claim in true)])
     ruled, said = from_manifest(manifest), (stated or stated_by(folder, manifest)).what
     found = [first, audit(readings, ruled, style=manifest.style, fail_on=fail_on)]
     if ruled is None and (said is None or isinstance(said, str)):
@@ -103,6 +110,32 @@ def _follows(readings: Sequence[Reading], manifest: Manifest) -> Audit:
     for table in (table for reading in readings for table in reading.tables):
         for also in sorted(table.follows - usual):
             findings.mistake("RD609", FOLLOWS.format(also=also), table.name, case=f"table {table.name}")
+    return findings.audit()
+
+
+def _exact(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """Tables that are said to be computed in fp64 are rounded once: a check allows PyTorch's to differ from such."""
+    findings = Findings(manifest.style)
+    rules = {one.cos_cache: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec and one.cos_cache}
+    if manifest.angles != "float64":
+        return findings.audit()
+    for table in {table.name: table for reading in readings for table in reading.tables if table.stored}.values():
+        spec = next((rules[name] for name in table.name.split(", ") if name in rules), None)
+        if spec is None or spec.depends_on_length or spec.rotary_dim != 2 * table.width:
+            continue
+        spec = replace(spec, mrope_section=())
+        allowed = max(1.0, spec.attention_scaling) * float(ml_dtypes.finfo(table.precision.table).eps) * ONE_ROUNDING
+        for positions in positions_of(table, min(table.rows, manifest.max_position)):
+            found = table.at(positions, len(positions))
+            due = cos_sin(spec, positions, angles="float64")
+            apart = np.max([np.abs(a.astype(np.float64) - b) for a, b in zip(found, due, strict=True)], axis=(0, 2))
+            if not apart.max() <= allowed:
+                worst = int(positions[np.argmax(apart)])
+                said = (
+                    f"angles: float64; {table.name} is off by {apart.max():.2g} at position {worst}, not one rounding."
+                )
+                findings.mistake("RD607", said, table.name)
+                break
     return findings.audit()
 
 
