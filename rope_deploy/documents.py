@@ -78,8 +78,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if isinstance(value, _TooLong):
             raise ValueError(f"{name[:60]!r} is a number of {value.digits} digits")
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"it states {twice[:60]!r} twice")
     return found
 

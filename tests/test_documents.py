@@ -24,6 +24,12 @@ def test_what_is_no_plain_json_is_refused_in_our_words(content, reason):
         parse_json(content)
 
 
+def test_one_of_many_keys_that_is_there_twice_is_found_at_once():
+    pairs = ", ".join(f'"{number}": 0' for number in [*range(200_000), 199_999])
+    with pytest.raises(ValueError, match="states '199999' twice"):
+        parse_json(f"{{{pairs}}}".encode())
+
+
 def test_plain_json_is_read():
     assert parse_json(b'\xef\xbb\xbf{"a": [1, 2.5, null, Infinity]}') == {"a": [1, 2.5, None, float("inf")]}
 

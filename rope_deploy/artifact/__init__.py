@@ -25,7 +25,7 @@ from rope_deploy.artifact.reading import read_versioned
 from rope_deploy.artifact.replacing import held_folder, new_folder, refuse_folder
 from rope_deploy.artifact.staging import place_of, staging
 from rope_deploy.artifact.weights import weights_name
-from rope_deploy.artifact.writing import new_file, new_graph, put, refuse_existing, refuse_weights, withdraw
+from rope_deploy.artifact.writing import new_file, new_graph, put, refuse_existing, withdraw
 
 __all__ = [
     "MANIFEST_NAME",
@@ -57,7 +57,6 @@ __all__ = [
     "read_versioned",
     "refuse_existing",
     "refuse_folder",
-    "refuse_weights",
     "require_styles",
     "staging",
     "syncing",

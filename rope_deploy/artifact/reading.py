@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from rope_deploy.documents import read_bytes
+from rope_deploy.documents import parse_json, read_bytes
 from rope_deploy.errors import ConfigError
 
 
@@ -21,11 +21,15 @@ Read = TypeVar("Read", bound=Versioned)
 def read_versioned(path: Path, form: TypeAdapter[Read], version: int, *, what: str, todo: str) -> Read:
     """What `path` holds. Raises ConfigError if it is no valid `what`, e.g. "manifest", or of another version, and
     UsageError for a file that is larger than any document."""
+    content = read_bytes(path)
     try:
-        read = form.validate_json(read_bytes(path))
+        parse_json(content)  # whose rules are stricter than those of the form: no key twice, no depth without end
+        read = form.validate_json(content)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, e['loc'])) or 'document'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{path} is not a valid {what}:", faults, todo=todo) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not a valid {what}:", [f"document: {error}."], todo=todo) from None
     if read.schema_version != version:
         raise ConfigError(
             f"{path} has schema version {read.schema_version}.",

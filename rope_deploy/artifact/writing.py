@@ -43,7 +43,6 @@ def new_graph(target: Path, *, force: bool = False) -> Iterator[Path]:
     """
     with staging(target) as place:
         refuse_existing(target, force=force)
-        refuse_weights(target)
         target = place_of(target)
         folder = place / NEW
         try:
@@ -110,14 +109,10 @@ def refuse_existing(target: Path, *, force: bool) -> None:
             exists="Its manifest describes each of its files, and none of them would be what it says.",
             todo="Choose another place.",
         )
-
-
-def refuse_weights(target: Path) -> None:
-    """Raise UsageError if a graph would be written over the weights of one. Called early too."""
-    if graph := graph_of(place_of(target)):
+    if graph := graph_of(target):
         raise UsageError(
-            f"{target} holds weights of {graph.name}, so no graph replaces it, not even with --force.",
-            todo="Give the file another name, such as NAME.onnx.",
+            f"{asked} holds weights of {graph.name}, so nothing replaces it, not even with --force.",
+            todo="Give the file another name.",
         )
 
 

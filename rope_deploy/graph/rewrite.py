@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.artifact import new_graph, refuse_existing, refuse_weights
+from rope_deploy.artifact import new_graph, refuse_existing
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.estimate import require_tables
@@ -66,8 +66,8 @@ def rewrite_file(
     """
     source, target = Path(source), Path(target)
     refuse_existing(target, force=force)
-    refuse_existing(target.with_name(f"{target.name}.data"), force=force)  # where others keep a file's weights
-    refuse_weights(target)
+    if not force:
+        refuse_existing(target.with_name(f"{target.name}.data"), force=False)  # where others keep a file's weights
     progress(f"Reading {source}")
     foreign = read_foreign(source, newest=opset or OPERATORS_OPSET)
     limit = _limit(foreign.model, source, max_position, stated_position)

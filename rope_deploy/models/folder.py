@@ -19,10 +19,11 @@ from rope_deploy.documents import parse_json, read_bytes
 from rope_deploy.errors import ModelError
 
 CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
-GENERATION = "generation_config.json"
+GENERATION, SPECIAL = "generation_config.json", "special_tokens_map.json"
 TOKENIZERS = (TOKENIZER, "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFE, INDEX = ".safetensors", ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+TEXTS = ("vocab", "merges")  # of a tokenizer: a vocabulary, or in what wraps another library the name of its file
 CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # module.Class, of a module beside config.json
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 FROM_THE_HUB = re.compile(r"[/:@]")  # of an implementation: owner/kernel, to be downloaded and run
@@ -70,8 +71,9 @@ def check_settings(folder: Path, *, config: bool = True) -> None:
         )
     if config and (path := folder / CONFIG).exists():
         _check_config(path, read_json(path))
-    if (path := folder / TOKENIZER).exists():
-        _check_tokenizer(path, read_json(path))
+    for name in (TOKENIZER, SPECIAL):
+        if (path := folder / name).exists():
+            _check_tokenizer(path, read_json(path))
     if config and (path := folder / GENERATION).exists():
         read_json(path)  # transformers puts one of its own in the place of what it cannot read
 
@@ -130,11 +132,16 @@ def _check_tokenizer(path: Path, settings: Mapping[str, Any]) -> None:
     _check_code(path, settings)
     for where, key, value in _entries(settings):
         named = [value] if isinstance(value, str) else value if isinstance(value, list) else []
-        if key == "init_inputs" or key.endswith(("_file", "_files")):
-            for name in named:
-                # Paths of the machine it was made on are often left behind; they do no harm where they lead nowhere.
-                if isinstance(name, str) and not _plain(name) and _leads_somewhere(path.parent, name):
-                    raise _elsewhere(path, where, name)
+        for name in (one for one in named if isinstance(one, str)):
+            # Paths of the machine it was made on are often left behind; they do no harm where they lead nowhere.
+            if key == "init_inputs" or key.endswith(("_file", "_files")):
+                harm = not _plain(name) and _leads_somewhere(path.parent, name)
+            elif key in TEXTS and name is value:  # tokenizers opens the file of that name, wherever the command runs
+                harm = _opens(name)
+            else:  # whatever else a class passes on; a token may look like a path, "/" for one, and is no file
+                harm = not _plain(name) and _opens(name)
+            if harm:
+                raise _elsewhere(path, where, name)
 
 
 def _check_code(path: Path, settings: Mapping[str, Any]) -> None:
@@ -184,6 +191,13 @@ def _leads_somewhere(folder: Path, name: str) -> bool:
     try:
         return Path(name).expanduser().exists() or (folder / name).exists()
     except (ValueError, OSError, RuntimeError):  # no path at all
+        return False
+
+
+def _opens(name: str) -> bool:
+    try:
+        return Path(name).expanduser().exists() and not Path(name).expanduser().is_dir()
+    except (ValueError, OSError, RuntimeError):
         return False
 
 

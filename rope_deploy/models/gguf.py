@@ -133,8 +133,11 @@ def _stated(path: Path, header: Header) -> FileRotation:
             )
         return value
 
-    heads = own.get("attention.head_count")
-    heads = max(heads, default=0) if isinstance(heads, list) else heads
+    heads = own.get("attention.head_count", 0)
+    if isinstance(heads, list):  # one for each layer
+        heads = max((count for count in heads if isinstance(count, (int, float))), default=0)
+    elif heads:
+        heads = number("attention.head_count", 0)
     head = number("attention.key_length", number("embedding_length", 1) // heads if heads else 1)
     width = number("rope.dimension_count", head)
     base = number("rope.freq_base", BASE)

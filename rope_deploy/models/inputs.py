@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -58,6 +59,9 @@ def handed_on(model: torch.nn.Module) -> tuple[str, ...]:
     return takes(inner) if inner is not model and inspect.Parameter.VAR_KEYWORD in kinds else ()
 
 
+LARGEST_PATCH = 4096  # a row may be a patch, or an image of many
+
+
 def reads_text(model: torch.nn.Module | type[torch.nn.Module]) -> bool:
     """Whether the forward of `model` takes tokens and nothing else that it needs; if not, it is treated as a tower.
 
@@ -101,6 +105,15 @@ def read_example(path: Path, model: torch.nn.Module) -> Example:
             f"{path} holds {', '.join(strange) or 'nothing'}, which the model does not take.",
             exists=f"Its forward takes: {', '.join(known)}.",
         )
+    rows = max((len(array) for array in arrays.values() if array.is_floating_point() and array.ndim), default=0)
+    for name, array in arrays.items():
+        if "grid" in name and array.ndim == 2 and not array.is_floating_point() and rows:
+            asked = sum(math.prod(map(int, row)) for row in array)
+            if not 0 < asked <= rows * LARGEST_PATCH:
+                raise UsageError(
+                    f"{path}: {name} asks for {asked:.3g} patches, and no array has more than {rows} rows.",
+                    todo="Let the grid and the patches be of the same images.",
+                )
     return example_of(arrays)
 
 

@@ -19,8 +19,18 @@ from transformers.utils import cached_file
 
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
 from rope_deploy.models.configuration import check_file, specs_to_compare
-from rope_deploy.models.folder import ADAPTER, CONFIG, INDEX, TOKENIZER, TOKENIZERS, check_index, check_settings
+from rope_deploy.models.folder import (
+    ADAPTER,
+    CONFIG,
+    INDEX,
+    SPECIAL,
+    TOKENIZER,
+    TOKENIZERS,
+    check_index,
+    check_settings,
+)
 from rope_deploy.models.gguf import require_same_rotation
+from rope_deploy.models.gguf_header import read_header
 from rope_deploy.models.inputs import reads_text
 from rope_deploy.models.memory import require_memory
 from rope_deploy.models.packages import code_line, missing_package
@@ -119,7 +129,7 @@ def _check_cached(place: Place) -> None:
         return
     _require_reachable(place.where)
     quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
-    for name in (CONFIG, TOKENIZER, ADAPTER, f"model{INDEX}"):
+    for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
             found = cached_file(place.where, name, **quiet)
         except Exception:  # no such model, no connection: transformers says it again, and then it is reported
@@ -152,11 +162,24 @@ def tokenizer_from(place: Place, *, trust_remote_code: bool) -> tuple[Any, tuple
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
         found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
     except Exception as error:  # transformers has no one error for it
-        files = [name for name in TOKENIZERS if not place.extra and os.path.isfile(os.path.join(place.where, name))]
-        said = " ".join(quoted("transformers", error).split())
-        return None, (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {said}",) if files else ()
+        return None, _left_out(place, quoted("transformers", error))
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
-    return (found if len(found) > len(found.all_special_ids) else None), ()
+    if len(found) > len(found.all_special_ids):
+        return found, ()
+    return None, _left_out(place, "It knows no tokens but special ones.")
+
+
+def _left_out(place: Place, why: str) -> tuple[str, ...]:
+    """What to say of a tokenizer that is there and of no use; nothing if there is none."""
+    if place.extra:
+        files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in _settings(place)) else []
+    else:
+        files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(place.where, name))]
+    return (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}",) if files else ()
+
+
+def _settings(place: Place) -> Mapping[str, Any]:
+    return read_header(Path(place.source)).settings
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:

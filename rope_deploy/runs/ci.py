@@ -47,6 +47,12 @@ def run_file(
             f"The baseline {baseline} lies where this run writes its report.",
             todo='Give baseline = "FILE.json" of the [bench] table another name.',
         )
+    artifacts = [(folder / style).resolve() for style in config.export.styles]
+    if baseline and any(Path(baseline).resolve().is_relative_to(artifact) for artifact in artifacts):
+        raise UsageError(
+            f"The baseline {baseline} lies in an artifact of this run, which would no longer be replaced.",
+            todo='Give baseline = "FILE.json" of the [bench] table another place.',
+        )
     with staging(folder):
         report, _ = run_config(config, force=force, update_baseline=update_baseline, progress=progress)
         for file in files.values():

@@ -60,6 +60,10 @@ def build_engine(
     refuse_manifest(target)
     found = find_flavor(flavor)
     opened = open_source(Path(source))
+    if target.suffix == ".onnx" or (target.exists() and target.samefile(opened.model)):
+        raise UsageError(
+            f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
+        )
     wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
     if found.needs_gpu and timing_cache is None:
         timing_cache = target.with_name(target.name + ".cache")

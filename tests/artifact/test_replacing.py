@@ -232,3 +232,6 @@ def test_a_graph_does_not_replace_weights(out):
     with pytest.raises(UsageError, match=f"holds weights of {MODEL_NAME}"), new_graph(weights, force=True):
         pass
     assert contents(out) == {name: held for name, held in before.items() if name != MANIFEST_NAME}
+    with pytest.raises(UsageError, match=f"holds weights of {MODEL_NAME}"), new_file(weights, force=True):
+        pass
+    assert contents(out) == {name: held for name, held in before.items() if name != MANIFEST_NAME}

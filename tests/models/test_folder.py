@@ -124,9 +124,36 @@ def test_a_tokenizer_that_reaches_outside(copied, monkeypatch, entries):
     assert "tokenizer_config.json" in refused(copied, monkeypatch).asked
 
 
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("key", ["vocab_file", "vocab", "merges", "anything"])
+def test_no_setting_of_a_tokenizer_names_a_file_elsewhere(copied, monkeypatch, file, key):
+    """transformers hands them all to the class, and `tokenizers` opens a vocabulary that is a text as a file."""
+    (copied / file).touch()
+    secret = copied.parent / "secret.txt"
+    secret.write_text("secret")
+    (copied / file).write_text(json.dumps({"tokenizer_class": "BertTokenizer", key: str(secret)}))
+    assert file in refused(copied, monkeypatch).asked
+    monkeypatch.chdir(copied.parent)  # a plain name is a file of the folder that the command runs in
+    (copied / file).write_text(json.dumps({key: "secret.txt"}))
+    if key in ("vocab", "merges"):
+        assert file in refused(copied, monkeypatch).asked
+
+
 def test_a_path_of_the_machine_a_tokenizer_was_made_on_does_no_harm(copied):
     change(copied / "tokenizer_config.json", special_tokens_map_file="/opt/elsewhere/special_tokens_map.json")
+    (copied / "special_tokens_map.json").write_text(json.dumps({"additional_special_tokens": ["/", "/tmp", "~"]}))
     assert load_model(str(copied)).tokenizer is not None
+
+
+def test_a_tokenizer_that_cannot_be_read_is_said_to_be_left_out(copied):
+    (copied / "tokenizer.json").write_text("{")
+    loaded = load_model(str(copied))
+    assert loaded.tokenizer is None and "cannot be read and is left out" in loaded.notes[-1]
+
+
+def test_settings_of_generation_that_cannot_be_read_are_not_replaced_by_others(copied, monkeypatch):
+    (copied / "generation_config.json").write_text('{"eos_token_id": 2')
+    assert "generation_config.json is not JSON" in refused(copied, monkeypatch).asked
 
 
 def test_an_adapter_is_not_left_out_silently(copied, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from transformers.integrations import GGUF_CONFIG_MAPPING
 from rope_deploy.errors import ModelError
 from rope_deploy.models import load_model, read_config
 from rope_deploy.models.gguf import check_gguf, require_same_rotation
+from rope_deploy.models.gguf_header import read_header
 from tests import tiny
 from tests.models.gguf_file import write_gguf
 
@@ -29,6 +31,16 @@ def refused(path: Path) -> ModelError:
     with pytest.raises(ModelError, match="scales its rotation"):
         read_config(str(path))  # whoever wants the configuration alone would be told a plain rule
     return caught.value
+
+
+@pytest.mark.parametrize("heads", ["four", -4, float("nan"), True])
+def test_a_number_of_heads_that_is_none_is_refused(tmp_path, plain, monkeypatch, heads):
+    path = write_gguf(plain, tmp_path / "model.gguf")
+    header = read_header(path)
+    settings = {**header.settings, "llama.attention.head_count": heads}
+    monkeypatch.setattr("rope_deploy.models.gguf.read_header", lambda _: replace(header, settings=settings))
+    with pytest.raises(ModelError, match=r"head_count = .*, which is no positive number"):
+        check_gguf(path)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,14 @@ def test_a_file_holds_the_arguments_by_name(tmp_path):
     assert tuple(example.tensors["hidden_states"].shape) == (16, 384)
 
 
+@pytest.mark.parametrize("grid", [[[1, 20_000, 20_000]], [[1, -4, 4]], [[2**40, 2**40, 2**40]]])
+def test_a_grid_of_other_images_is_refused_before_anything_is_run(tmp_path, grid):
+    path = tmp_path / "image.npz"
+    np.savez(path, hidden_states=np.zeros((16, 384), np.float32), grid_thw=np.array(grid))
+    with pytest.raises(UsageError, match="grid_thw asks for"):
+        read_example(path, towers.build("qwen2_5_vl"))
+
+
 def test_a_file_with_other_arguments_is_refused_with_their_names(tmp_path):
     path = tmp_path / "image.npz"
     np.savez(path, pixels=np.zeros(3))

@@ -165,6 +165,13 @@ def test_a_baseline_is_written_then_held_against_and_a_slowdown_fails(source, tm
     assert baseline.read_bytes() == kept
 
 
+def test_a_baseline_lies_in_no_artifact(source, tmp_path, capfd):
+    config = Path(timed(tmp_path, source))
+    config.write_text(config.read_text().replace("/baseline.json", "/out/onnx/baseline.json"))
+    assert main(["ci", str(config), "--update-baseline"]) == 2
+    assert "lies in an artifact of this run" in capfd.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_a_run_that_fails_does_not_become_a_baseline(source, tmp_path, capfd):
     assert main(["ci", timed(tmp_path, source, gates="max_nodes = 1"), "--update-baseline"]) == 1
     assert not (tmp_path / "baseline.json").exists()

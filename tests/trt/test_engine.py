@@ -129,6 +129,14 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_build(plain, tmp_p
         build_engine(plain[0], tmp_path / place.format(tmp=tmp_path), flavor="rtx", profiles=plain[1])
 
 
+@pytest.mark.parametrize("name", ["g.onnx", "other.onnx"])
+def test_an_engine_takes_no_graphs_place(plain, tmp_path, name):
+    before = plain[0].read_bytes()
+    with pytest.raises(UsageError, match="name of a graph"):
+        build_engine(plain[0], plain[0].with_name(name), flavor="rtx", profiles=plain[1], force=True)
+    assert plain[0].read_bytes() == before
+
+
 def test_a_folder_is_no_place_for_an_engine(plain, tmp_path):
     with pytest.raises(UsageError, match="is a folder"):
         build_engine(plain[0], tmp_path, flavor="rtx", profiles=plain[1], force=True)
