@@ -47,8 +47,7 @@ def run_file(
             f"The baseline {baseline} lies where this run writes its report.",
             todo='Give baseline = "FILE.json" of the [bench] table another name.',
         )
-    artifacts = [(folder / style).resolve() for style in config.export.styles]
-    if baseline and any(Path(baseline).resolve().is_relative_to(artifact) for artifact in artifacts):
+    if baseline and _inside(Path(baseline), [folder / style for style in config.export.styles]):
         raise UsageError(
             f"The baseline {baseline} lies in an artifact of this run, which would no longer be replaced.",
             todo='Give baseline = "FILE.json" of the [bench] table another place.',
@@ -58,6 +57,10 @@ def run_file(
         for file in files.values():
             write_report(report, file)
     return report, files
+
+
+def _inside(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 def run_config(
