@@ -141,10 +141,22 @@ def _mixes(node: ir.Node) -> bool:
             return False
         axes = axes if axes is not None else list(range(len(first or ())))
     else:
+        if _counts_up(node.inputs[1]):  # each token its own row, as where tables are made for one call
+            return False
         axes = [node.attributes["axis"].as_int() if "axis" in node.attributes else 0]
     if data.shape is None:  # features are numbers with a point; positions, before they turn anything, have none
         return data.dtype is not None and data.dtype.is_integer()
     return any(not isinstance(data.shape[axis], int) for axis in axes if -len(data.shape) <= axis < len(data.shape))
+
+
+def _counts_up(value: ir.Value | None) -> bool:
+    """Whether `value` is 0, 1, 2, …, in whatever shape."""
+    while value is not None and (node := value.producer()) is not None and node.op_type in _MOVED:
+        value = node.inputs[0]
+    node = value.producer() if value is not None else None
+    if node is None or node.op_type != "Range":
+        return False
+    return [_constants(one) if one else None for one in (node.inputs[0], node.inputs[2])] == [[0], [1]]
 
 
 def _constants(value: ir.Value) -> list[int] | None:

@@ -32,6 +32,10 @@ CASES = {
               " y = Add(position_ids, f)", {OTHERS}),
     "first-row": ("a = Constant<value_ints = [0]>() b = Constant<value_ints = [1]>() f = Slice(position_ids, a, b, a)"
                   " y = Add(position_ids, f)", {OTHERS}),
+    "each-its-own": ("a = Constant<value_int = 0>() n = Constant<value_int = 8>() d = Constant<value_int = 1>()"
+                     " r = Range(a, n, d) y = Gather(position_ids, r)", set()),
+    "each-the-next": ("a = Constant<value_int = 1>() n = Constant<value_int = 8>() d = Constant<value_int = 1>()"
+                      " r = Range(a, n, d) y = Gather(position_ids, r)", {OTHERS}),
     "whole-slice": ("a = Constant<value_ints = [0]>() b = Constant<value_ints = [9223372036854775807]>()"
                     " y = Slice(position_ids, a, b, a)", set()),
 }  # fmt: skip
