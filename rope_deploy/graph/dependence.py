@@ -1,4 +1,4 @@
-"""What each value of a graph depends on: one forward pass, two bits a value; and what the axes of its inputs are.
+"""What each value of a graph depends on: one forward pass, two bits a value.
 
 Shapes do not count: a value computed only from the *shape* of an activation depends on neither.
 """
@@ -10,7 +10,7 @@ from enum import Flag
 
 import onnx_ir as ir
 
-POSITION_INPUT, TOKEN_INPUTS = "position_ids", ("input_ids", "inputs_embeds")
+POSITION_INPUT = "position_ids"
 COUNTING = ("Range", "CumSum")
 
 
@@ -47,17 +47,3 @@ def dependences(
         for output in node.outputs:
             marks[output] = mark | Dependence.POSITION if output in tables else mark
     return marks
-
-
-def axes_of(value: ir.Value) -> dict[int, str]:
-    """Which axes of an input have a name of ours."""
-    name, rank = value.name, len(value.shape) if value.shape is not None else 0
-    if name == POSITION_INPUT and rank == 3:  # M-RoPE: one position for each axis of an image
-        return {1: "batch", 2: "sequence"}
-    if name in (*TOKEN_INPUTS, POSITION_INPUT) and rank >= 2:
-        return {0: "batch", 1: "sequence"}
-    if name == "attention_mask" and rank == 2:
-        return {0: "batch", 1: "total"}
-    if "past" in name and rank == 4:
-        return {0: "batch", 2: "past"}
-    return {}

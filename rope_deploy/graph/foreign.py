@@ -14,8 +14,9 @@ import onnx_ir as ir
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph import passes
+from rope_deploy.graph.axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.clean import clean
-from rope_deploy.graph.dependence import POSITION_INPUT, TOKEN_INPUTS, axes_of
+from rope_deploy.graph.dependence import POSITION_INPUT
 from rope_deploy.graph.expand import expand_operators
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.opset import OLDEST, bring_to_18

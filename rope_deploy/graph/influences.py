@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
-from rope_deploy.graph.dependence import POSITION_INPUT, axes_of
+from rope_deploy.graph.axes import axes_of
+from rope_deploy.graph.dependence import POSITION_INPUT
 from rope_deploy.graph.evaluate import ancestors
 
 BATCH, TOKENS, OTHERS = "the size of the batch", "the number of tokens", "the positions of other tokens"

@@ -29,7 +29,7 @@ from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
 from rope_deploy.rope.config_file import read_config_file
 from rope_deploy.rope.decode import is_number
-from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, contradictions, denies_rotation, unread_keys
+from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, denies_rotation, stated_twice, unread_keys
 from rope_deploy.rope.settings import short
 
 _COUNTS = re.compile("layers?$|depth|blocks?$")
@@ -70,7 +70,7 @@ def stated_rotation(config: Mapping[str, Any]) -> StatedRotation:
             exists="transformers does not know the model type; only the model's own code says what they mean.",
             todo="Export the model itself: its graph shows how it rotates.",
         )
-    if own is None and (faults := contradictions(full)):
+    if own is None and (faults := stated_twice(full)):
         raise ConfigError(
             f"This {_name(full)} configuration states a setting of its rotation twice:",
             faults,
@@ -101,7 +101,7 @@ def specs_to_compare(config: Mapping[str, Any]) -> dict[str, RopeSpec]:
         if is_known(text) and not text.get("auto_map") and denies_rotation(text):
             raise
         return {}
-    plain = is_known(text_config(config)) or not (unread_keys(config) or contradictions(config))
+    plain = is_known(text_config(config)) or not (unread_keys(config) or stated_twice(config))
     return specs if plain else {}
 
 

@@ -23,7 +23,7 @@ GENERATION, SPECIAL = "generation_config.json", "special_tokens_map.json"
 TOKENIZERS = (TOKENIZER, "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFE, INDEX = ".safetensors", ".safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-TEXTS = ("vocab", "merges")  # of a tokenizer: a vocabulary, or in what wraps another library the name of its file
+VOCABULARIES = ("vocab", "merges")  # settings of a tokenizer that, as a text, are the name of a file
 CODE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")  # module.Class, of a module beside config.json
 IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 FROM_THE_HUB = re.compile(r"[/:@]")  # of an implementation: owner/kernel, to be downloaded and run
@@ -136,7 +136,9 @@ def _check_tokenizer(path: Path, settings: Mapping[str, Any]) -> None:
             # Paths of the machine it was made on are often left behind; they do no harm where they lead nowhere.
             if key == "init_inputs" or key.endswith(("_file", "_files")):
                 harm = not _plain(name) and _leads_somewhere(path.parent, name)
-            elif key in TEXTS and name is value:  # tokenizers opens the file of that name, wherever the command runs
+            elif (
+                key in VOCABULARIES and name is value
+            ):  # tokenizers opens the file of that name, wherever the command runs
                 harm = _opens(name)
             else:  # whatever else a class passes on; a token may look like a path, "/" for one, and is no file
                 harm = not _plain(name) and _opens(name)

@@ -172,14 +172,11 @@ def tokenizer_from(place: Place, *, trust_remote_code: bool) -> tuple[Any, tuple
 def _left_out(place: Place, why: str) -> tuple[str, ...]:
     """What to say of a tokenizer that is there and of no use; nothing if there is none."""
     if place.extra:
-        files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in _settings(place)) else []
+        settings = read_header(Path(place.source)).settings
+        files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in settings) else []
     else:
         files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(place.where, name))]
     return (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}",) if files else ()
-
-
-def _settings(place: Place) -> Mapping[str, Any]:
-    return read_header(Path(place.source)).settings
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:

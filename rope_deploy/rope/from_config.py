@@ -117,7 +117,7 @@ def unread_keys(config: Mapping[str, Any]) -> list[str]:
     )
 
 
-def contradictions(config: Mapping[str, Any]) -> list[str]:
+def stated_twice(config: Mapping[str, Any]) -> list[str]:
     """Settings that a configuration states twice and differently, one sentence each.
 
     Which of the two counts is the business of the model's own code; where that is not known, neither can be taken.

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.dependence import POSITION_INPUT, axes_of
+from rope_deploy.graph.axes import axes_of
+from rope_deploy.graph.dependence import POSITION_INPUT
 
 
 class Calls:

@@ -16,7 +16,7 @@ from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.parity.audit.expected import Expected, from_config, from_manifest
 from rope_deploy.parity.audit.fit import positions_of
 from rope_deploy.parity.audit.judge import audit
-from rope_deploy.parity.audit.results import Audit, Findings
+from rope_deploy.parity.audit.results import Audit, Findings, place
 from rope_deploy.parity.audit.tables import FOLLOWS
 from rope_deploy.parity.audit.towers import audit_tower
 from rope_deploy.rope import RopeSpec, cos_sin
@@ -107,9 +107,12 @@ def _follows(readings: Sequence[Reading], manifest: Manifest) -> Audit:
     findings = Findings(manifest.style)
     stored = all(rotation.source == "table" for rotation in manifest.rotations) and manifest.rotations
     usual = frozenset() if stored else {OTHERS}
-    for table in (table for reading in readings for table in reading.tables):
-        for also in sorted(table.follows - usual):
-            findings.mistake("RD609", FOLLOWS.format(also=also), table.name, case=f"table {table.name}")
+    for reading in readings:
+        for number, table in enumerate(reading.tables):
+            sites = reading.sites_of(number)
+            about = {"layers": {site.layer for site in sites}, "roles": {site.role for site in sites}}
+            for also in sorted(table.follows - usual):
+                findings.mistake("RD609", FOLLOWS.format(also=also), f"{table.name}, {place(sites)}", **about)
     return findings.audit()
 
 
