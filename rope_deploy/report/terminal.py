@@ -146,8 +146,7 @@ def _worst(row: Row) -> Text:
     if row.worst is None:
         return Text("")
     share = words.share(row.worst)
-    said = f"{words.beside(row.worst.error, row.worst.tolerance)} ({words.percent(share)})"
-    return Text(said, style="red" if share > 1 else "")
+    return Text(words.beside(row.worst.error, row.worst.tolerance), style="red" if share > 1 else "")
 
 
 def _same(row: Row) -> Text:
