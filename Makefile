@@ -17,15 +17,15 @@ BIN := $(VENV)/bin
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-faults plugin test zoo zoo-subset fuzz lint format environment clean
+.PHONY: help demo demo-faults plugin test conformance conformance-subset fuzz lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in ten ways, and see each one named"
 	@echo "make test         lint and run the tests"
-	@echo "make zoo          every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
-	@echo "make zoo-subset   the families that stand for the others, held against what is expected (minutes)"
+	@echo "make conformance          every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
+	@echo "make conformance-subset   the families that stand for the others, held against what is expected (minutes)"
 	@echo "make fuzz         mutated graphs, weights, manifests, configurations: nothing may crash (CASES=1000 SEED=0; resumable)"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
@@ -43,19 +43,19 @@ plugin: $(STAMP)
 
 # Takes what `make demo` exported, or exports one style.
 demo-faults: $(STAMP)
-	$(BIN)/python -m tests.mutation.demo
+	$(BIN)/python -m faults.demo
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
-# Goes on where it was left: what out/zoo says of a family holds until a package or our own code changes.
-zoo: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --changed --engines --rope-types --published --peers --keep out/zoo-kept --jobs $(WORKERS)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.verify_families out/zoo-kept
-	$(BIN)/python -m benchmarks.families.coverage
+# Goes on where it was left: what out/families says of a family holds until a package or our own code changes.
+conformance: $(STAMP)
+	$(BIN)/python -m conformance.families --changed --engines --rope-types --published --peers --keep out/families-kept --jobs $(WORKERS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m conformance.families.verify out/families-kept
+	$(BIN)/python -m conformance.families.coverage
 
-zoo-subset: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo --subset --published --changed --strict --jobs $(WORKERS)
+conformance-subset: $(STAMP)
+	$(BIN)/python -m conformance.families --subset --published --changed --strict --jobs $(WORKERS)
 
 # First what once failed, then new cases.
 fuzz: $(STAMP)

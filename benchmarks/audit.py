@@ -62,7 +62,7 @@ def hollow_model():
 
 
 def write_ours(folder: Path) -> None:
-    from rope_deploy.exporter import prepare
+    from rope_deploy.export import prepare
     from rope_deploy.graph.lower import lower
     from rope_deploy.models import wrap
 

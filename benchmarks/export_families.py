@@ -64,8 +64,8 @@ def model_of(name: str, hf: Path):
     """A new model, ready to be exported."""
     if name == REAL:
         return common.stock_model(hf)
-    from benchmarks.families.census import select
-    from benchmarks.families.tiny import tiny_config, tiny_model
+    from conformance.families.census import select
+    from conformance.families.tiny import tiny_config, tiny_model
 
     family, _, layers = name.partition("@")
     (found,) = select((family,), ())

@@ -2,8 +2,9 @@
 
     python -m docs.generate
 
-A page of rope_deploy/report/pages is written by hand except for two kinds of blocks: `numbers`, the figures of its
-example (docs/numbers.py), and `console`, what the diagnosis says of the mistake when it is planted (docs/plants.py).
+A page of rope_deploy/results/pages is written by hand except for two kinds of blocks: `numbers`, the figures of its
+example (docs/numbers.py), and `console`, what the diagnosis says of the mistake when it is planted
+(faults/bare_rotation.py).
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import re
 from pathlib import Path
 
 from docs.numbers import NUMBERS
-from docs.plants import PLANTS, diagnosed
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.explain import SECTIONS, page_of
-from rope_deploy.report.mistakes import mistakes
-from rope_deploy.report.records import DiagnosisRecord, Report
+from faults.bare_rotation import PLANTS, diagnosed
+from rope_deploy.report.grouped_mistakes import mistakes
 from rope_deploy.report.terminal import to_text
+from rope_deploy.results.code_pages import SECTIONS, page_of
+from rope_deploy.results.codes import CODES
+from rope_deploy.results.records import DiagnosisRecord, Report
 
 DOCS = Path(__file__).parent
-PAGES = DOCS.parent / "rope_deploy" / "report" / "pages"
+PAGES = DOCS.parent / "rope_deploy" / "results" / "pages"
 TARGET = DOCS / "diagnostics.md"
 REFERENCE = re.compile(r"(?<![\w/#`])([\w.-]+/[\w.-]+)#(\d+)\b")
 CODE = re.compile(r"(?<![\w#`\[])(RD\d{3})\b(?!\])")

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from faults.manifest_tampering import random_tampering
+from faults.wrong_artifacts import make_wrong
 from fuzz.edits import Edit, apply, random_edit
 from fuzz.surfaces import FORMS, STYLES, SURFACES, Surface
-from fuzz.tamperings import random_tampering
-from fuzz.wrongs import make_wrong
 
 MOST_EDITS = 6
 TAMPERED = 0.7  # of the edits of a wrong artifact's manifest, the share that means to hide the mistake

@@ -24,7 +24,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import EncodeError
 
-from fuzz.tamperings import apply_tampering
+from faults.manifest_tampering import apply_tampering
 from fuzz.values import OUTSIDE, SIZES, TEXTS, any_value, as_json, made
 
 Edit = list[Any]

@@ -16,8 +16,8 @@ import numpy as np
 import rope_deploy
 from rope_deploy.artifact import FileInfo, TensorInfo, hash_file
 from tests import tiny, towers
+from tests.audit import files
 from tests.models.gguf_file import write_gguf
-from tests.parity.audit import files
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
 
@@ -83,7 +83,7 @@ def _all_but_the_graph(folder: str, names: list[str]) -> list[str]:
 
 def _write_engine(folder: Path) -> None:
     """A manifest of an engine; the engine itself is of no interest to what can be done with it here."""
-    from rope_deploy.trt.manifest import EngineManifest, manifest_path
+    from rope_deploy.trt.engine_manifest import EngineManifest, manifest_path
     from rope_deploy.trt.profiles import Profile
 
     engine = folder / "toy.engine"

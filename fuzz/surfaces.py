@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fuzz.wrongs import OF_TABLES, WRONG
+from faults.wrong_artifacts import OF_TABLES, WRONG
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
 FORMS = ("chain", "standard", "contrib", "fused", "computed", "counted")

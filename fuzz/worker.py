@@ -37,7 +37,7 @@ from fuzz.children import cheap_children
 from fuzz.judge import LONGEST, Outcome, faults, leftovers
 from fuzz.killing import dying_before, watch
 from fuzz.outputs import Mixed, outputs, visible
-from rope_deploy.artifact.names import MANIFEST_NAME
+from rope_deploy.artifact.file_names import MANIFEST_NAME
 from rope_deploy.cli.main import COMMANDS
 from rope_deploy.errors import RopeDeployError
 
@@ -51,14 +51,14 @@ IMPORTED = (
     "rich.console",
     "transformers.models.llama.modeling_llama",
     "rope_deploy.api",
-    "rope_deploy.parity.audit",
+    "rope_deploy.audit",
     "rope_deploy.report.terminal",
     "rope_deploy.runs.audit",
     "rope_deploy.runs.bench",
     "rope_deploy.runs.check",
     "rope_deploy.runs.ci",
     "rope_deploy.runs.export",
-    "rope_deploy.runs.inspection",
+    "rope_deploy.runs.inspect",
     "rope_deploy.runs.rewrite",
     *(entry.target.split(":")[0] for entry in COMMANDS.values()),
 )

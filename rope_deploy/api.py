@@ -14,9 +14,9 @@ from rope_deploy.childprocess import Limits, call
 if TYPE_CHECKING:
     from rope_deploy.doctor import Diagnosis
     from rope_deploy.models import LoadedModel
-    from rope_deploy.report.explain import Page
-    from rope_deploy.report.records import EngineRecord, ExportRecord, Report
-    from rope_deploy.runs.inspection import Inspection
+    from rope_deploy.results.code_pages import Page
+    from rope_deploy.results.records import EngineRecord, ExportRecord, Report
+    from rope_deploy.runs.inspect import Inspection
     from rope_deploy.trt import Progress as BuildProgress
     from rope_deploy.trt.plugin import PluginLibrary
 
@@ -198,7 +198,7 @@ def explain(code: str) -> Page:
 
     Raises UsageError for a code there is not, with the nearest ones.
     """
-    from rope_deploy.report.explain import page_of
+    from rope_deploy.results.code_pages import page_of
 
     return page_of(code)
 
@@ -302,7 +302,7 @@ def build(
 
     Raises UsageError, EnvironmentMissing (no flavour or GPU), VendorError (GraphRefused names nodes), as `export` does.
     """
-    from rope_deploy.runs.engine import build_styled
+    from rope_deploy.runs.build import build_styled
 
     return build_styled(
         Path(source),
@@ -361,7 +361,7 @@ def run_ci(
     update_baseline: bool = False,
     progress: Progress = _silent,
 ) -> tuple[Report, dict[str, Path]]:
-    """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
+    """Carry out a configuration file: export, build, check, bench, generate, judge, and write the report_files.
 
     `source` replaces the model named in the file; `update_baseline` writes its [bench] baseline instead of judging by
     it, unless the run fails. Returns the report and where its formats were written. A failed gate is no exception.
@@ -378,9 +378,9 @@ def write_report(report: Report, path: str | Path) -> None:
 
     Raises UsageError for another ending or a file that is no report of this command, EnvironmentMissing (a full disk).
     """
-    from rope_deploy.runs import reports
+    from rope_deploy.runs import report_files
 
-    reports.write_report(report, Path(path))
+    report_files.write_report(report, Path(path))
 
 
 def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
@@ -388,7 +388,7 @@ def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
 
     Nothing is run and no weights are read. Raises UsageError or ModelError if `subject` is none of these.
     """
-    from rope_deploy.runs.inspection import inspect_subject
+    from rope_deploy.runs.inspect import inspect_subject
 
     return inspect_subject(subject, trust_remote_code=trust_remote_code)
 

@@ -7,9 +7,9 @@ import pytest
 
 from docs import generate
 from docs.numbers import NUMBERS
-from docs.plants import PLANTS, diagnosed
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.explain import page_text
+from faults.bare_rotation import PLANTS, diagnosed
+from rope_deploy.results.code_pages import page_text
+from rope_deploy.results.codes import CODES
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "diagnostics.md").read_text()
@@ -45,7 +45,7 @@ def test_a_planted_mistake_is_given_the_code_of_its_page(code):
 def test_without_the_mistake_nothing_is_diagnosed(code):
     from dataclasses import replace
 
-    from docs.plants import right
+    from faults.bare_rotation import right
 
     plant = PLANTS[code]
     assert diagnosed(replace(plant, does=lambda call: right(plant.spec, call))) == ()

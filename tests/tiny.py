@@ -31,7 +31,7 @@ import transformers as hf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from rope_deploy.models import LoadedModel, wrap
-from rope_deploy.models.factory import cast
+from rope_deploy.models.loading.factory import cast
 
 VOCAB, POSITIONS = 96, 128
 CHARACTERS = [chr(code) for code in range(ord(" "), ord(" ") + VOCAB - 3)]  # after <pad>, <s>, </s>

@@ -16,7 +16,7 @@ from typing import Any
 
 import transformers as hf
 
-from rope_deploy.exporter import Prepared, prepare
+from rope_deploy.export import Prepared, prepare
 from rope_deploy.models import LoadedModel, wrap
 from tests import tiny
 

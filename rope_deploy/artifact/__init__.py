@@ -1,6 +1,7 @@
 """The artifact folder: its manifest, and how it comes to be without ever being half there."""
 
 from rope_deploy.artifact.disk import syncing
+from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, link_fault, name_fault
 from rope_deploy.artifact.manifest import (
     PAST_PREFIX,
     PRESENT_PREFIX,
@@ -20,12 +21,11 @@ from rope_deploy.artifact.manifest import (
     load_manifest,
     require_styles,
 )
-from rope_deploy.artifact.names import MANIFEST_NAME, MODEL_NAME, link_fault, name_fault
-from rope_deploy.artifact.reading import read_versioned
-from rope_deploy.artifact.replacing import held_folder, new_folder, refuse_folder
+from rope_deploy.artifact.replace_folder import held_folder, new_folder, refuse_folder
 from rope_deploy.artifact.staging import place_of, staging
-from rope_deploy.artifact.weights import weights_name
-from rope_deploy.artifact.writing import new_file, new_graph, put, refuse_existing, withdraw
+from rope_deploy.artifact.versioned_json import read_versioned
+from rope_deploy.artifact.weights_files import weights_name
+from rope_deploy.artifact.write_files import new_file, new_graph, put, refuse_existing, withdraw
 
 __all__ = [
     "MANIFEST_NAME",

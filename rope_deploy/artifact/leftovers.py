@@ -6,9 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-from rope_deploy.artifact.names import MANIFEST_NAME, MODEL_NAME
-from rope_deploy.documents import parse_json, read_bytes
+from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME
 from rope_deploy.errors import UsageError
+from rope_deploy.safe_reading import parse_json, read_bytes
 
 # Eight digits are a date: whoever wrote `.model.20261130.old` by hand means to keep it.
 OLDER = re.compile(r"\.(?P<name>.+)\.(?!\d{8}\.)[0-9a-z_]{8}\.(?P<kind>tmp|old)")

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from rope_deploy.artifact.names import MANIFEST_NAME, MODEL_NAME, artifact_around, link_fault, name_fault
-from rope_deploy.artifact.reading import read_versioned
-from rope_deploy.artifact.writing import listing
+from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, artifact_around, link_fault, name_fault
+from rope_deploy.artifact.versioned_json import read_versioned
+from rope_deploy.artifact.write_files import listing
 from rope_deploy.errors import ConfigError, UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A cache goes in as past_key_values.{layer}.{part} and comes out as present.{layer}.{part}.
 PAST_PREFIX, PRESENT_PREFIX = "past_key_values.", "present."
 
@@ -57,9 +57,9 @@ class Fixed:
 class Site:
     """One application of a rotation.
 
-    `turn` 0 is the attention's own; what else turns in a layer follows: q and k of an indexer, which picks the keys
-    that attention reads. Layers that run several times, and those of an encoder and its decoder, are numbered as they
-    run.
+    `occurrence` 0 is the attention's own; what else is rotated in a layer follows: q and k of an indexer, which picks
+    the keys that attention reads. Layers that run several times, and those of an encoder and its decoder, are numbered
+    as they run.
 
     `output` names the graph value that holds the rotated tensor; `layout` says how its axes lie:
     B batch, S sequence, N heads, H head_dim; "BS(NH)" has heads and head_dim merged. When the attention
@@ -70,7 +70,7 @@ class Site:
 
     layer: int
     role: Literal["q", "k"]
-    spec: str
+    rotation: str
     num_heads: int
     head_dim: int
     layout: Literal["BNSH", "BSNH", "BS(NH)"]
@@ -79,12 +79,12 @@ class Site:
     present: str | None = None
     scores: str | None = None
     scale: float | None = None
-    turn: int = 0
+    occurrence: int = 0
 
     @property
     def key(self) -> str:
-        """What the names of its taps end in: "3.q", or "3.q.1" where `turn` is 1."""
-        return f"{self.layer}.{self.role}.{self.turn}" if self.turn else f"{self.layer}.{self.role}"
+        """What the names of its taps end in: "3.q", or "3.q.1" where `occurrence` is 1."""
+        return f"{self.layer}.{self.role}.{self.occurrence}" if self.occurrence else f"{self.layer}.{self.role}"
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,9 @@ class Rotation:
     """One distinct rotation and its caches. `spec` is `RopeSpec.to_dict()`; caches are [rows, rotary_dim/2].
 
     `axes` [rotary_dim/2] says which axis of position_ids [A, B, S] each pair follows; () where positions have one.
-    `rotary_dim` and `interleaved` hold for one without a rule too (0: from before they were stated). `arranged`: where
-    a model's pairs are neither halves nor neighbours, which of its elements the sites have at each place of a head.
+    `cos_sin` says where they come from: one table, two (short and long calls), or computed in the graph. `rotary_dim`
+    and `interleaved` hold for a rotation without a rule too. `element_order`: where a model's pairs are neither halves
+    nor neighbours, which of its elements the sites have at each index of a head.
     """
 
     name: str
@@ -101,11 +102,11 @@ class Rotation:
     cos_cache: str | None
     sin_cache: str | None
     rows: int
-    source: Literal["table", "two-tables", "runtime"]
+    cos_sin: Literal["table", "two-tables", "computed"]
     axes: tuple[int, ...] = ()
     rotary_dim: int = 0
     interleaved: bool = False
-    arranged: tuple[int, ...] = ()
+    element_order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Tolerances:
 
     `logits` is absolute. `rotated` (q, k and the cache, in every layer) is relative to the largest element that
     PyTorch's tensor has: what the layers before have rounded grows with the tensor. How a check goes on from there is
-    in `rope_deploy.parity.judge`.
+    in `rope_deploy.parity.judge_call`.
     """
 
     logits: float
@@ -192,6 +193,7 @@ class Manifest:
     fixed: dict[str, Fixed] = field(default_factory=dict)
     limits: Limits = Limits()
     findings: tuple[Finding, ...] = ()
+    patches: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileInfo] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -262,8 +264,9 @@ def _contradictions(manifest: Manifest) -> Iterator[str]:
     """What no export writes, each in a sentence: somebody edited the file."""
     rotations = [rotation.name for rotation in manifest.rotations]
     for index, site in enumerate(manifest.sites):
-        if site.spec not in rotations:
-            yield f"sites.{index}.spec: there is no rotation {site.spec!r}, only {', '.join(rotations) or 'none'}."
+        if site.rotation not in rotations:
+            known = ", ".join(rotations) or "none"
+            yield f"sites.{index}.rotation: there is no rotation {site.rotation!r}, only {known}."
         if not 0 <= site.layer < manifest.layers:
             yield f"sites.{index}.layer: {site.layer} is none of the {manifest.layers} layers."
         if min(site.num_heads, site.head_dim) < 1:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rope_deploy.artifact.disk import SUFFIX, disk_errors
 from rope_deploy.artifact.leftovers import remove_older
-from rope_deploy.artifact.weights import JOURNAL, drop_unnamed
+from rope_deploy.artifact.weights_files import JOURNAL, drop_unnamed
 from rope_deploy.errors import EnvironmentMissing, UsageError
 
 LOCK, NEW = "lock", "new"

@@ -1,9 +1,9 @@
 """How fast an artifact runs, next to others: interleaved timing; and what each needs by itself."""
 
-from rope_deploy.bench.again import Rerun, measure_again, with_processor_ratios
-from rope_deploy.bench.alone import Alone, Job, run_alone
+from rope_deploy.bench.contestant_process import Alone, Job, run_alone
 from rope_deploy.bench.latency import ROUNDS, Contestant, Workload, measure, workloads
-from rope_deploy.bench.spread import FEWEST_ROUNDS, Interval, of_median, quotient
+from rope_deploy.bench.ratio_interval import FEWEST_ROUNDS, Interval, of_median, quotient
+from rope_deploy.bench.remeasure import Rerun, measure_again, with_processor_ratios
 
 __all__ = [
     "FEWEST_ROUNDS",

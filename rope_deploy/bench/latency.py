@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.bench.spread import Interval, of_median
-from rope_deploy.bench.waiting import Spent
+from rope_deploy.bench.processor_contention import Spent
+from rope_deploy.bench.ratio_interval import Interval, of_median
 from rope_deploy.errors import UsageError
-from rope_deploy.report.records import LatencyRecord
+from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtimes import Arrays, Runtime, as_past, counted, empty_past
 
 FALLBACK_VOCABULARY = 2  # token ids every vocabulary has

@@ -16,7 +16,7 @@ from rope_deploy.cli.console import echo, plain
 from rope_deploy.cli.export import STYLES
 
 if TYPE_CHECKING:
-    from rope_deploy.report.records import EngineRecord
+    from rope_deploy.results.records import EngineRecord
     from rope_deploy.trt import Progress
 
 PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rope_deploy.cli.audit import AuditOptions, audit_options
+from rope_deploy.cli.audit_options import AuditOptions, audit_options
 from rope_deploy.cli.common import accept_option, deliver, json_option, print_json, report_option, require_places
 from rope_deploy.cli.explain import explain_option
 from rope_deploy.cli.progress import shown_steps

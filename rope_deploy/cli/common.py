@@ -16,7 +16,7 @@ import click
 from rope_deploy.cli.console import echo_json
 
 if TYPE_CHECKING:
-    from rope_deploy.report.records import Kind, Report
+    from rope_deploy.results.records import Kind, Report
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on standard output, and nothing else there."
@@ -76,7 +76,7 @@ def require_places(reports: Sequence[Path], kind: Kind) -> None:
     """
     from rope_deploy.artifact import staging
     from rope_deploy.report import format_of
-    from rope_deploy.runs.reports import refuse_foreign
+    from rope_deploy.runs.report_files import refuse_foreign
 
     for path in reports:
         format_of(path)

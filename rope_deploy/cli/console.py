@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def echo(text: str = "", *, err: bool = False) -> None:
     """Print lines of text on standard output, or on standard error."""
-    from rope_deploy.report.words import clean
+    from rope_deploy.results.wording import clean
 
     click.echo(clean(text), err=err)
 
 
 def echo_json(text: str, file: TextIO | None = None) -> None:
     """Print a JSON document, the same value with nothing in it that a terminal obeys."""
-    from rope_deploy.report.words import clean_json
+    from rope_deploy.results.wording import clean_json
 
     click.echo(clean_json(text), file=file)
 
@@ -32,6 +32,6 @@ def plain(text: str) -> Text:
     """One line for a live display: no markup in it is obeyed either."""
     from rich.text import Text
 
-    from rope_deploy.report.words import line
+    from rope_deploy.results.wording import line
 
     return Text(line(text))

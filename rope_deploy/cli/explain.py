@@ -15,8 +15,8 @@ def _explain(context: click.Context, parameter: click.Parameter, code: str | Non
     if code is None or context.resilient_parsing:
         return
     from rope_deploy import api
-    from rope_deploy.report.codes import CODES
-    from rope_deploy.report.explain import index, shown
+    from rope_deploy.results.code_pages import index, shown
+    from rope_deploy.results.codes import CODES
 
     if code.strip().lower() == "all":
         print_json(dict(CODES)) if json_in_force() else echo(index().rstrip("\n"))

@@ -17,9 +17,9 @@ import click
 
 from rope_deploy import __version__
 from rope_deploy.cli.common import stdout_for_json
-from rope_deploy.cli.failures import describe, show
-from rope_deploy.cli.quiet import quiet_libraries
-from rope_deploy.cli.threads import wait_without_spinning
+from rope_deploy.cli.error_messages import describe, show
+from rope_deploy.cli.quiet_libraries import quiet_libraries
+from rope_deploy.cli.thread_settings import wait_without_spinning
 
 TRACEBACK_FLAG = "--traceback"
 TRACEBACK_VARIABLE = "ROPE_DEPLOY_TRACEBACK"

@@ -4,7 +4,8 @@
 in it. Nothing here touches a model: paths and packages are looked for by `model_source`, when the run starts.
 """
 
-from rope_deploy.config.decode import decode_config, load_config
+from rope_deploy.config.model_source import model_source, with_source
+from rope_deploy.config.read_toml import decode_config, load_config
 from rope_deploy.config.schema import (
     MOST_THREADS,
     BenchSection,
@@ -17,7 +18,6 @@ from rope_deploy.config.schema import (
     OutputSection,
     RunConfig,
 )
-from rope_deploy.config.source import model_source, with_source
 
 __all__ = [
     "MOST_THREADS",

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, with_config
 
-from rope_deploy.config.faults import ONE, SEVERAL
+from rope_deploy.config.fault_sentences import ONE, SEVERAL
 
 # TOML knows its types, so nothing is converted: "128" is not a number and 1 is not true.
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]

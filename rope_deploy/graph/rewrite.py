@@ -11,15 +11,15 @@ import onnx_ir as ir
 
 from rope_deploy.artifact import new_graph, refuse_existing
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.dependence import POSITION_INPUT, Dependence, dependences
-from rope_deploy.graph.estimate import require_tables
-from rope_deploy.graph.evaluate import Trig, evaluate
-from rope_deploy.graph.foreign import read_foreign
+from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.analysis.evaluate import Trig, evaluate
+from rope_deploy.graph.analysis.result_size import require_tables
 from rope_deploy.graph.lower import OPERATORS_OPSET, WIDEST_OPSET, lower
-from rope_deploy.graph.raising import Raised, RaisedRotation, raise_rotations
-from rope_deploy.graph.rotation import SIZES, dummy_inputs
+from rope_deploy.graph.passes.proven_shapes import proven_shapes
+from rope_deploy.graph.raising.match import SIZES, dummy_inputs
+from rope_deploy.graph.raising.raise_rotations import Raised, RaisedRotation, raise_rotations
+from rope_deploy.graph.reading.foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save
-from rope_deploy.graph.shapes import proven_shapes
 
 USUAL_WIDTH = 128  # of a head, before the rotations are found
 

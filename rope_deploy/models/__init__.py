@@ -1,11 +1,11 @@
 """Load a model, run it as the reference, and trace it to an ONNX graph."""
 
-from rope_deploy.models.companions import save_companions
-from rope_deploy.models.exact import Widened
-from rope_deploy.models.load import LoadedModel, is_tower, load_model, read_config, wrap
-from rope_deploy.models.reference import Exact, run_reference, run_shaken
-from rope_deploy.models.trace import trace
-from rope_deploy.models.untouched import Piece, run_untouched
+from rope_deploy.models.loading.companion_files import save_companions
+from rope_deploy.models.loading.load import LoadedModel, is_tower, load_model, read_config, wrap
+from rope_deploy.models.reference.run_reference import Exact, run_reference, run_shaken
+from rope_deploy.models.reference.untouched import Piece, run_untouched
+from rope_deploy.models.reference.wider_type import Widened
+from rope_deploy.models.tracing.trace import trace
 
 __all__ = [
     "Exact",

@@ -2,6 +2,6 @@
 
 from rope_deploy.parity.cases import Case, Set, cases_for
 from rope_deploy.parity.findings import CaseResult
-from rope_deploy.parity.verdict import PROSE, Outcome, check, run_case
+from rope_deploy.parity.run_cases import PROSE, Outcome, check, run_case
 
 __all__ = ["PROSE", "Case", "CaseResult", "Outcome", "Set", "cases_for", "check", "run_case"]

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from rope_deploy.artifact import Manifest
+from rope_deploy.diagnosis import Observation, diagnose
 from rope_deploy.parity.compare import Difference
-from rope_deploy.parity.diagnosis import Observation, diagnose
-from rope_deploy.parity.judge import Turned
-from rope_deploy.parity.sites import Seen
-from rope_deploy.parity.towers.judge import Named
-from rope_deploy.parity.words import listed
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.records import CheckRecord, DiagnosisRecord
+from rope_deploy.parity.compare_sites import Seen
+from rope_deploy.parity.judge_call import Turned
+from rope_deploy.parity.listed_sites import listed
+from rope_deploy.parity.towers.judge_call import Named
+from rope_deploy.results.codes import CODES
+from rope_deploy.results.records import CheckRecord, DiagnosisRecord
 
 EVIDENCE = 768 << 20  # bytes of tensors kept of sound sites; wrong ones are always kept
 # Times the difference of the input, each in its own tolerance: from there on a difference is the turn's own.
@@ -155,7 +155,7 @@ def _unnamed(
     yield from _listed(about, by_mistake)
     if found:
         sites = sorted({(site.layer, site.role) for _, site, _ in found})
-        ruled = any(one.name == found[0][1].spec and one.spec for one in manifest.rotations)
+        ruled = any(one.name == found[0][1].rotation and one.spec for one in manifest.rotations)
         judged_by = "the rule in the manifest" if ruled else "PyTorch's angles, or the file's own table without PyTorch"
         explanation = f"{found[0][2].words()}, judged by what the site was given and by {judged_by}."
         cases = [case for case, _, _ in found]
@@ -201,7 +201,7 @@ def _against_the_rule(
                 continue
             # What differs no more after the turn than before it came with the input, if within what that is allowed.
             if one.inputs is not None and not one.inputs.failed and apart.ratio > BEYOND_INPUT * one.inputs.ratio:
-                by_rotation[one.site.spec].append((result.record.case, one, apart.ratio))
+                by_rotation[one.site.rotation].append((result.record.case, one, apart.ratio))
     for rotation, found in by_rotation.items():
         sites = sorted({(one.site.layer, one.site.role) for _, one, _ in found})
         rule = next(r.spec for r in manifest.rotations if r.name == rotation).get("rope_parameters", {})

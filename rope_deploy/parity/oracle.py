@@ -52,7 +52,7 @@ class Oracle:
         self._angles, self._rows = manifest.angles, manifest.max_position
         self._unit = UNIT_ROUNDOFF[manifest.dtype]
         self._specs = {r.name: RopeSpec.from_dict(r.spec) for r in manifest.rotations if r.spec}
-        self._computed = {r.name for r in manifest.rotations if r.source == "runtime"}
+        self._computed = {r.name for r in manifest.rotations if r.cos_sin == "computed"}
         # Tables that come from the model alone: there is no rule to compare them with.
         self.without_rule = tuple(r.name for r in manifest.rotations if not r.spec)
         self._stored = {r.name: (r, stored[r.name]) for r in manifest.rotations if r.name in stored and not r.spec}
@@ -60,21 +60,21 @@ class Oracle:
 
     def fits(self, site: Site) -> bool:
         """Whether the site's rotation is known and its head is wide enough for it."""
-        return site.spec in self._stored or self.has_rule(site)
+        return site.rotation in self._stored or self.has_rule(site)
 
     def has_rule(self, site: Site) -> bool:
         """Whether it is known by a rule, not by a table."""
-        return site.spec in self._specs and self._specs[site.spec].rotary_dim <= site.head_dim
+        return site.rotation in self._specs and self._specs[site.rotation].rotary_dim <= site.head_dim
 
     def rotated(self, site: Site, unrotated: np.ndarray, positions: np.ndarray) -> np.ndarray | None:
         """float64 [B, N, S, H] from unrotated [B, N, S, H] and positions; None where no rule is known."""
-        if site.spec in self._stored:
-            return _as_stored(*self._stored[site.spec], unrotated, positions)
-        if site.spec not in self._specs:
+        if site.rotation in self._stored:
+            return _as_stored(*self._stored[site.rotation], unrotated, positions)
+        if site.rotation not in self._specs:
             return None
-        rows = by_pair(self._specs[site.spec], positions)
+        rows = by_pair(self._specs[site.rotation], positions)
         cos, sin = (_rows(table, rows)[:, None] for table in self._tables(site, positions, self._angles))
-        interleaved = self._specs[site.spec].interleaved
+        interleaved = self._specs[site.rotation].interleaved
         return rotate(unrotated.astype(np.float64), cos, sin, interleaved=interleaved)
 
     def rounding(self, site: Site, exact: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -96,23 +96,23 @@ class Oracle:
         Zero for tables that repeat PyTorch's. For `--angles float64` it is the known difference of the two tables.
         """
         gap = self._angle_error(site, positions)
-        if self._angles == "float64" and site.spec in self._specs:
+        if self._angles == "float64" and site.rotation in self._specs:
             ours, theirs = (self._tables(site, positions, angles) for angles in ("float64", "model"))
-            rows = by_pair(self._specs[site.spec], positions)
+            rows = by_pair(self._specs[site.rotation], positions)
             for a, b in zip(ours, theirs):
                 gap = gap + np.abs(_rows(a, rows) - _rows(b, rows)).max(axis=-1)
         return _largest(want) * np.sqrt(2) * gap
 
     def _angle_error(self, site: Site, positions: np.ndarray) -> np.ndarray:
         """Radians, [B, S]: fp32 frequencies computed at run time may be off by some units, times the position."""
-        return turn(positions) * (site.spec in self._computed)
+        return turn(positions) * (site.rotation in self._computed)
 
     def _tables(self, site: Site, positions: np.ndarray, angles: str) -> tuple[np.ndarray, np.ndarray]:
-        spec = self._specs[site.spec]
+        spec = self._specs[site.rotation]
         length = int(positions.max()) + 1 if spec.depends_on_length else None
         # Many lengths share their frequencies. Phi-3.5-MoE has one set of them at every length, and two factors.
         varied = b"" if length is None else (spec.inv_freq(length).tobytes(), spec.attention_scaling_at(length))
-        key = (site.spec, angles, varied)
+        key = (site.rotation, angles, varied)
         if key not in self._made:
             self._made[key] = tables(spec, self._rows, angles=angles, seq_len=length)
         return self._made[key]

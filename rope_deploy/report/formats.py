@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rope_deploy.errors import UsageError
-from rope_deploy.report.records import Report
+from rope_deploy.results.records import Report
 
 Format = Literal["terminal", "json", "junit", "markdown", "html", "sarif"]
 

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rope_deploy.report import words
-from rope_deploy.report.axes import Tick, runs_of, ticks_of
-from rope_deploy.report.records import ErrorMap, Report
+from rope_deploy.report.plot_axes import Tick, runs_of, ticks_of
+from rope_deploy.results import wording
+from rope_deploy.results.records import ErrorMap, Report
 
 # The upper ends of the colours, in units of the tolerance; the last has none.
 STEPS = (0.1, 0.3, 1.0, 10.0, 1e3, 1e5, math.inf)
@@ -82,14 +82,14 @@ def heat_maps(report: Report) -> tuple[HeatMap, ...]:
 
 def legend() -> tuple[tuple[int, str], ...]:
     """(step, what it stands for), from the smallest error on."""
-    ends = [words.number(end) if end > 1 else f"{end:g}" for end in STEPS[:-1]]
+    ends = [wording.number(end) if end > 1 else f"{end:g}" for end in STEPS[:-1]]
     meanings = [f"up to {ends[0]}", *(f"to {end}" for end in ends[1:]), "more"]
     return tuple((step, f"{said}: sound" if step == SOUND - 1 else said) for step, said in enumerate(meanings))
 
 
 def _heat_map(maps: Sequence[ErrorMap]) -> HeatMap:
     failed = any(value > 1 for m in maps for row in m.errors for value in row)
-    title = words.target(maps[0].style, maps[0].runtime)
+    title = wording.target(maps[0].style, maps[0].runtime)
     columns = _Columns.over(sorted({position for m in maps for position in m.positions}))
     return HeatMap(title, failed, tuple(_panel(m, columns) for m in sorted(maps, key=lambda m: m.role, reverse=True)))
 
@@ -108,7 +108,7 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
     if where is not None:
         said = f"{worst_words(worst)} at layer {where[1]}, near position {where[2]}"
     return Panel(
-        role={"q": "queries", "k": "keys"}.get(found.role, words.line(found.role)),
+        role={"q": "queries", "k": "keys"}.get(found.role, wording.line(found.role)),
         columns=columns.count,
         rows=len(found.layers),
         paths=tuple(_paths(grid)),
@@ -116,13 +116,13 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
         y_ticks=_layer_ticks(found.layers),
         worst=said,
         at=(columns.middle(where[2]), 100 * (where[0] + 0.5) / len(found.layers)) if where and worst > 1 else None,
-        label=words.line(f"{found.role}, {len(found.layers)} layers by {len(found.positions)} positions: {said}"),
+        label=wording.line(f"{found.role}, {len(found.layers)} layers by {len(found.positions)} positions: {said}"),
     )
 
 
 def worst_words(ratio: float) -> str:
-    """An error in units of its tolerance, in words."""
-    return "not a finite number" if math.isinf(ratio) else words.percent(ratio)
+    """An error in units of its tolerance, in wording."""
+    return "not a finite number" if math.isinf(ratio) else wording.percent(ratio)
 
 
 def step_of(ratio: float) -> int:

@@ -1,6 +1,6 @@
 """One self-contained page: no script, no request to anywhere, readable in the dark and on a phone.
 
-The template escapes every value it is given; `words.clean` has taken control characters out before.
+The template escapes every value it is given; `wording.clean` has taken control characters out before.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
-from rope_deploy.report import benchmark, words
+from rope_deploy.report import benchmark_tables
+from rope_deploy.report.grouped_mistakes import mistakes, worst_site
 from rope_deploy.report.heatmap import SOUND, heat_maps, legend
-from rope_deploy.report.mistakes import mistakes, worst_site
 from rope_deploy.report.plots import bar_charts, error_plots
-from rope_deploy.report.records import GenerationRecord, Report
 from rope_deploy.report.summary import check_message, departure, headline, problems, rows, text_verdict, workloads
+from rope_deploy.results import wording
+from rope_deploy.results.records import GenerationRecord, Report
 
 FOOTER = "This page needs nothing but itself."
 
@@ -36,11 +37,11 @@ def to_html(report: Report) -> str:
         sound=SOUND,
         error_plots=error_plots(report),
         bar_charts=bar_charts(report),
-        benchmark=benchmark,
+        benchmark=benchmark_tables,
         texts=_texts(report),
-        words=words,
+        words=wording,
         check_message=check_message,
-        footer=f"{words.maker(report.kind)} {FOOTER}",
+        footer=f"{wording.maker(report.kind)} {FOOTER}",
         text_verdict=text_verdict,
     )
 
@@ -75,6 +76,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        finalize=lambda value: words.clean(value) if type(value) is str else value,
+        finalize=lambda value: wording.clean(value) if type(value) is str else value,
     )
     return environment.get_template("report.html")

@@ -1,7 +1,7 @@
 """The report as one JSON document, and back. Keys are those of the records; `schema_version` guards them.
 
-docs/schema/ publishes the form (see `rope_deploy.report.schema`). JSON has no nan or infinity, and a failed check may
-well have measured one: they are written as strings.
+docs/schema/ publishes the form (see json_schema.py). JSON has no nan or infinity, and a failed check may well have
+measured one: they are written as strings.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from rope_deploy.documents import parse_json
 from rope_deploy.errors import ConfigError
-from rope_deploy.report.records import Report
+from rope_deploy.results.records import Report
+from rope_deploy.safe_reading import parse_json
 
 SCHEMA_VERSION = 3
 

@@ -12,9 +12,9 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from rope_deploy.report import words
-from rope_deploy.report.records import CheckRecord, DiagnosisRecord, Report, Verdict
 from rope_deploy.report.summary import check_message, difference, text_verdict
+from rope_deploy.results import wording
+from rope_deploy.results.records import CheckRecord, DiagnosisRecord, Report, Verdict
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ def to_junit(report: Report) -> str:
     for suite in _suites(report):
         root.append(_suite(suite, common, timestamp))
         total += suite.cases
-    for key, value in {"name": words.line(report.title), **_counts(total), "time": _time(report.seconds)}.items():
+    for key, value in {"name": wording.line(report.title), **_counts(total), "time": _time(report.seconds)}.items():
         root.set(key, value)
     ET.indent(root)
-    head = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {words.maker(report.kind)} -->\n'
+    head = f'<?xml version="1.0" encoding="UTF-8"?>\n<!-- {wording.maker(report.kind)} -->\n'
     return head + ET.tostring(root, encoding="unicode") + "\n"
 
 
@@ -55,7 +55,7 @@ def _suites(report: Report) -> Iterator[Suite]:
         checks = [c for c in report.checks if (c.style, c.runtime) == (style, runtime)]
         cases = [Case(_sentence(d), "failed", _diagnosed(d)) for d in found]
         cases += [Case(_titled(c), c.verdict, _explained(c, found), c.seconds) for c in checks]
-        name = ".".join(filter(None, (words.line(style), words.line(runtime)))) or "report"
+        name = ".".join(filter(None, (wording.line(style), wording.line(runtime)))) or "report"
         yield Suite(name, cases, _facts(report, style, runtime))
     others = {
         "engines": [
@@ -63,13 +63,13 @@ def _suites(report: Report) -> Iterator[Suite]:
             for e in report.engines
         ],
         "texts": [
-            Case(f"{words.target(g.style, g.runtime)}: {g.prompt}", text_verdict(g), difference(report, g))
+            Case(f"{wording.target(g.style, g.runtime)}: {g.prompt}", text_verdict(g), difference(report, g))
             for g in report.generations
             if g.agrees is not None
         ],
         "gates": [Case(g.name, g.verdict, f"measured {g.measured}, limit {g.limit}") for g in report.gates],
         "benchmark": [
-            Case(words.target(c.style, c.runtime), c.verdict, c.message)
+            Case(wording.target(c.style, c.runtime), c.verdict, c.message)
             for c in report.contestants
             if c.verdict != "passed"
         ],
@@ -89,7 +89,7 @@ def _diagnosed(diagnosis: DiagnosisRecord) -> str:
 
 def _first(diagnosis: DiagnosisRecord) -> str:
     """The diagnosis on one line, with what was estimated."""
-    return words.line(f"{_sentence(diagnosis)}. {diagnosis.explanation}".strip())
+    return wording.line(f"{_sentence(diagnosis)}. {diagnosis.explanation}".strip())
 
 
 def _explained(check: CheckRecord, found: Iterable[DiagnosisRecord]) -> str:
@@ -105,8 +105,8 @@ def _facts(report: Report, style: str, runtime: str) -> dict[str, str]:
     for export in (e for e in report.exports if e.style == style):
         facts |= {"opset": str(export.opset), "nodes": str(export.nodes), "bytes": str(export.bytes)}
     for record in (r for r in report.latencies if (r.style, r.runtime) == (style, runtime)):
-        ratio = f", {words.ratio(record.ratio)}" if record.ratio is not None else ""
-        facts[record.workload] = f"{words.milliseconds(record.median_ms)}{ratio}"
+        ratio = f", {wording.ratio(record.ratio)}" if record.ratio is not None else ""
+        facts[record.workload] = f"{wording.milliseconds(record.median_ms)}{ratio}"
     return {name: value for name, value in facts.items() if value}
 
 
@@ -117,17 +117,17 @@ def _suite(made: Suite, common: Mapping[str, str], timestamp: str) -> ET.Element
         suite.set("timestamp", timestamp)
     properties = ET.SubElement(suite, "properties")
     for key, value in {**common, **made.properties}.items():
-        ET.SubElement(properties, "property", name=words.line(key), value=words.line(value))
+        ET.SubElement(properties, "property", name=wording.line(key), value=wording.line(value))
     for case in made.cases:
         node = ET.SubElement(
             suite,
             "testcase",
             classname=f"rope_deploy.{made.name}",
-            name=words.line(case.name),
+            name=wording.line(case.name),
             time=_time(case.seconds),
         )
-        message = words.clean(case.message).strip() or "no reason was recorded"
-        first = words.line(message.splitlines()[0])
+        message = wording.clean(case.message).strip() or "no reason was recorded"
+        first = wording.line(message.splitlines()[0])
         if case.verdict == "failed":
             ET.SubElement(node, "failure", message=first, type="failed").text = message
         elif case.verdict == "skipped":

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from rope_deploy.report import benchmark, words
-from rope_deploy.report.mistakes import mistakes
-from rope_deploy.report.records import Report, Verdict
+from rope_deploy.report import benchmark_tables
+from rope_deploy.report.grouped_mistakes import mistakes
 from rope_deploy.report.summary import Row, check_message, headline, problems, rows, text_verdict, workloads
+from rope_deploy.results import wording
+from rope_deploy.results.records import Report, Verdict
 
 ICONS: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "skipped": "⚪"}
 # More failures than this hide one another; the JSON report has them all.
@@ -28,7 +29,7 @@ _SPECIAL = re.compile(
 
 def to_markdown(report: Report) -> str:
     parts = [
-        f"# {ICONS[report.verdict]} {text(report.title)}: {words.VERDICT_WORDS[report.verdict]}",
+        f"# {ICONS[report.verdict]} {text(report.title)}: {wording.VERDICT_WORDS[report.verdict]}",
         text(headline(report)),
         _mistakes(report),
         _summary(report),
@@ -36,15 +37,15 @@ def to_markdown(report: Report) -> str:
         _gates(report),
         _texts(report),
         _details(report),
-        f"<sub>{text(report.source)} · {text(report.machine)} · {text(words.moment(report.created))} · "
-        f"{words.duration(report.seconds)} · {words.maker(report.kind)}</sub>",
+        f"<sub>{text(report.source)} · {text(report.machine)} · {text(wording.moment(report.created))} · "
+        f"{wording.duration(report.seconds)} · {wording.maker(report.kind)}</sub>",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def text(value: str) -> str:
     """`value` on one line, inert."""
-    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", words.line(value))
+    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", wording.line(value))
 
 
 def code(value: str) -> str:
@@ -59,12 +60,12 @@ def _summary(report: Report) -> str:
 
 def _row(row: Row) -> list[str]:
     worst = (
-        f"{words.beside(row.worst.error, row.worst.tolerance)} ({words.percent(words.share(row.worst))})"
+        f"{wording.beside(row.worst.error, row.worst.tolerance)} ({wording.percent(wording.share(row.worst))})"
         if row.worst
         else ""
     )
     latencies = [
-        f"{words.milliseconds(r.median_ms)} {f'({words.ratio(r.ratio)})' if r.ratio is not None else ''}".strip()
+        f"{wording.milliseconds(r.median_ms)} {f'({wording.ratio(r.ratio)})' if r.ratio is not None else ''}".strip()
         if r
         else ""
         for r in row.latencies
@@ -72,12 +73,12 @@ def _row(row: Row) -> list[str]:
     return [
         ICONS[row.verdict] if row.judged or row.skipped or row.same_text is not None else "",
         text(row.style),
-        text(words.runtime(row.runtime)),
+        text(wording.runtime(row.runtime)),
         f"{row.passed} of {row.judged}" if row.judged else "",
         text(worst),
         {True: "same", False: "**differs**", None: ""}[row.same_text],
         *latencies,
-        words.size(row.bytes) if row.bytes is not None else "",
+        wording.size(row.bytes) if row.bytes is not None else "",
     ]
 
 
@@ -127,7 +128,7 @@ def _texts(report: Report) -> str:
         [
             [
                 "" if g.agrees is None else ICONS[text_verdict(g)],
-                text(words.target(g.style, g.runtime)),
+                text(wording.target(g.style, g.runtime)),
                 code(g.prompt),
                 code(g.text),
             ]
@@ -141,7 +142,7 @@ def _details(report: Report) -> str:
     checks = _table(
         ["", "Style", "Runtime", "Case", "Found"],
         [
-            [ICONS[c.verdict], text(c.style), text(words.runtime(c.runtime)), code(c.case), text(check_message(c))]
+            [ICONS[c.verdict], text(c.style), text(wording.runtime(c.runtime)), code(c.case), text(check_message(c))]
             for c in report.checks
         ],
     )
@@ -151,10 +152,10 @@ def _details(report: Report) -> str:
             [
                 text(e.style),
                 str(e.opset),
-                words.number(e.nodes),
-                f"{e.sites} in {words.count(e.rotations, 'table')}",
-                words.size(e.bytes),
-                words.duration(e.seconds),
+                wording.number(e.nodes),
+                f"{e.sites} in {wording.count(e.rotations, 'table')}",
+                wording.size(e.bytes),
+                wording.duration(e.seconds),
                 "<br>".join(text(f) for f in e.findings),
             ]
             for e in report.exports
@@ -168,16 +169,16 @@ def _details(report: Report) -> str:
                 text(e.flavor),
                 text(e.style),
                 text(", ".join(e.capabilities)),
-                words.size(e.bytes),
-                words.duration(e.seconds),
+                wording.size(e.bytes),
+                wording.duration(e.seconds),
                 text(e.message),
             ]
             for e in report.engines
         ],
     )
-    latencies = _plain(benchmark.times(report))
-    needed = _plain(benchmark.needs(report))
-    needed = f"{text(benchmark.MEMORY)}\n\n{needed}" if needed else ""
+    latencies = _plain(benchmark_tables.times(report))
+    needed = _plain(benchmark_tables.needs(report))
+    needed = f"{text(benchmark_tables.MEMORY)}\n\n{needed}" if needed else ""
     notes = "\n".join(f"- {text(note)}" for note in report.notes)
     versions = _table(["Package", "Version"], [[text(k), text(v)] for k, v in report.versions.items()])
     sections = {
@@ -194,7 +195,7 @@ def _details(report: Report) -> str:
     )
 
 
-def _plain(table: benchmark.Table) -> str:
+def _plain(table: benchmark_tables.Table) -> str:
     head, body = table
     return _table(head, [[text(cell) for cell in row] for row in body])
 

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rope_deploy.report import words
-from rope_deploy.report.axes import Tick, runs_of, ticks_of
-from rope_deploy.report.records import ErrorCurve, LatencyRecord, Report
+from rope_deploy.report.plot_axes import Tick, runs_of, ticks_of
+from rope_deploy.results import wording
+from rope_deploy.results.records import ErrorCurve, LatencyRecord, Report
 
 # As many points as a plot has room for; of the positions that share one, the worst is drawn.
 COLUMNS = 400
@@ -144,8 +144,8 @@ def _error_plot(curves: Sequence[ErrorCurve], axes: _Axes) -> ErrorPlot:
     limits = [curve.tolerance for curve in curves if curve.tolerance > 0]
     worst = max((error for curve in curves for error in curve.errors), key=_badness)
     return ErrorPlot(
-        title=words.target(curves[0].style, curves[0].runtime),
-        worst=words.error(worst),
+        title=wording.target(curves[0].style, curves[0].runtime),
+        worst=wording.error(worst),
         failed=failed,
         lines=tuple(_line(curve, axes) for curve in curves),
         limit=round(axes.y(min(limits)), 2) if limits else None,
@@ -157,8 +157,8 @@ def _error_plot(curves: Sequence[ErrorCurve], axes: _Axes) -> ErrorPlot:
 
 def _line(curve: ErrorCurve, axes: _Axes) -> Line:
     worst = max(zip(curve.errors, curve.positions), key=lambda pair: _badness(pair[0]))
-    label = f"{curve.role}: at most {words.error(worst[0])}, at position {worst[1]}"
-    return Line(words.line(curve.role), _path(curve, axes), words.line(label))
+    label = f"{curve.role}: at most {wording.error(worst[0])}, at position {worst[1]}"
+    return Line(wording.line(curve.role), _path(curve, axes), wording.line(label))
 
 
 def _path(curve: ErrorCurve, axes: _Axes) -> str:
@@ -190,17 +190,17 @@ def _bar_chart(workload: str, records: Sequence[LatencyRecord]) -> BarChart:
     longest = max((min(r.p90_ms, 1.25 * r.median_ms) for r in sound), default=1.0)
     longest = max(longest, *(r.median_ms for r in sound)) if sound else longest
     ordered = sorted(sound, key=lambda record: record.median_ms)
-    tokens = dict.fromkeys(words.count(r.tokens, "token") for r in ordered)
-    rounds = dict.fromkeys(words.count(r.rounds, "round") for r in ordered)
+    tokens = dict.fromkeys(wording.count(r.tokens, "token") for r in ordered)
+    rounds = dict.fromkeys(wording.count(r.rounds, "round") for r in ordered)
     return BarChart(
-        workload=words.line(workload),
+        workload=wording.line(workload),
         note=f"median of {' or '.join(rounds)}, {' or '.join(tokens)} each" if ordered else "nothing measured",
         bars=tuple(
             Bar(
-                style=words.line(record.style),
-                runtime=words.runtime(record.runtime),
-                value=words.milliseconds(record.median_ms),
-                ratio=words.ratio(record.ratio),
+                style=wording.line(record.style),
+                runtime=wording.runtime(record.runtime),
+                value=wording.milliseconds(record.median_ms),
+                ratio=wording.ratio(record.ratio),
                 width=round(100 * record.median_ms / longest, 2),
                 low=round(100 * min(record.p10_ms, longest) / longest, 2),
                 high=round(100 * min(record.p90_ms, longest) / longest, 2),

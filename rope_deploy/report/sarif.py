@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 from rope_deploy import __version__
-from rope_deploy.report import words
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.explain import page_of
-from rope_deploy.report.records import DiagnosisRecord, Report
 from rope_deploy.report.summary import problems
+from rope_deploy.results import wording
+from rope_deploy.results.code_pages import page_of
+from rope_deploy.results.codes import CODES
+from rope_deploy.results.records import DiagnosisRecord, Report
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 DOCUMENT = "docs/diagnostics.md"
@@ -37,7 +37,7 @@ _NOTE = re.compile(r"^(RD\d{3}): (.+)$", re.DOTALL)
 def to_sarif(report: Report) -> str:
     results = [*_diagnosed(report), *_undiagnosed(report), *_notes(report)]
     codes = sorted({result["ruleId"] for result in results})
-    titles = {words.line(one.code): words.line(one.title) for one in report.diagnoses}
+    titles = {wording.line(one.code): wording.line(one.title) for one in report.diagnoses}
     for result in results:
         result["ruleIndex"] = codes.index(result["ruleId"])
     run = {
@@ -48,11 +48,11 @@ def to_sarif(report: Report) -> str:
                 "rules": [_rule(code, titles.get(code, "")) for code in codes],
             }
         },
-        "automationDetails": {"id": f"rope-deploy/{words.line(report.title)}"},
+        "automationDetails": {"id": f"rope-deploy/{wording.line(report.title)}"},
         "invocations": [{"executionSuccessful": True, "startTimeUtc": _moment(report.created)}],
         "results": results,
         "columnKind": "unicodeCodePoints",
-        "properties": {"kind": report.kind, "verdict": report.verdict, "source": words.line(report.source)},
+        "properties": {"kind": report.kind, "verdict": report.verdict, "source": wording.line(report.source)},
     }
     if not run["invocations"][0]["startTimeUtc"]:
         del run["invocations"][0]["startTimeUtc"]
@@ -63,13 +63,13 @@ def to_sarif(report: Report) -> str:
 
 def _diagnosed(report: Report) -> Iterator[dict[str, Any]]:
     for one in report.diagnoses:
-        message = f"{words.clean(one.explanation)} Where: {words.line(one.where)}."
+        message = f"{wording.clean(one.explanation)} Where: {wording.line(one.where)}."
         yield _result(report, one.code, "error", message, one.style, _places(one))
 
 
 def _undiagnosed(report: Report) -> Iterator[dict[str, Any]]:
     """What failed, unless a diagnosis of the same style and runtime says why."""
-    explained = {words.target(one.style, one.runtime) for one in report.diagnoses}
+    explained = {wording.target(one.style, one.runtime) for one in report.diagnoses}
     for problem in problems(report):
         if problem.kind in KINDS and problem.where.split(" · ")[0] not in {e.split(" · ")[0] for e in explained}:
             message = f"{problem.where}: {problem.message}"
@@ -79,21 +79,21 @@ def _undiagnosed(report: Report) -> Iterator[dict[str, Any]]:
 def _notes(report: Report) -> Iterator[dict[str, Any]]:
     for note in report.notes:
         if (found := _NOTE.match(note)) and found[1] in CODES:
-            yield _result(report, found[1], "note", words.clean(found[2]), "", [])
+            yield _result(report, found[1], "note", wording.clean(found[2]), "", [])
 
 
 def _places(one: DiagnosisRecord) -> list[tuple[str, str]]:
     """(name, kind) of the table or node, and of each layer."""
-    places = [(words.line(one.where), "resource")] if one.where else []
+    places = [(wording.line(one.where), "resource")] if one.where else []
     return places + [(f"layer {layer}", "module") for layer in one.layers]
 
 
 def _result(
     report: Report, code: str, level: str, message: str, style: str, places: list[tuple[str, str]]
 ) -> dict[str, Any]:
-    file, code, message = _file(report), words.line(code), message.strip() or code
+    file, code, message = _file(report), wording.line(code), message.strip() or code
     logical = [
-        {"name": name, "kind": kind, "fullyQualifiedName": f"{words.line(style) or file}/{name}"}
+        {"name": name, "kind": kind, "fullyQualifiedName": f"{wording.line(style) or file}/{name}"}
         for name, kind in places
     ]
     location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": file}}}
@@ -111,7 +111,7 @@ def _result(
 
 def _file(report: Report) -> str:
     """The file or folder that was looked at, as a relative reference where it can be one."""
-    path = PurePath(words.line(report.source) or "report").as_posix()
+    path = PurePath(wording.line(report.source) or "report").as_posix()
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return quote("/".join(parts) or "report")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rope_deploy.report import words
-from rope_deploy.report.mistakes import mistakes
-from rope_deploy.report.records import CheckRecord, GenerationRecord, LatencyRecord, Report, Verdict, Worst
+from rope_deploy.report.grouped_mistakes import mistakes
+from rope_deploy.results import wording
+from rope_deploy.results.records import CheckRecord, GenerationRecord, LatencyRecord, Report, Verdict, Worst
 
 # More timings than this do not fit beside one another; the rest are in the details.
 MOST_WORKLOADS = 3
@@ -53,13 +53,13 @@ def headline(report: Report) -> str:
     for noun, verdicts in groups:
         bad, good = verdicts.count("failed"), verdicts.count("passed")
         if bad:
-            failed.append(f"{bad} of {words.count(bad + good, noun)}")
+            failed.append(f"{bad} of {wording.count(bad + good, noun)}")
         elif good:
-            passed.append(f"{'all ' if good > 1 else ''}{words.count(good, noun)}")
+            passed.append(f"{'all ' if good > 1 else ''}{wording.count(good, noun)}")
     skipped = sum(verdicts.count("skipped") for noun, verdicts in groups if noun != "text")
-    tail = f" {words.count(skipped, 'item')} skipped." if skipped else ""
+    tail = f" {wording.count(skipped, 'item')} skipped." if skipped else ""
     named = len(mistakes(report))
-    found = f"{words.count(named, 'mistake')} {'was' if named == 1 else 'were'} found" if named else ""
+    found = f"{wording.count(named, 'mistake')} {'was' if named == 1 else 'were'} found" if named else ""
     if failed:
         return f"{found}{'; ' if found else ''}{_listed(failed)} failed.{tail}"
     if found:
@@ -78,22 +78,24 @@ def text_verdict(generation: GenerationRecord) -> Verdict:
 def problems(report: Report) -> tuple[Problem, ...]:
     """Everything that failed, most telling first: gates, then checks, engines and texts."""
     found = [
-        Problem("gate", words.line(g.name), f"measured {words.line(g.measured)}, limit {words.line(g.limit)}")
+        Problem("gate", wording.line(g.name), f"measured {wording.line(g.measured)}, limit {wording.line(g.limit)}")
         for g in report.gates
         if g.verdict == "failed"
     ]
     found += [
-        Problem("check", f"{words.target(c.style, c.runtime)} · {words.line(c.case)}", check_message(c))
+        Problem("check", f"{wording.target(c.style, c.runtime)} · {wording.line(c.case)}", check_message(c))
         for c in report.checks
         if c.verdict == "failed"
     ]
     found += [
-        Problem("engine", f"{words.line(e.flavor)} · {words.line(e.style)}", words.clean(e.message) or "was not built")
+        Problem(
+            "engine", f"{wording.line(e.flavor)} · {wording.line(e.style)}", wording.clean(e.message) or "was not built"
+        )
         for e in report.engines
         if e.verdict == "failed"
     ]
     found += [
-        Problem("text", f"{words.target(g.style, g.runtime)} · “{words.line(g.prompt)}”", difference(report, g))
+        Problem("text", f"{wording.target(g.style, g.runtime)} · “{wording.line(g.prompt)}”", difference(report, g))
         for g in report.generations
         if g.agrees is False
     ]
@@ -102,21 +104,21 @@ def problems(report: Report) -> tuple[Problem, ...]:
 
 def check_message(check: CheckRecord) -> str:
     """The message of a check and, for one that compared something, the worst place with its figures."""
-    parts = [words.clean(check.message).strip()] if check.message.strip() else []
+    parts = [wording.clean(check.message).strip()] if check.message.strip() else []
     if check.worst is not None:
         error, limit = check.worst.error, check.worst.tolerance
-        found = f"{words.beside(error, limit)} at {words.place(check.worst)}"
-        parts.append(f"Largest error {found}; limit {words.error(limit)}.")
+        found = f"{wording.beside(error, limit)} at {wording.place(check.worst)}"
+        parts.append(f"Largest error {found}; limit {wording.error(limit)}.")
     return "\n".join(parts) or "no reason was recorded"
 
 
 def difference(report: Report, generation: GenerationRecord) -> str:
     """A text that differs, beside PyTorch's."""
     expected = _reference(report, generation)
-    said = f"says “{words.line(generation.text)}”"
+    said = f"says “{wording.line(generation.text)}”"
     if expected is None:
         return f"{said}, which is not PyTorch's text"
-    return f"{said} where PyTorch says “{words.line(expected.text)}”; {departure(report, generation)}"
+    return f"{said} where PyTorch says “{wording.line(expected.text)}”; {departure(report, generation)}"
 
 
 def departure(report: Report, generation: GenerationRecord) -> str:
@@ -165,7 +167,7 @@ def _row(report: Report, style: str, runtime: str) -> Row:
         passed=verdicts.count("passed"),
         failed=verdicts.count("failed"),
         skipped=verdicts.count("skipped"),
-        worst=max((c.worst for c in checks if c.worst), key=words.share, default=None),
+        worst=max((c.worst for c in checks if c.worst), key=wording.share, default=None),
         same_text=all(texts) if texts else None,
         latencies=tuple(timed.get(workload) for workload in workloads(report)),
         bytes=next((e.bytes for e in report.exports if e.style == style), None),

@@ -11,10 +11,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rope_deploy.report import benchmark, words
-from rope_deploy.report.mistakes import mistakes
-from rope_deploy.report.records import Report, Verdict
+from rope_deploy.report import benchmark_tables
+from rope_deploy.report.grouped_mistakes import mistakes
 from rope_deploy.report.summary import MOST_WORKLOADS, Row, headline, problems, rows, text_verdict, workloads
+from rope_deploy.results import wording
+from rope_deploy.results.records import Report, Verdict
 
 STYLES: dict[Verdict, str] = {"passed": "bold green", "failed": "bold red", "skipped": "bold yellow"}
 MARKS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
@@ -45,10 +46,10 @@ def to_text(report: Report, width: int = 110) -> str:
 def _parts(report: Report) -> Iterator[RenderableType]:
     verdict = report.verdict
     yield Text.assemble(
-        (f"{MARKS[verdict]} {words.VERDICT_WORDS[verdict].upper()}", STYLES[verdict]),
+        (f"{MARKS[verdict]} {wording.VERDICT_WORDS[verdict].upper()}", STYLES[verdict]),
         "  ",
-        (words.line(report.title), "bold"),
-        (f"  {words.duration(report.seconds)}", "dim"),
+        (wording.line(report.title), "bold"),
+        (f"  {wording.duration(report.seconds)}", "dim"),
     )
     yield Padding(Text(headline(report)), (0, 0, 0, 2))
     yield from _mistakes(report)
@@ -58,21 +59,21 @@ def _parts(report: Report) -> Iterator[RenderableType]:
     for gate in report.gates:
         yield Text.assemble(
             (f"  {MARKS[gate.verdict]} ", STYLES[gate.verdict]),
-            words.line(gate.name),
-            (f"  {words.line(gate.measured)}, limit {words.line(gate.limit)}", "dim"),
+            wording.line(gate.name),
+            (f"  {wording.line(gate.measured)}, limit {wording.line(gate.limit)}", "dim"),
         )
     for engine in report.engines:
-        capabilities = f" for {', '.join(map(words.line, engine.capabilities))}" if engine.capabilities else ""
-        outcome = words.clean(engine.message) if engine.verdict != "passed" else words.size(engine.bytes)
+        capabilities = f" for {', '.join(map(wording.line, engine.capabilities))}" if engine.capabilities else ""
+        outcome = wording.clean(engine.message) if engine.verdict != "passed" else wording.size(engine.bytes)
         yield Text.assemble(
             (f"  {MARKS[engine.verdict]} ", STYLES[engine.verdict]),
-            f"engine {words.line(engine.flavor)}, style {words.line(engine.style)}{capabilities}",
+            f"engine {wording.line(engine.flavor)}, style {wording.line(engine.style)}{capabilities}",
             (f"  {outcome}", "dim"),
         )
     yield from _texts(report)
     yield from _problems(report)
     for note in report.notes:
-        yield Text(f"  note: {words.line(note)}", style="dim")
+        yield Text(f"  note: {wording.line(note)}", style="dim")
 
 
 def _mistakes(report: Report) -> Iterator[RenderableType]:
@@ -94,17 +95,17 @@ def _benchmark(report: Report) -> Iterator[RenderableType]:
     """What the summary has no room for: every workload, where there are many or more is known of them; memory."""
     many = len({record.workload for record in report.latencies}) > MOST_WORKLOADS
     if many or any(record.rotation_share is not None for record in report.latencies):
-        yield Padding(_plain(benchmark.narrow(benchmark.times(report), ["10 to 90 %"])), (0, 0, 0, 1))
+        yield Padding(_plain(benchmark_tables.narrow(benchmark_tables.times(report), ["10 to 90 %"])), (0, 0, 0, 1))
     if any(record.peak_bytes for record in report.contestants):
-        yield Padding(_plain(benchmark.narrow(benchmark.needs(report), ["Remarks"])), (0, 0, 0, 1))
-        yield Padding(Text(benchmark.MEMORY, style="dim"), (0, 0, 0, 2))
-    for remark, who in benchmark.remarks(report):
+        yield Padding(_plain(benchmark_tables.narrow(benchmark_tables.needs(report), ["Remarks"])), (0, 0, 0, 1))
+        yield Padding(Text(benchmark_tables.MEMORY, style="dim"), (0, 0, 0, 2))
+    for remark, who in benchmark_tables.remarks(report):
         yield Padding(Text(f"{who}: {remark}", style="dim"), (0, 0, 0, 2))
-    for who, why in benchmark.left_out(report):
+    for who, why in benchmark_tables.left_out(report):
         yield Text.assemble((f"  {MARKS['skipped']} ", STYLES["skipped"]), who, (f"  not timed: {why}", "dim"))
 
 
-def _plain(found: benchmark.Table) -> Table:
+def _plain(found: benchmark_tables.Table) -> Table:
     """Columns of text as they come."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for index, name in enumerate(found[0]):
@@ -117,15 +118,15 @@ def _plain(found: benchmark.Table) -> Table:
 def _table(report: Report, summary: tuple[Row, ...]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     columns = {
-        "Style": [Text(words.line(row.style)) for row in summary],
-        "Runtime": [Text(words.runtime(row.runtime)) for row in summary],
+        "Style": [Text(wording.line(row.style)) for row in summary],
+        "Runtime": [Text(wording.runtime(row.runtime)) for row in summary],
         "Checks": [_checks(row) for row in summary],
         "Closest to a limit": [_worst(row) for row in summary],
         "Text": [_same(row) for row in summary],
     }
     for index, workload in enumerate(workloads(report)):
-        columns[words.line(workload)] = [_latency(row, index) for row in summary]
-    columns["Size"] = [Text(words.size(row.bytes) if row.bytes is not None else "") for row in summary]
+        columns[wording.line(workload)] = [_latency(row, index) for row in summary]
+    columns["Size"] = [Text(wording.size(row.bytes) if row.bytes is not None else "") for row in summary]
     kept = {name: cells for name, cells in columns.items() if any(cell.plain for cell in cells)}
     for name in kept:
         right = name not in ("Style", "Runtime", "Text")
@@ -145,8 +146,8 @@ def _checks(row: Row) -> Text:
 def _worst(row: Row) -> Text:
     if row.worst is None:
         return Text("")
-    share = words.share(row.worst)
-    return Text(words.beside(row.worst.error, row.worst.tolerance), style="red" if share > 1 else "")
+    share = wording.share(row.worst)
+    return Text(wording.beside(row.worst.error, row.worst.tolerance), style="red" if share > 1 else "")
 
 
 def _same(row: Row) -> Text:
@@ -157,8 +158,8 @@ def _latency(row: Row, index: int) -> Text:
     record = row.latencies[index]
     if record is None:
         return Text("")
-    ratio = f" {words.ratio(record.ratio)}" if record.ratio is not None else ""
-    return Text.assemble(words.milliseconds(record.median_ms), (ratio, "dim"))
+    ratio = f" {wording.ratio(record.ratio)}" if record.ratio is not None else ""
+    return Text.assemble(wording.milliseconds(record.median_ms), (ratio, "dim"))
 
 
 def _texts(report: Report) -> Iterator[RenderableType]:
@@ -171,8 +172,8 @@ def _texts(report: Report) -> Iterator[RenderableType]:
             verdict = "failed" if same < len(others) else text_verdict(others[0]) if others else "skipped"
             yield Text.assemble(
                 (f"  {MARKS[verdict]} ", STYLES[verdict]),
-                (words.line(generation.prompt), "bold"),
-                f" {words.line(generation.text)}",
+                (wording.line(generation.prompt), "bold"),
+                f" {wording.line(generation.text)}",
                 (agreement, "dim"),
             )
 

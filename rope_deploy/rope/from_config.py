@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rope_deploy.errors import ConfigError, ModelError
-from rope_deploy.rope.decode import is_number, read_rule, rule_named
-from rope_deploy.rope.families import (
+from rope_deploy.rope.family_facts import (
     ALPHA,
     AXES_IN_TURN,
     IGNORES_ROTARY_DIM,
@@ -23,8 +22,9 @@ from rope_deploy.rope.families import (
     axes_of_pairs,
     is_interleaved,
 )
+from rope_deploy.rope.read_rule import is_number, read_rule, rule_named
+from rope_deploy.rope.rope_parameters import RopeSettings, short
 from rope_deploy.rope.rules import RULES, DynamicNTK, NtkAlpha, Scaling
-from rope_deploy.rope.settings import RopeSettings, short
 from rope_deploy.rope.spec import LARGEST_HEAD, RopeSpec, axes_faults, fill_faults, section_faults
 
 TEXT_PARTS = ("text_config", "thinker_config", "language_config", "llm_config")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rope_deploy.errors import ConfigError
-from rope_deploy.rope.decode import is_number, read_rule, rule_named
+from rope_deploy.rope.read_rule import is_number, read_rule, rule_named
 from rope_deploy.rope.rules import DynamicNTK, Scaling
 
 _KEYS = frozenset(

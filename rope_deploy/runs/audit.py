@@ -8,21 +8,21 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 
 from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, Manifest, load_manifest
+from rope_deploy.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations, stated_by
+from rope_deploy.audit.audit_artifact import Stated
+from rope_deploy.audit.collect_findings import Findings
 from rope_deploy.childprocess import Limits, call
 from rope_deploy.errors import RopeDeployError, UsageError
-from rope_deploy.graph.facts import read_facts
 from rope_deploy.graph.reading import read_rotations
-from rope_deploy.parity.audit import Audit, Expected, audit, audit_artifact, from_config, require_rotations, stated_by
-from rope_deploy.parity.audit.artifacts import Stated
-from rope_deploy.parity.audit.results import Findings
-from rope_deploy.report.codes import require_codes
-from rope_deploy.report.records import Report
-from rope_deploy.rope.config_file import CONFIG_NAME, read_config_file
-from rope_deploy.runs.claims import against_graph, unlisted
-from rope_deploy.runs.frame import Frame, Progress
-from rope_deploy.runs.opened import Opened, artifact_folders, passed_over
+from rope_deploy.graph.reading.file_facts import read_facts
+from rope_deploy.results.codes import require_codes
+from rope_deploy.results.records import Report
+from rope_deploy.rope.read_config import CONFIG_NAME, read_config_file
+from rope_deploy.runs.manifest_claims import against_graph, unlisted
+from rope_deploy.runs.open_artifact import Opened, artifact_folders, passed_over
+from rope_deploy.runs.report_frame import Frame, Progress
 
-AUDIT = "rope_deploy.parity.audit:audit_artifact"
+AUDIT = "rope_deploy.audit:audit_artifact"
 
 
 def audit_path(

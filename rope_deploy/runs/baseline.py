@@ -19,12 +19,12 @@ from typing import Literal
 
 from rope_deploy.artifact import new_file, put
 from rope_deploy.bench import FEWEST_ROUNDS
-from rope_deploy.documents import read_bytes
 from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.report.json_format import from_json, to_json
-from rope_deploy.report.records import ContestantRecord, GateRecord, LatencyRecord, Report
-from rope_deploy.runs.reports import refuse_foreign
-from rope_deploy.runs.settling import TRIES, Unsettled, judge, processor, settled, wall, word
+from rope_deploy.results.records import ContestantRecord, GateRecord, LatencyRecord, Report
+from rope_deploy.runs.report_files import refuse_foreign
+from rope_deploy.runs.settle_ratio import TRIES, Unsettled, judge, processor, settled, wall, word
+from rope_deploy.safe_reading import read_bytes
 
 # How much slower is slower. Medians of repeated runs on a shared machine differ by up to 12 %, beyond what the spread
 # within one run shows: memory lies elsewhere in each process.

@@ -10,12 +10,12 @@ from rope_deploy.bench import FEWEST_ROUNDS, ROUNDS
 from rope_deploy.config import MOST_THREADS
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
-from rope_deploy.report.records import GateRecord, Report
+from rope_deploy.results.records import GateRecord, Report
 from rope_deploy.runs.baseline import SLOWDOWN, OtherMachine, admit, against
-from rope_deploy.runs.contest import TIMED, Load, entrants, keys, time_again, time_all
-from rope_deploy.runs.frame import Frame, Progress, machine
-from rope_deploy.runs.opened import model_of, open_artifacts, require_runtimes, source_named
-from rope_deploy.runs.settling import Unsettled, in_the_way
+from rope_deploy.runs.bench_contestants import TIMED, Load, entrants, keys, time_again, time_all
+from rope_deploy.runs.open_artifact import model_of, open_artifacts, require_runtimes, source_named
+from rope_deploy.runs.report_frame import Frame, Progress, machine
+from rope_deploy.runs.settle_ratio import Unsettled, in_the_way
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import MODEL_NAME, Tolerances, changed_files, load_manifest
+from rope_deploy.audit import Audit
 from rope_deploy.errors import ConfigError, RuntimeCrashed, UsageError, VendorError
-from rope_deploy.graph.facts import read_facts
+from rope_deploy.graph.reading.file_facts import read_facts
 from rope_deploy.parity import PROSE, Outcome, Set, cases_for
-from rope_deploy.parity.audit import Audit
-from rope_deploy.report.codes import require_codes
-from rope_deploy.report.records import Report
+from rope_deploy.results.codes import require_codes
+from rope_deploy.results.records import Report
+from rope_deploy.runs.artifact_limits import limits_of, require_limits
 from rope_deploy.runs.audit import first_audits
-from rope_deploy.runs.candidate import Questions, check_one, unopened
-from rope_deploy.runs.claims import against_graph, against_model, unlisted
-from rope_deploy.runs.frame import Frame, Progress
-from rope_deploy.runs.limits import limits_of, require_limits
-from rope_deploy.runs.opened import RUNTIMES, Opened, artifact_folders, model_of, passed_over, require_runtimes
+from rope_deploy.runs.check_runtime import Questions, check_one, unopened
+from rope_deploy.runs.manifest_claims import against_graph, against_model, unlisted
+from rope_deploy.runs.open_artifact import RUNTIMES, Opened, artifact_folders, model_of, passed_over, require_runtimes
+from rope_deploy.runs.report_frame import Frame, Progress
 from rope_deploy.runtimes import Remembering, open_torch
 
 if TYPE_CHECKING:

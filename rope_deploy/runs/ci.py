@@ -13,22 +13,22 @@ from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import Outcome
 from rope_deploy.report import FILE_NAMES
-from rope_deploy.report.gates import with_gates
-from rope_deploy.report.recognise import may_replace
-from rope_deploy.report.records import CheckRecord, EngineRecord, ExportRecord, Report
-from rope_deploy.runs.candidate import Questions, attempt
+from rope_deploy.report.recognise_report import may_replace
+from rope_deploy.results.records import CheckRecord, EngineRecord, ExportRecord, Report
+from rope_deploy.runs.artifact_limits import limits_of
+from rope_deploy.runs.bench_contestants import Timed
 from rope_deploy.runs.check import prose, results
-from rope_deploy.runs.contest import Timed
+from rope_deploy.runs.check_runtime import Questions, attempt
 from rope_deploy.runs.export import export_styles
-from rope_deploy.runs.frame import Frame, Progress
+from rope_deploy.runs.gates import with_gates
 from rope_deploy.runs.generate import generate_all, require_tokenizer
-from rope_deploy.runs.graphs import read_graph
-from rope_deploy.runs.limits import limits_of
-from rope_deploy.runs.opened import Opened, open_artifacts
-from rope_deploy.runs.reports import refuse_foreign, write_report
-from rope_deploy.runs.slowdown import Slowdown
+from rope_deploy.runs.graph_records import read_graph
+from rope_deploy.runs.latency_gate import Slowdown
+from rope_deploy.runs.open_artifact import Opened, open_artifacts
+from rope_deploy.runs.report_files import refuse_foreign, write_report
+from rope_deploy.runs.report_frame import Frame, Progress
 from rope_deploy.runtimes import Remembering, Runtime, open_torch
-from rope_deploy.runtimes.placement import require_provider
+from rope_deploy.runtimes.ort_placement import require_provider
 from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rope_deploy.artifact import held_folder, require_styles
-from rope_deploy.exporter import Prepared, prepare, write
+from rope_deploy.export import Prepared, prepare, write
 from rope_deploy.graph.lower import require_opset
 from rope_deploy.models import LoadedModel, load_model
-from rope_deploy.report.codes import require_codes
-from rope_deploy.report.records import ExportRecord
-from rope_deploy.runs.frame import Progress
-from rope_deploy.runs.mistakes import Judge
+from rope_deploy.results.codes import require_codes
+from rope_deploy.results.records import ExportRecord
+from rope_deploy.runs.accepted_mistakes import Judge
+from rope_deploy.runs.report_frame import Progress
 
 
 def prepare_judged(

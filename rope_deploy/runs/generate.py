@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
-from rope_deploy.report.records import GenerationRecord
-from rope_deploy.runs.frame import Progress
-from rope_deploy.runs.opened import Opened
+from rope_deploy.results.records import GenerationRecord
+from rope_deploy.runs.open_artifact import Opened
+from rope_deploy.runs.report_frame import Progress
 from rope_deploy.runtimes import greedy, open_isolated, open_torch
 
 ARTIFACT = "rope_deploy.runtimes.child:open_artifact"

@@ -6,15 +6,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from rope_deploy.exporter import rewrite_file
-from rope_deploy.exporter.audit import Audited
+from rope_deploy.export import rewrite_file
+from rope_deploy.export.audit_tables import Audited
 from rope_deploy.graph.lower import require_opset
-from rope_deploy.report.codes import require_codes
-from rope_deploy.report.records import ExportRecord
+from rope_deploy.results.codes import require_codes
+from rope_deploy.results.records import ExportRecord
 from rope_deploy.rope import RopeSpec
-from rope_deploy.runs.frame import Progress
-from rope_deploy.runs.mistakes import OF_PRECISION, Judge
-from rope_deploy.runs.side_by_side import try_both
+from rope_deploy.runs.accepted_mistakes import OF_PRECISION, Judge
+from rope_deploy.runs.report_frame import Progress
+from rope_deploy.runs.rewrite_trial import try_both
 
 
 def rewrite_judged(

@@ -1,14 +1,14 @@
 """One interface for whatever can run the model: open it, give it named arrays, get named arrays back."""
 
-from rope_deploy.runtimes.base import Arrays, Runtime
-from rope_deploy.runtimes.cache import as_kept, as_past, compact, compacting_layers, empty_past, row_axes
-from rope_deploy.runtimes.engine import TrtRuntime, open_trt
+from rope_deploy.runtimes.cache_rows import as_kept, as_past, compact, compacting_layers, empty_past, row_axes
 from rope_deploy.runtimes.feeds import check_feeds, counted
 from rope_deploy.runtimes.generate import greedy
 from rope_deploy.runtimes.isolated import Isolated, open_isolated
-from rope_deploy.runtimes.ort import OrtRuntime, open_ort
+from rope_deploy.runtimes.onnx_runtime import OrtRuntime, open_ort
+from rope_deploy.runtimes.protocol import Arrays, Runtime
 from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
-from rope_deploy.runtimes.remembering import Remembering
+from rope_deploy.runtimes.remembered_answers import Remembering
+from rope_deploy.runtimes.trt_engine import TrtRuntime, open_trt
 
 __all__ = [
     "Arrays",

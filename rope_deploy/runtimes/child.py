@@ -18,7 +18,7 @@ from typing import Any
 
 from rope_deploy.artifact import load_manifest
 from rope_deploy.errors import RopeDeployError
-from rope_deploy.runtimes.base import Runtime
+from rope_deploy.runtimes.protocol import Runtime
 from rope_deploy.runtimes.wire import receive, send
 
 
@@ -62,13 +62,13 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 def open_artifact(folder: str, verify: bool, taps: bool = True) -> Runtime:
-    from rope_deploy.runtimes.ort import open_ort
+    from rope_deploy.runtimes.onnx_runtime import open_ort
 
     return open_ort(Path(folder), taps=taps, verify=verify)
 
 
 def open_engine(engine: str, folder: str) -> Runtime:
-    from rope_deploy.runtimes.engine import open_trt
+    from rope_deploy.runtimes.trt_engine import open_trt
 
     return open_trt(Path(engine), load_manifest(Path(folder)))
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.errors import UsageError
-from rope_deploy.runtimes.base import Arrays, Runtime
-from rope_deploy.runtimes.cache import as_past, empty_past
+from rope_deploy.runtimes.cache_rows import as_past, empty_past
 from rope_deploy.runtimes.feeds import counted
+from rope_deploy.runtimes.protocol import Arrays, Runtime
 
 
 def greedy(

@@ -16,7 +16,7 @@ import numpy as np
 from rope_deploy import errors
 from rope_deploy.childprocess import environment, how_ended, python
 from rope_deploy.errors import ConfigError, InternalFault, RopeDeployError, RuntimeCrashed
-from rope_deploy.runtimes.base import Arrays
+from rope_deploy.runtimes.protocol import Arrays
 from rope_deploy.runtimes.wire import receive, send
 
 CHILD = "rope_deploy.runtimes.child"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from rope_deploy.runtimes.base import Arrays
+from rope_deploy.runtimes.protocol import Arrays
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from onnx import helper
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import ConfigError
-from rope_deploy.runtimes.base import Arrays
-from rope_deploy.runtimes.cache import new_rows
+from rope_deploy.runtimes.cache_rows import new_rows
+from rope_deploy.runtimes.protocol import Arrays
 
 BEFORE_SOFTMAX = 1  # GroupQueryAttention's qk_output
 

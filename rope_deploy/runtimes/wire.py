@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rope_deploy.runtimes.base import Arrays
+from rope_deploy.runtimes.protocol import Arrays
 
 LENGTH = struct.Struct("<Q")
 

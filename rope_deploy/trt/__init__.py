@@ -1,17 +1,17 @@
 """TensorRT engines: two flavours, one way to build them, and a manifest beside each engine."""
 
-from rope_deploy.trt.engine import build_engine
-from rope_deploy.trt.flavor import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
-from rope_deploy.trt.job import Progress
-from rope_deploy.trt.manifest import (
+from rope_deploy.trt.build_job import Progress
+from rope_deploy.trt.engine_build import build_engine
+from rope_deploy.trt.engine_manifest import (
     EngineManifest,
     load_engine_manifest,
     manifest_path,
     refuse_foreign_engine,
     state_of,
 )
+from rope_deploy.trt.flavors import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
 from rope_deploy.trt.profiles import Profile, Range
-from rope_deploy.trt.styles import AUTO, Choice, preferred
+from rope_deploy.trt.style_preference import AUTO, Choice, preferred
 
 __all__ = [
     "AUTO",

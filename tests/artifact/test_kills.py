@@ -22,14 +22,14 @@ from rope_deploy.artifact import (
     put,
     weights_name,
 )
-from rope_deploy.exporter import write
+from rope_deploy.export import write
 from rope_deploy.graph.rewrite import rewrite_file
 from rope_deploy.runs import ci
 from rope_deploy.runs.baseline import write_baseline
-from rope_deploy.runs.reports import write_report
-from rope_deploy.trt import build_engine, engine, load_engine_manifest, state_of
-from rope_deploy.trt.launch import Outcome
-from rope_deploy.trt.plugin import building
+from rope_deploy.runs.report_files import write_report
+from rope_deploy.trt import build_engine, engine_build, load_engine_manifest, state_of
+from rope_deploy.trt.build_launch import Outcome
+from rope_deploy.trt.plugin import compile_library
 from tests.families.prepared import prepared
 from tests.report.sample import sample
 from tests.runtimes.toy import write_toy
@@ -134,8 +134,8 @@ def tiny_engine(content: str) -> Callable[..., object]:
             return Outcome("1", 1.0, ())
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "run_worker", worker)
-            patch.setattr(engine, "require", lambda flavor: "1")
+            patch.setattr(engine_build, "run_worker", worker)
+            patch.setattr(engine_build, "require", lambda flavor: "1")
             build_engine(place.parent / "toy", place / "e.engine", flavor="rtx", chosen=content, force=force)
 
     return act
@@ -144,17 +144,17 @@ def tiny_engine(content: str) -> Callable[..., object]:
 def tiny_plugin(place: Path, force: bool) -> None:
     def run(command, failure) -> None:
         if "--build" in command:
-            Path(command[2], building.LIBRARY).write_text("new library")
+            Path(command[2], compile_library.LIBRARY).write_text("new library")
 
     tools = SimpleNamespace(nvcc=SimpleNamespace(version="1"), headers=SimpleNamespace(version="1"))
     tools.cmake = SimpleNamespace(path="cmake")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "_run", run)
-        patch.setattr(building, "find_tools", lambda root: tools)
-        patch.setattr(building, "_check_known", lambda wanted, tools: None)
-        patch.setattr(building, "_configure", lambda *_: [])
-        patch.setattr(building, "read_library", lambda path: None)
-        building.build_plugin(place / "p.so", build_folder=place.parent / "built", force=force)
+        patch.setattr(compile_library, "_run", run)
+        patch.setattr(compile_library, "find_tools", lambda root: tools)
+        patch.setattr(compile_library, "_check_known", lambda wanted, tools: None)
+        patch.setattr(compile_library, "_configure", lambda *_: [])
+        patch.setattr(compile_library, "read_library", lambda path: None)
+        compile_library.build_plugin(place / "p.so", build_folder=place.parent / "built", force=force)
 
 
 def tiny_ci(style: str) -> Callable[..., object]:
@@ -309,7 +309,7 @@ def moved_away_first(place: Path, force: bool) -> None:
 
 
 def engine_last(place: Path, force: bool) -> None:
-    """The manifest before its engine, as it was."""
+    """The manifest before its engine_build, as it was."""
     other = place.parent / "other"
     tiny_engine("new")(other, True)
     for name in ("e.engine.json", "e.engine"):

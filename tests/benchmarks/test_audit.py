@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from benchmarks import audit
-from tests.parity.audit.files import CONFIG, Decoder, config, stored, write
+from tests.audit.files import CONFIG, Decoder, config, stored, write
 
 
 def test_a_right_file_is_measured_and_a_wrong_one_is_not(tmp_path):

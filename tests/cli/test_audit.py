@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rope_deploy.cli.main import main
-from tests.parity.audit.files import CONFIG, Decoder, config, stored, write
+from tests.audit.files import CONFIG, Decoder, config, stored, write
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_a_graph_the_vendor_refuses_ends_with_exit_code_4(tmp_path, capsys):
 
 
 def test_a_missing_flavour_ends_with_exit_code_3(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("rope_deploy.trt.flavor.installed_version", lambda flavor: None)
+    monkeypatch.setattr("rope_deploy.trt.flavors.installed_version", lambda flavor: None)
     model = write_onnx(tmp_path / "g.onnx", PLAIN)
     options = ["--profile", "batch=1", "--profile", "width=1"]
     assert main(["build", str(model), "-o", str(tmp_path / "e"), "--flavor", "tensorrt", *options]) == 3

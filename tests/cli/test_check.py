@@ -7,7 +7,7 @@ import pytest
 
 from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME
 from rope_deploy.cli.main import main
-from rope_deploy.runs import candidate
+from rope_deploy.runs import check_runtime
 from rope_deploy.runtimes import open_isolated
 from tests.runtimes.toy import Faults, write_toy
 
@@ -214,7 +214,7 @@ def test_one_bad_artifact_of_two_fails_and_the_other_is_checked(tmp_path, check,
 def test_a_runtime_that_crashes_fails_its_cases_by_name_and_the_others_run(toy, check, monkeypatch, how):
     deadly = "tests.runtimes.deadly:open_deadly"
     arguments = {"folder": str(toy), "how": how}
-    monkeypatch.setattr(candidate, "_open", lambda *_: open_isolated("ort", deadly, arguments))
+    monkeypatch.setattr(check_runtime, "_open", lambda *_: open_isolated("ort", deadly, arguments))
     code, report, _ = check(toy)
     assert code == 1
     failed = {case for case, verdict in verdicts(report).items() if verdict == "failed"}
@@ -225,7 +225,7 @@ def test_a_runtime_that_crashes_fails_its_cases_by_name_and_the_others_run(toy, 
 
 def test_a_runtime_that_dies_of_being_opened_is_a_failed_case(toy, check, monkeypatch):
     dead = "tests.runtimes.deadly:open_dead"
-    monkeypatch.setattr(candidate, "_open", lambda *_: open_isolated("ort", dead, {"how": "SIGSEGV"}))
+    monkeypatch.setattr(check_runtime, "_open", lambda *_: open_isolated("ort", dead, {"how": "SIGSEGV"}))
     code, report, _ = check(toy)
     assert code == 1 and verdicts(report) == {"open": "failed"}
     assert [one["code"] for one in report["diagnoses"]] == ["RD902"]

@@ -24,7 +24,7 @@ def printers(folder: Path) -> list[str]:
 
 def test_the_command_line_prints_in_one_place(tmp_path):
     # click's own page of help, shown for no arguments, holds nothing of anybody's.
-    assert printers(PACKAGE / "cli") == ["console.py", "failures.py"]
+    assert printers(PACKAGE / "cli") == ["console.py", "error_messages.py"]
     assert (PACKAGE / "cli" / "failures.py").read_text().count(".show()") == 1
     assert not re.search(r"click\.echo|print\(", (PACKAGE / "cli" / "failures.py").read_text().replace(".print(", "("))
     (tmp_path / "other.py").write_text("print('x')")

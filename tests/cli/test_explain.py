@@ -5,8 +5,8 @@ import json
 import pytest
 
 from rope_deploy.cli.main import main
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.explain import page_of
+from rope_deploy.results.code_pages import page_of
+from rope_deploy.results.codes import CODES
 
 
 @pytest.mark.parametrize("code", ["RD105", "rd105"])

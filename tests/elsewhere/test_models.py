@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from rope_deploy.artifact import MODEL_NAME, load_manifest
-from rope_deploy.exporter import write
-from rope_deploy.exporter.audit import audit
+from rope_deploy.export import write
+from rope_deploy.export.audit_tables import audit
 from rope_deploy.models import run_reference
 from rope_deploy.parity.cases import cases_for
 from rope_deploy.rope import specs_from_config

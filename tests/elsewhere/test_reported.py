@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from docs.plants import (
+from faults.bare_rotation import (
     BIG,
     PARTIAL,
     PLAIN,
@@ -24,7 +24,7 @@ from docs.plants import (
     standing,
     within_prefix,
 )
-from rope_deploy.report.records import Report
+from rope_deploy.results.records import Report
 from rope_deploy.rope import Default, DynamicNTK, LongRope, Proportional, RopeSpec, Yarn, cos_sin, rotate, tables
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from rope_deploy.exporter import prepare
-from rope_deploy.exporter.prepare import Prepared
+from rope_deploy.export import prepare
+from rope_deploy.export.prepare_model import Prepared
 from tests import tiny
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rope_deploy.config import RunConfig, load_config, with_source
-from rope_deploy.report.records import Report
+from rope_deploy.results.records import Report
 from rope_deploy.runs.ci import run_config
 from tests import tiny
 from tests.families.compare import CASES, Case, Session, Stock, difference

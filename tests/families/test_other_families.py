@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rope_deploy.artifact import STYLES, load_manifest
-from rope_deploy.exporter import prepare, write
+from rope_deploy.export import prepare, write
 from rope_deploy.models import load_model, run_reference
 from rope_deploy.runtimes import open_ort
 from tests import tiny

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rope_deploy.exporter import prepare
+from rope_deploy.export import prepare
 from rope_deploy.graph.lower import STYLES, lower
 from rope_deploy.models import run_reference
 from tests import tiny
@@ -16,7 +16,7 @@ ORIGINAL, ROWS = 16, 64
 THETA = {"rope_theta": 10_000.0}
 STRETCHED = {**THETA, "factor": 4.0, "original_max_position_embeddings": ORIGINAL}
 RULES = {
-    "dynamic": ("qwen2", ORIGINAL, {**THETA, "rope_type": "dynamic", "factor": 4.0}, "runtime"),
+    "dynamic": ("qwen2", ORIGINAL, {**THETA, "rope_type": "dynamic", "factor": 4.0}, "computed"),
     "longrope": ("phi3", ROWS, {**tiny.LONGROPE, "original_max_position_embeddings": ORIGINAL}, "two-tables"),
     "yarn": ("qwen2", ROWS, {**STRETCHED, "rope_type": "yarn"}, "table"),
     "linear": ("qwen2", ROWS, {**THETA, "rope_type": "linear", "factor": 4.0}, "table"),

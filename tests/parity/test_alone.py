@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.parity import check
 from rope_deploy.runtimes import open_ort
-from tests.parity.test_verdict import MISTAKES, STYLES, Tampered, by_case
+from tests.parity.test_run_cases import MISTAKES, STYLES, Tampered, by_case
 from tests.runtimes.toy import Faults, Twin, write_toy
 
 

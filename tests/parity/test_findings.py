@@ -6,9 +6,9 @@ import numpy as np
 
 from rope_deploy.parity import check
 from rope_deploy.parity import findings as subject
-from rope_deploy.parity.sites import _heads
+from rope_deploy.parity.compare_sites import _heads
 from rope_deploy.runtimes import open_ort
-from tests.parity.test_verdict import Tampered, by_case, judged
+from tests.parity.test_run_cases import Tampered, by_case, judged
 from tests.runtimes.toy import LAYERS, ROWS, Faults, Twin, write_toy
 
 
@@ -60,7 +60,7 @@ def test_of_many_heads_the_worst_is_kept():
 
 
 def test_evidence_of_few_heads_of_many_is_judged_as_that_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("rope_deploy.parity.sites.KEPT_HEADS", 2)
+    monkeypatch.setattr("rope_deploy.parity.compare_sites.KEPT_HEADS", 2)
     for style in ("onnx", "contrib"):
         asked = []
         monkeypatch.setattr(subject, "diagnose", lambda manifest, runtime, seen, asked=asked: asked.extend(seen) or ())

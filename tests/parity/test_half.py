@@ -7,19 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from faults.mistakes import FAULTS
+from faults.models import LONG
+from faults.workshop import mutated
 from rope_deploy.artifact import load_manifest
-from rope_deploy.exporter import prepare, write
+from rope_deploy.export import prepare, write
 from rope_deploy.models import wrap
-from rope_deploy.models.factory import cast
+from rope_deploy.models.loading.factory import cast
 from rope_deploy.parity import check
-from rope_deploy.parity.pooled import CASE
+from rope_deploy.parity.pooled_verdict import CASE
 from rope_deploy.runtimes import Remembering, open_ort, open_torch
 from tests import tiny
-from tests.models.test_scans import FAMILIES as HYBRIDS
-from tests.mutation.families import LONG
-from tests.mutation.faults import FAULTS
-from tests.mutation.workshop import mutated
-from tests.parity.test_verdict import Tampered, by_case
+from tests.models.patches.test_recurrent_scans import FAMILIES as HYBRIDS
+from tests.parity.test_run_cases import Tampered, by_case
 
 # Their half runs differ by more than fixed tolerances allow: Bamba's by its recurrence, Qwen3-Next's by experts that
 # are nearly tied, so that one token in many goes to another.

@@ -62,14 +62,14 @@ def test_pytorchs_own_error_widens_the_budget_up_to_what_float32_angles_explain(
 
 
 def test_pytorchs_own_error_is_reported(tmp_path):
-    from tests.parity.test_verdict import by_case, judged
+    from tests.parity.test_run_cases import by_case, judged
 
     record = by_case(judged(tmp_path, only=["prefill"]))["prefill"]
     assert 0 < record.oracle_error < 1e-6 and 0 < record.reference_error < 1e-6
 
 
 def test_a_reference_that_breaks_the_rule_is_reported_and_excuses_nothing(tmp_path):
-    from tests.parity.test_verdict import by_case, judged
+    from tests.parity.test_run_cases import by_case, judged
     from tests.runtimes.toy import LAYERS, Faults
 
     wrong = Faults(theta=dict.fromkeys(range(LAYERS), 500.0))

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from faults.mistakes.fault import Fault, turned
+from faults.mistakes.frequency import theta
+from faults.mistakes.position import off_by
+from faults.workshop import mutated
 from rope_deploy.artifact import load_manifest
-from rope_deploy.exporter import prepare, write
+from rope_deploy.export import prepare, write
 from rope_deploy.models import wrap
 from rope_deploy.parity import check
 from rope_deploy.runtimes import Remembering, open_ort, open_torch
 from tests import tiny
-from tests.mutation.faults.fault import Fault, turned
-from tests.mutation.faults.frequency import theta
-from tests.mutation.faults.position import off_by
-from tests.mutation.workshop import mutated
-from tests.parity.test_verdict import Tampered
+from tests.parity.test_run_cases import Tampered
 
 SHARP = 40.0  # times as large q: attention hangs on the last bits, and PyTorch itself is off by more than 1e-3
 TOYS = {"small": (1e-5, 1.0), "sharp": (1.0, SHARP), "large": (1e5, 1.0), "large and sharp": (1e5, SHARP)}
@@ -173,10 +173,10 @@ def test_no_number_fails(large):
 
 
 def test_where_memory_runs_out_the_fixed_tolerance_holds(large, monkeypatch):
-    from rope_deploy.models import exact
+    from rope_deploy.models.reference import wider_type
 
     fresh = large[0], Remembering(open_torch(large[1]._runtime._loaded))
-    monkeypatch.setattr(exact.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
+    monkeypatch.setattr(wider_type.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     found = failures(judged(fresh))
     assert any("logits is off by" in failure and "could not be asked: memory ran out" in failure for failure in found)
 

@@ -8,9 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from rope_deploy.artifact import load_manifest
-from rope_deploy.exporter import prepare, write
-from rope_deploy.models import attention, run_untouched
-from rope_deploy.models.untouched import Piece
+from rope_deploy.export import prepare, write
+from rope_deploy.models import run_untouched
+from rope_deploy.models.patches import attention
+from rope_deploy.models.reference.untouched import Piece
 from rope_deploy.parity import check
 from rope_deploy.parity.cases import QUICK, UNTOUCHED
 from rope_deploy.runtimes import Remembering, open_ort, open_torch

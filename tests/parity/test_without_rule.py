@@ -7,9 +7,9 @@ import pytest
 
 from rope_deploy.artifact import load_manifest
 from rope_deploy.parity import check
-from rope_deploy.parity.stored import tables_without_rule
+from rope_deploy.parity.stored_tables import tables_without_rule
 from rope_deploy.runtimes import open_ort
-from tests.parity.test_verdict import Mistaken, Tampered, by_case
+from tests.parity.test_run_cases import Mistaken, Tampered, by_case
 from tests.runtimes.toy import ROWS, Faults, Twin, write_toy
 
 CASES = ("prefill", "offset-half", "shuffled", "decode")

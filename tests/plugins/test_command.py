@@ -12,7 +12,7 @@ import pytest
 from rope_deploy import api
 from rope_deploy.cli import main as entry
 from rope_deploy.errors import VendorError
-from rope_deploy.trt.plugin import building
+from rope_deploy.trt.plugin import compile_library
 from tests.plugins.driving import Built
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,7 +29,7 @@ def source(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> Pat
         shutil.copytree(ROOT / "plugins" / name, copy / name)
     shutil.copy(ROOT / "plugins" / "CMakeLists.txt", copy)
     (copy / "src" / "rope_kernel.cu").write_text(SHORT)
-    monkeypatch.setattr(building, "find_source", lambda: copy)
+    monkeypatch.setattr(compile_library, "find_source", lambda: copy)
     return copy
 
 

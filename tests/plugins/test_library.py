@@ -12,7 +12,7 @@ import pytest
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.lower.plugin import ATTRIBUTES, ROTATE, ROTATE_QK, UNUSED
 from rope_deploy.trt.plugin import read_library
-from rope_deploy.trt.plugin.library import MARK
+from rope_deploy.trt.plugin.library_info import MARK
 from tests.plugins.driving import FIELD_FLOAT32, FIELD_INT32, Built, Driver
 
 USUAL = {"linux-vdso", "libstdc++", "libgcc_s", "libm", "libc", "libdl", "librt", "libpthread", "ld-linux-x86-64"}

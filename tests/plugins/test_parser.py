@@ -13,9 +13,9 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.graph.lower import lower
-from rope_deploy.graph.raising import raise_rotations
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import ROWS, graph, spelled
-from tests.graph.test_raising import two_sites
+from tests.graph.raising.test_raise_rotations import two_sites
 from tests.plugins.driving import Built
 
 ROOT = Path(__file__).parent.parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from rope_deploy.report.records import (
+from rope_deploy.results.records import (
     CheckRecord,
     DiagnosisRecord,
     EngineRecord,

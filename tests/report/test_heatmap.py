@@ -9,7 +9,7 @@ import pytest
 from rope_deploy.report import heatmap
 from rope_deploy.report.heatmap import COLUMNS, SOUND, heat_maps, legend, step_of
 from rope_deploy.report.html import to_html
-from rope_deploy.report.records import ErrorMap
+from rope_deploy.results.records import ErrorMap
 
 
 def one(report, *maps):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.report.junit import to_junit
-from rope_deploy.report.records import ContestantRecord, DiagnosisRecord
+from rope_deploy.results.records import ContestantRecord, DiagnosisRecord
 
 
 def suites(report):

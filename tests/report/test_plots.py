@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rope_deploy.report.plots import bar_charts, error_plots
-from rope_deploy.report.records import ErrorCurve, Report
+from rope_deploy.results.records import ErrorCurve, Report
 
 
 def report(*curves, **results):

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from rope_deploy.report import render
-from rope_deploy.report.codes import CODES
-from rope_deploy.report.records import DiagnosisRecord
+from rope_deploy.results.codes import CODES
+from rope_deploy.results.records import DiagnosisRecord
 
 # The part of the SARIF 2.1.0 schema that is written: {key: (type, required)}; nothing else may appear in an object.
 TEXT = {"text": (str, True), "markdown": (str, False)}

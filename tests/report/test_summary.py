@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
-from rope_deploy.report.records import Worst
 from rope_deploy.report.summary import departure, headline, problems, rows
+from rope_deploy.results.records import Worst
 
 
 def test_the_headline_of_a_pass_counts_what_passed(passing):

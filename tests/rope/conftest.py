@@ -13,14 +13,14 @@ import transformers
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.phi.modeling_phi import PhiRotaryEmbedding
 
-from rope_deploy.rope import power
+from rope_deploy.rope import fp32_power
 
 transformers.logging.set_verbosity_error()  # it warns of unusual but working parameters
 torch.set_num_threads(1)
 
 # PyTorch runs the same kernel everywhere, but how many values of an array it takes depends on the processor.
 # Where ours is told apart (x86-64 on Linux) results are equal to the bit; elsewhere the power may be an ulp off.
-_ASSUMED = {32: "AVX512", 16: "AVX2"}.get(power._lanes())
+_ASSUMED = {32: "AVX512", 16: "AVX2"}.get(fp32_power._lanes())
 _EQUAL = sys.platform == "linux" and torch.backends.cpu.get_cpu_capability() == _ASSUMED
 
 Reference = Callable[..., tuple[dict[str, Any], np.ndarray, float]]

@@ -7,7 +7,7 @@ import pytest
 
 from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.report.json_format import to_json
-from rope_deploy.report.records import ContestantRecord, LatencyRecord, Report
+from rope_deploy.results.records import ContestantRecord, LatencyRecord, Report
 from rope_deploy.runs.baseline import SLOWDOWN, admit, against, key, write_baseline
 
 MACHINE = "Linux x86_64, Some Processor, 4 cores"

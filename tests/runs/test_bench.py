@@ -8,7 +8,7 @@ from rope_deploy import api
 from rope_deploy.bench import measure
 from rope_deploy.cli.main import main
 from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError
-from rope_deploy.runs import contest
+from rope_deploy.runs import bench_contestants
 
 QUICK = {"prompt": 8, "new": 2, "rounds": 2, "threads": 1}
 # torch 2.13 imports torch.jit.script_method, which it deprecates itself, along with its compiler.
@@ -97,7 +97,7 @@ def test_a_missing_engine_runtime_is_left_out_but_not_alone(artifacts, tmp_path,
         if entrant.runtime == "trt":
             raise EnvironmentMissing("There is no GPU here.")
 
-    monkeypatch.setattr("rope_deploy.runs.contest._rehearse", no_gpu)
+    monkeypatch.setattr("rope_deploy.runs.bench_contestants._rehearse", no_gpu)
     folder, engine = artifacts / "tables", tmp_path / "any.engine"
     report = api.bench(folder, runtimes=("ort", "trt"), engine=engine, **QUICK)
     assert [(one.runtime, one.verdict) for one in report.contestants] == [("ort", "passed"), ("trt", "skipped")]
@@ -160,7 +160,7 @@ def test_the_load_of_others_is_said_with_the_times(artifacts, monkeypatch):
     def loud(*args, **kwargs):
         return tuple(replace(record, waiting=0.5) for record in measure(*args, **kwargs))
 
-    monkeypatch.setattr(contest, "measure", loud)
+    monkeypatch.setattr(bench_contestants, "measure", loud)
     report = api.bench(artifacts, prompt=4, new=0, rounds=1)
     assert report.notes == ("Other processes were in the way of prefill 4: on a quiet machine ratios are others.",)
 

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from rope_deploy import api
+from rope_deploy.audit import stated_by
 from rope_deploy.errors import ModelError, UsageError
-from rope_deploy.parity.audit import stated_by
 from tests.runs.broken import with_other_table
 
 

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from rope_deploy.cli.main import main
-from rope_deploy.report.schema import schema
+from rope_deploy.report.json_schema import schema
 from rope_deploy.runs import ci
 from tests import tiny
 

@@ -15,8 +15,8 @@ from rope_deploy.childprocess import environment
 from rope_deploy.errors import RuntimeCrashed
 from rope_deploy.models import load_model
 from rope_deploy.runs.generate import generate_all
-from rope_deploy.runs.graphs import read_graph
-from rope_deploy.runs.opened import open_artifacts
+from rope_deploy.runs.graph_records import read_graph
+from rope_deploy.runs.open_artifact import open_artifacts
 from tests.crashing import crash_at
 from tests.runtimes.toy import write_toy
 
@@ -37,7 +37,7 @@ def command(*words):
 
 
 def test_the_graph_really_does(crashing):
-    code = "import sys; from rope_deploy.bench.worker import *; rehearse(Job('ort', sys.argv[1], (8,), 0))"
+    code = "import sys; from rope_deploy.bench.contestant_worker import *; rehearse(Job('ort', sys.argv[1], (8,), 0))"
     died = subprocess.run([sys.executable, "-P", "-c", code, str(crashing)], env=environment(), capture_output=True)
     assert died.returncode == -signal.SIGFPE
 
@@ -78,6 +78,6 @@ class _Tokenizer:
 def test_where_nodes_run_is_asked_in_a_process_of_its_own(crashing, monkeypatch):
     (opened,) = open_artifacts(crashing)
     assert read_graph(opened, "CPUExecutionProvider").providers
-    monkeypatch.setattr("rope_deploy.runs.graphs.PLACEMENT", "tests.crashes:aborts")
+    monkeypatch.setattr("rope_deploy.runs.graph_records.PLACEMENT", "tests.crashes:aborts")
     with pytest.raises(RuntimeCrashed, match="SIGABRT"):
         read_graph(opened, "CPUExecutionProvider")

@@ -10,7 +10,7 @@ import transformers as hf
 from rope_deploy import api
 from rope_deploy.artifact import load_manifest
 from rope_deploy.models import trace, wrap
-from rope_deploy.models.inputs import Example
+from rope_deploy.models.example_inputs import Example
 from tests.tiny import LLAMA, fresh, plain_config
 
 HALF = {**LLAMA, "head_dim": 16, "query_pre_attn_scalar": 16, "layer_types": ["sliding_attention", "full_attention"]}

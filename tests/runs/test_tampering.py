@@ -78,15 +78,16 @@ TAMPERINGS = {
         ),
         theta,
     ),
+    (Manifest, "patches"): (at("patches", value=["nothing"]), lm_head),
     (Manifest, "versions"): (at("versions", value={}), lm_head),
     (Manifest, "files"): (at("files", value={}), lm_head),
-    (Manifest, "schema_version"): (at("schema_version", value=2), lm_head),
+    (Manifest, "schema_version"): (at("schema_version", value=3), lm_head),
     (Site, "layer"): (
         all_sites("layer", lambda site: 1 - site["layer"] if site["layer"] < 2 else site["layer"]),
         theta,
     ),
     (Site, "role"): (all_sites("role", lambda site: "qk"[site["role"] == "q"]), k_unrotated),
-    (Site, "spec"): (all_sites("spec", "another"), theta),
+    (Site, "rotation"): (all_sites("rotation", "another"), theta),
     (Site, "num_heads"): (all_sites("num_heads", lambda site: 1), k_unrotated),
     (Site, "head_dim"): (all_sites("head_dim", lambda site: site["head_dim"] * site["num_heads"]), k_unrotated),
     (Site, "layout"): (all_sites("layout", "BNSH"), k_unrotated),
@@ -95,17 +96,17 @@ TAMPERINGS = {
     (Site, "present"): (all_sites("present", "present.9.key"), k_unrotated),
     (Site, "scores"): (all_sites("scores", "logits"), k_unrotated),
     (Site, "scale"): (all_sites("scale", 1e9), k_unrotated),
-    (Site, "turn"): (all_sites("turn", 1), k_unrotated),
+    (Site, "occurrence"): (all_sites("occurrence", 1), k_unrotated),
     (Rotation, "name"): (at("rotations", 0, "name", value="other"), theta),
     (Rotation, "spec"): (spec_theta, theta),
     (Rotation, "cos_cache"): (at("rotations", 0, "cos_cache", value=None), theta),
     (Rotation, "sin_cache"): (at("rotations", 0, "sin_cache", value="rope_0.cos_cache"), theta),
     (Rotation, "rows"): (both(at("rotations", 0, "rows", value=ROWS), at("max_position", value=ROWS)), late),
-    (Rotation, "source"): (at("rotations", 0, "source", value="runtime"), theta),
+    (Rotation, "cos_sin"): (at("rotations", 0, "cos_sin", value="computed"), theta),
     (Rotation, "axes"): (at("rotations", 0, "axes", value=[2] * 8), theta),
     (Rotation, "rotary_dim"): (at("rotations", 0, "rotary_dim", value=2), theta),
     (Rotation, "interleaved"): (at("rotations", 0, "interleaved", value=True), theta),
-    (Rotation, "arranged"): (at("rotations", 0, "arranged", value=[0] * 16), theta),
+    (Rotation, "element_order"): (at("rotations", 0, "element_order", value=[0] * 16), theta),
     (Limits, "left_padding"): (at("limits", "left_padding", value=False), lm_head),
     (Limits, "chunked_prefill_batch"): (at("limits", "chunked_prefill_batch", value=False), lm_head),
     (Limits, "prompt_positions"): (at("limits", "prompt_positions", value=False), late),
@@ -115,8 +116,8 @@ TAMPERINGS = {
 }
 # What is true of any graph, or is only said: the cases themselves find the fault.
 HARMLESS = {
-    (Manifest, "fixed"), (Manifest, "findings"), (Manifest, "versions"), (Limits, "note"),
-    (Rotation, "axes"), (Rotation, "interleaved"), (Rotation, "arranged"), (Site, "scale"),
+    (Manifest, "fixed"), (Manifest, "findings"), (Manifest, "patches"), (Manifest, "versions"), (Limits, "note"),
+    (Rotation, "axes"), (Rotation, "interleaved"), (Rotation, "element_order"), (Site, "scale"),
 }  # fmt: skip
 
 

@@ -155,7 +155,7 @@ def _manifest(style: str, graph: onnx.GraphProto) -> Manifest:
         Site(
             layer=layer,
             role=role,
-            spec="main",
+            rotation="main",
             num_heads=count,
             head_dim=H,
             layout=layout,

@@ -1,6 +1,6 @@
 """Stands in for the worker where a test needs one that misbehaves: the job's `model` says how.
 
-Run as `python -m tests.trt.stand_in`; it speaks as `rope_deploy.trt.worker` does, on the same channel.
+Run as `python -m tests.trt.stand_in`; it speaks as `rope_deploy.trt.build_worker` does, on the same channel.
 """
 
 import os
@@ -8,8 +8,8 @@ import signal
 import sys
 import time
 
-from rope_deploy.trt.job import Job
-from rope_deploy.trt.worker import Channel
+from rope_deploy.trt.build_job import Job
+from rope_deploy.trt.build_worker import Channel
 
 channel = Channel()
 job = Job.from_json(sys.stdin.read())

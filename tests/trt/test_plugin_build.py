@@ -13,7 +13,7 @@ import pytest
 from rope_deploy import __version__
 from rope_deploy.cli import main as entry
 from rope_deploy.errors import EnvironmentMissing, UsageError
-from rope_deploy.trt.plugin import building, find_tools, toolchain
+from rope_deploy.trt.plugin import compile_library, find_tools, toolchain
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -144,7 +144,7 @@ def test_a_place_that_is_named_and_has_no_headers_is_an_error_not_a_hint(complet
     ],
 )
 def test_an_architecture_may_be_written_in_several_ways(text: str, named: str) -> None:
-    assert building._architecture(text) == named
+    assert compile_library._architecture(text) == named
 
 
 @pytest.mark.parametrize("text", ["ada", "8", "", "8.0.1", "-80", "80-reel"])
@@ -192,14 +192,14 @@ def test_other_tools_or_targets_do_not_share_a_build_folder(complete: Path, tmp_
 
 
 def test_the_source_of_an_installed_package_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert building.find_source() == ROOT / "plugins"
+    assert compile_library.find_source() == ROOT / "plugins"
     package = tmp_path / "rope_deploy"
     (package / "_plugins").mkdir(parents=True)
-    monkeypatch.setattr(building.rope_deploy, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(compile_library.rope_deploy, "__file__", str(package / "__init__.py"))
     with pytest.raises(EnvironmentMissing, match="source is not here"):
-        building.find_source()
+        compile_library.find_source()
     (package / "_plugins" / "CMakeLists.txt").touch()
-    assert building.find_source() == package / "_plugins"
+    assert compile_library.find_source() == package / "_plugins"
 
 
 def test_the_wheel_carries_every_source_file_that_cmake_compiles() -> None:

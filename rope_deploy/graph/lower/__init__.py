@@ -9,18 +9,18 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph import norms, weights
-from rope_deploy.graph.clean import clean, prune
-from rope_deploy.graph.lower.attention import decompose_attention
-from rope_deploy.graph.lower.fused import lower_to_fused
-from rope_deploy.graph.lower.operator import CONTRIB, STANDARD, lower_to_operator
+from rope_deploy.graph.lower.cache_rows import Rows
+from rope_deploy.graph.lower.group_query_attention import lower_to_fused
+from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.plugin import lower_to_plugin
-from rope_deploy.graph.lower.rows import Rows
-from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
+from rope_deploy.graph.lower.rotary_operator import CONTRIB, STANDARD, lower_to_operator
 from rope_deploy.graph.lower.tables import Spread, lower_to_tables
-from rope_deploy.graph.opset import oldest_fitting, require_known, set_opset
-from rope_deploy.graph.positions import make_implicit
-from rope_deploy.graph.raising import Raised, markers
+from rope_deploy.graph.passes import rms_normalization, transpose_weights
+from rope_deploy.graph.passes.count_positions import make_implicit
+from rope_deploy.graph.passes.decompose_attention import decompose_attention
+from rope_deploy.graph.passes.set_opset import oldest_fitting, require_known, set_opset
+from rope_deploy.graph.passes.simplify import clean, prune
+from rope_deploy.graph.raising.raise_rotations import Raised, markers
 
 OPERATORS_OPSET = 23  # RotaryEmbedding, Attention, RMSNormalization
 WIDEST_OPSET = 18
@@ -69,14 +69,14 @@ def lower(
     model = raised.model.clone()
     asked, opset = opset, opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
     # Before the style: its sites name values, and a norm that is replaced afterwards would take one with it.
-    norms.divide_by_root(model)
+    rms_normalization.divide_by_root(model)
     if opset >= OPERATORS_OPSET:
-        norms.use_operator(model)
+        rms_normalization.use_operator(model)
     rows = Rows(model.graph)
     sites = STYLES[style](model, raised, rows, opset, fused_attention)
     if opset < OPERATORS_OPSET:
         decompose_attention(model)
-    weights.store_transposed(model)
+    transpose_weights.store_transposed(model)
     if implicit_positions:
         make_implicit(model)
     model.graph.sort()
@@ -137,7 +137,9 @@ def _name_sites(sites: list[LoweredSite]) -> None:
     given: dict[str, ir.Value] = {}
     for site in sites:
         for value, end in ((site.input, "in"), (site.output, "out")):
-            name = ".".join(("rope", str(site.layer), site.role, *([str(site.turn)] if site.turn else ()), end))
+            name = ".".join(
+                ("rope", str(site.layer), site.role, *([str(site.occurrence)] if site.occurrence else ()), end)
+            )
             if value is None or value.is_graph_input() or value.is_graph_output() or value in given.values():
                 continue
             while name in given:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
-from rope_deploy.graph.lower.rows import Rows
-from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
+from rope_deploy.graph.builder import Builder
+from rope_deploy.graph.lower.cache_rows import Rows
+from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.tables import rotate, spread
-from rope_deploy.graph.raising import DOMAIN
+from rope_deploy.graph.raising.raise_rotations import DOMAIN
 
 ROTATE, ROTATE_QK = "RopeRotate", "RopeRotateQK"
 ATTRIBUTES = ("heads_axis", "head_dim", "rotary_dim", "interleaved")
@@ -71,7 +71,7 @@ def _groups(sites: list[MarkedSite]) -> list[list[MarkedSite]]:
     """q and k of the same layer and rotation together, q first."""
     groups: dict[tuple, list[MarkedSite]] = {}
     for site in sites:
-        key = (site.layer, site.turn, site.rotation.name, site.heads_axis, site.x.dtype)
+        key = (site.layer, site.occurrence, site.rotation.name, site.heads_axis, site.x.dtype)
         groups.setdefault(key, []).append(site)
     result = []
     for group in groups.values():

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from rope_deploy.graph.build import Builder
-from rope_deploy.graph.lower.rows import Rows
-from rope_deploy.graph.lower.site import LoweredSite, MarkedSite
+from rope_deploy.graph.builder import Builder
+from rope_deploy.graph.lower.cache_rows import Rows
+from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
 
 PAIR_FIRST, PAIR_LAST = 3, 4
 

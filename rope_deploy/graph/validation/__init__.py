@@ -3,8 +3,8 @@
 Every check raises `Fault` with one sentence about the file.
 """
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault
-from rope_deploy.graph.validation.files import ExternalFiles
 from rope_deploy.graph.validation.model import check_model
 from rope_deploy.graph.validation.shapes import check_shapes
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import onnx
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, named, node_words
-from rope_deploy.graph.validation.files import ExternalFiles
 from rope_deploy.graph.validation.tensors import KNOWN_TYPES, LONGEST_AXIS, check_tensor
 
 DEEPEST = 16  # graphs within graphs

@@ -6,8 +6,8 @@ from functools import partial
 
 import onnx
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, named
-from rope_deploy.graph.validation.files import ExternalFiles
 from rope_deploy.graph.validation.functions import check_calls, functions_of, key_of
 from rope_deploy.graph.validation.graphs import check_graph, check_nodes
 from rope_deploy.graph.validation.operators import check_node

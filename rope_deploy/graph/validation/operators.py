@@ -8,8 +8,8 @@ from functools import lru_cache
 import onnx
 from onnx import AttributeProto
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, named, node_words
-from rope_deploy.graph.validation.files import ExternalFiles
 from rope_deploy.graph.validation.tensors import check_tensor
 
 # Attributes of ONNX Runtime's operators and of ours that are read here; onnx has no schema of either.

@@ -10,8 +10,8 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, node_words
-from rope_deploy.graph.validation.files import ExternalFiles
 from rope_deploy.graph.validation.forked import Ended, forked
 from rope_deploy.graph.validation.graphs import subgraphs
 from rope_deploy.graph.validation.tensors import MOST_ELEMENTS, check_tensor

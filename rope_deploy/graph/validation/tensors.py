@@ -8,8 +8,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto
 
+from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, named
-from rope_deploy.graph.validation.files import ExternalFiles
 
 LONGEST_AXIS = 2**31 - 1
 MOST_ELEMENTS = 2**40

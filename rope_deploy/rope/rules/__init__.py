@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rope_deploy.rope.rules.alpha import NtkAlpha
 from rope_deploy.rope.rules.base import Scaling
 from rope_deploy.rope.rules.default import Default
-from rope_deploy.rope.rules.dynamic import DynamicNTK
+from rope_deploy.rope.rules.dynamic_ntk import DynamicNTK
 from rope_deploy.rope.rules.linear import Linear
 from rope_deploy.rope.rules.llama3 import Llama3
 from rope_deploy.rope.rules.longrope import LongRope
+from rope_deploy.rope.rules.ntk_alpha import NtkAlpha
 from rope_deploy.rope.rules.proportional import Proportional
 from rope_deploy.rope.rules.yarn import Yarn
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.power import power
+from rope_deploy.rope.fp32_power import power
 
 if TYPE_CHECKING:
     from rope_deploy.rope.spec import RopeSpec

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.power import power
+from rope_deploy.rope.fp32_power import power
 from rope_deploy.rope.rules.base import Scaling, positive, ramp
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """The TensorRT plugin library: compile it, and read what a compiled one says about itself. Neither needs TensorRT."""
 
-from rope_deploy.trt.plugin.building import build_plugin
-from rope_deploy.trt.plugin.library import Attribute, Operator, PluginLibrary, read_library
+from rope_deploy.trt.plugin.compile_library import build_plugin
+from rope_deploy.trt.plugin.library_info import Attribute, Operator, PluginLibrary, read_library
 from rope_deploy.trt.plugin.toolchain import NEEDED, Tool, Tools, find, find_tools, places
 
 __all__ = [

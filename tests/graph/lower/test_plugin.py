@@ -9,7 +9,7 @@ import pytest
 
 from rope_deploy.graph.lower import lower
 from rope_deploy.graph.lower.plugin import UNUSED
-from rope_deploy.graph.raising import raise_rotations
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
     POSITIONS,
@@ -23,7 +23,7 @@ from tests.graph.graphs import (
     run,
     spelled,
 )
-from tests.graph.test_raising import two_sites
+from tests.graph.raising.test_raise_rotations import two_sites
 
 
 def nodes(model: ir.Model) -> list[ir.Node]:

@@ -6,7 +6,7 @@ import pytest
 
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.lower import STYLES, lower
-from rope_deploy.graph.raising import raise_rotations
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
     HALVES,

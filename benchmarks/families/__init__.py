@@ -1,1 +1,0 @@
-"""Every model family of transformers that rotates, built tiny, run, exported and judged. See benchmarks/zoo.py."""

@@ -1,0 +1,1 @@
+"""Every model family of transformers that rotates, built tiny, run, exported and judged."""

@@ -1,0 +1,163 @@
+"""Which families there are: read from the transformers that is installed, never from a list kept here.
+
+A family is a configuration class together with the model class that best stands for it: a language model with its
+head before a bare one. It is in the census if the code it reaches mentions rotation; whether it really rotates is
+for `count` to say.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from conformance.families.source import ModelClass, model_classes
+
+Category = Literal["decoder", "masked-lm", "encoder-decoder", "text", "vision", "audio", "multimodal"]
+TEXT: tuple[Category, ...] = ("decoder", "masked-lm", "encoder-decoder", "text")
+
+# Tables of transformers' auto classes that settle a category, best first, and the category they stand for.
+TABLES: Mapping[str, Category | None] = {
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "decoder",
+    "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES": "multimodal",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES": "audio",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES": "encoder-decoder",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked-lm",
+    "MODEL_FOR_CTC_MAPPING_NAMES": "audio",
+    "MODEL_MAPPING_NAMES": None,
+    "MODEL_FOR_BACKBONE_MAPPING_NAMES": "vision",
+}
+# What a tower is fed tells what it is.
+FED: Mapping[str, Category] = {
+    "pixel_values": "vision",
+    "pixel_values_videos": "vision",
+    "grid_thw": "vision",
+    "pixel_embeds": "vision",
+    "input_features": "audio",
+    "input_values": "audio",
+    "audio_values": "audio",
+}
+
+
+@dataclass(frozen=True, order=True)
+class Family:
+    """`name` is the model type of its configuration; `module` where `model` is defined."""
+
+    name: str
+    category: Category
+    config: str
+    model: str
+    module: str
+
+    def config_class(self) -> type:
+        return config_class(self.module, self.config)
+
+    def model_class(self) -> type:
+        return getattr(importlib.import_module(self.module), self.model)
+
+
+def config_class(module: str, name: str) -> type:
+    """The configuration class `name`, from transformers or from the package of the modeling file."""
+    import transformers
+
+    if (found := getattr(transformers, name, None)) is not None:
+        return found
+    package, _, last = module.rpartition(".")
+    return getattr(importlib.import_module(f"{package}.{last.replace('modeling', 'configuration')}"), name)
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Every family of the installed transformers whose code mentions rotation, by name."""
+    tables = _tables()
+    groups: dict[tuple[str, str], list[ModelClass]] = defaultdict(list)
+    for one in _classes():
+        groups[one.module, one.config].append(one)
+    found: dict[str, Family] = {}
+    for (module, config), classes in groups.items():
+        if not config or not any(one.rotates for one in classes):
+            continue
+        chosen = min(classes, key=lambda one: _rank(one, tables))
+        if chosen.rotates and (family := _family(chosen, module, config, tables)) is not None:
+            found.setdefault(family.name, family)
+    return tuple(sorted(_without_inner_decoders(found.values())))
+
+
+def select(names: Iterable[str] = (), categories: Iterable[str] = ()) -> tuple[Family, ...]:
+    """The families with these names, or of these categories; all without either.
+
+    Raises KeyError for a name there is not.
+    """
+    every = families()
+    if names := tuple(names):
+        known = {family.name: family for family in every}
+        if strange := sorted(set(names) - known.keys()):
+            raise KeyError(f"transformers has no rotating family {', '.join(strange)}.")
+        return tuple(known[name] for name in names)
+    categories = tuple(categories)
+    return tuple(family for family in every if not categories or family.category in categories)
+
+
+def _classes() -> Iterable[ModelClass]:
+    import transformers
+
+    root = Path(transformers.__file__).parent / "models"
+    for path in sorted(root.glob("*/modeling_*.py")):
+        if not path.stem.startswith(("modeling_tf_", "modeling_flax_")):
+            yield from model_classes(path, f"transformers.models.{path.parent.name}.{path.stem}")
+
+
+def _tables() -> dict[str, dict[str, int]]:
+    """Of every model class the auto tables it stands in, with its place there (0: the first choice of its type)."""
+    from transformers.models.auto import modeling_auto
+
+    standing: dict[str, dict[str, int]] = defaultdict(dict)
+    for table in TABLES:
+        for named in getattr(modeling_auto, table, {}).values():
+            for place, name in enumerate((named,) if isinstance(named, str) else named):
+                standing[name].setdefault(table, place)
+    return standing
+
+
+def _rank(one: ModelClass, tables: Mapping[str, Mapping[str, int]]) -> tuple:
+    """Small for the class that best stands for its configuration."""
+    order = list(TABLES)
+    best = min(((order.index(table), place) for table, place in tables[one.name].items()), default=(len(order), 0))
+    return (*best, -one.parts, one.name)
+
+
+def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, Mapping[str, int]]) -> Family | None:
+    try:
+        settings = config_class(module, config)
+    except (AttributeError, ImportError):
+        return None
+    parts = getattr(settings, "sub_configs", None) or {}
+    fed = next((FED[name] for name in chosen.inputs if name in FED), None)
+    stated = next((TABLES[table] for table in TABLES if table in tables[chosen.name] and TABLES[table]), None)
+    writes = stated in ("decoder", "multimodal", "encoder-decoder")
+    if writes and (fed or stated == "multimodal") and parts:
+        category: Category = "multimodal"
+    else:
+        category = stated if stated and not (stated == "decoder" and fed) else fed or _guess(settings.__name__)
+    name = settings.model_type or settings.__name__
+    return Family(name, category, config, chosen.name, module)
+
+
+def _guess(config: str) -> Category:
+    """Towers whose inputs have names of their own."""
+    lower = config.lower()
+    for word, category in (("vision", "vision"), ("image", "vision"), ("video", "vision"), ("audio", "audio")):
+        if word in lower:
+            return category  # type: ignore[return-value]
+    return "text"
+
+
+def _without_inner_decoders(found: Iterable[Family]) -> list[Family]:
+    """A bare text model that only serves inside a multimodal one of the same file is that one's decoder."""
+    found = list(found)
+    speaking = {family.module for family in found if family.category == "multimodal"}
+    return [family for family in found if not (family.category == "text" and family.module in speaking)]

@@ -1,0 +1,109 @@
+"""What an audit collects on its way: a record a question, a diagnosis a mistake, notes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from rope_deploy.graph.reading import FoundSite
+from rope_deploy.results import wording
+from rope_deploy.results.codes import CODES
+from rope_deploy.results.records import CheckRecord, DiagnosisRecord, Verdict, Worst
+
+RUNTIME = "file"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The outcome; `notes` begin with the code of the hazard, where it has one."""
+
+    checks: tuple[CheckRecord, ...]
+    diagnoses: tuple[DiagnosisRecord, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.diagnoses) or any(record.verdict == "failed" for record in self.checks)
+
+
+@dataclass
+class Findings:
+    """Collects; `style` is what the reports show a file under, `fail_on` the hazards that count as mistakes."""
+
+    style: str
+    fail_on: Collection[str] = ()
+    records: list[CheckRecord] = field(default_factory=list)
+    diagnoses: list[DiagnosisRecord] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def record(
+        self, case: str, detail: str, verdict: Verdict, message: str, began: float, worst: Worst | None = None
+    ) -> None:
+        seconds = time.perf_counter() - began
+        names = {record.case for record in self.records}
+        while case in names:
+            case += "'"
+        self.records.append(CheckRecord(self.style, RUNTIME, case, detail, verdict, worst, message, seconds))
+
+    def mistake(
+        self,
+        code: str,
+        explanation: str,
+        where: str,
+        *,
+        layers: Iterable[int] = (),
+        roles: Iterable[str] = (),
+        error: float = 0.0,
+        residual: float = 0.0,
+        case: str = "",
+    ) -> None:
+        """Add a diagnosis, to an equal one's layers if there is one."""
+        cases = (case,) if case else ()
+        for number, known in enumerate(self.diagnoses):
+            if (known.code, known.explanation) == (code, explanation):
+                self.diagnoses[number] = replace(
+                    known,
+                    where=known.where if where in known.where else f"{known.where}; {where}",
+                    layers=tuple(sorted({*known.layers, *layers})),
+                    roles=_roles({*known.roles, *roles}),
+                    cases=tuple(dict.fromkeys((*known.cases, *cases))),
+                    error=max(known.error, error),
+                    residual=max(known.residual, residual),
+                )
+                return
+        self.diagnoses.append(
+            DiagnosisRecord(
+                style=self.style,
+                runtime=RUNTIME,
+                code=code,
+                title=CODES[code],
+                where=where,
+                explanation=explanation,
+                layers=tuple(sorted(set(layers))),
+                roles=_roles(set(roles)),
+                cases=cases,
+                error=error,
+                residual=residual,
+            )
+        )
+
+    def hazard(self, code: str, explanation: str, where: str, layers: Iterable[int] = ()) -> None:
+        """A note, or a mistake if this code is to fail."""
+        if code in self.fail_on:
+            self.mistake(code, explanation, where, layers=layers)
+        elif (text := f"{code}: {explanation}") not in self.notes:
+            self.notes.append(text)
+
+    def audit(self) -> Audit:
+        return Audit(tuple(self.records), tuple(self.diagnoses), tuple(self.notes))
+
+
+def place(sites: Sequence[FoundSite]) -> str:
+    """E.g. "q and k of layers 0–29"."""
+    layers = sorted({site.layer for site in sites})
+    return f"{' and '.join(_roles({site.role for site in sites}))} of {wording.layers(layers)}"
+
+
+def _roles(roles: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(roles, reverse=True))

@@ -1,0 +1,87 @@
+"""What holds of most tables, whichever rule they follow: looked at where no rule is stated.
+
+Row 0 is no rotation; cos² + sin² is the same everywhere, attention_scaling squared; the angle of each pair grows by
+the same amount from each position to the next. A model may do otherwise on purpose: shift, clamp or wrap positions, or
+scale by the position. So whole stretches that break this are hazards for the reader. A few rows that their own
+neighbours contradict are a mistake: no model turns single positions by something else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rope_deploy.audit.table_fit import DENSE, FREQUENCY, positions_of, slack
+from rope_deploy.graph.reading import FoundTable
+
+FEW = 8  # rows that may be called damaged; where there are more, they follow some rule
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Something that does not hold; `ratio` in units of what rounding explains. `surely`: no rule would explain it."""
+
+    code: str
+    explanation: str
+    position: int
+    ratio: float
+    surely: bool = False
+
+
+def broken_invariants(table: FoundTable, max_position: int) -> list[Broken]:
+    """What `table` breaks. Raises Unreadable."""
+    most = table.rows or max_position
+    length = min(most, 4 * DENSE) if table.positions == "counted" else most
+    allowed, found = slack(table), []
+    parts = [(positions, *table.at(positions, length)) for positions in positions_of(table, length)]
+    positions = np.concatenate([part[0] for part in parts])
+    cos, sin = (np.concatenate([part[n] for part in parts]).astype(np.float64) for n in (1, 2))
+    if (lost := ~(np.isfinite(cos) & np.isfinite(sin)).all(axis=1)).any():
+        where = int(positions[lost.argmax()])
+        return [Broken("RD207", f"Position {where} has no number for its cosine or sine.", where, np.inf, True)]
+    z = cos + 1j * sin
+    sizes = np.abs(z)
+    scale = float(np.median(sizes))
+    if scale == 0:
+        return [Broken("RD403", "cos² + sin² is 0: vectors vanish.", 0, np.inf, True)]
+    at_rest = np.abs(z[0] - sizes[0]).max() / (max(1.0, scale) * 2 * allowed)
+    if at_rest > 1:
+        said = "Position 0 is turned. Some models do that; in most it is a table that begins elsewhere."
+        found.append(Broken("RD201", said, 0, float(at_rest)))
+    if len(z) < 2 or positions[1] != positions[0] + 1:
+        return found
+    step = _step(z, positions)
+    # Errors of two rows and of the step; the rounding of an angle grows with it.
+    angle = (positions[:-1, None] + 1) * np.abs(np.angle(step))
+    budget = scale * (4 * allowed + 2 * FREQUENCY * (1 + angle))
+    next_to = np.diff(positions) == 1
+    odd = np.where(next_to, (np.abs(z[:-1] * step - z[1:]) / budget).max(axis=1), 0.0)
+    norm = np.abs(sizes - scale).max(axis=1) / (2 * scale * allowed)
+    single = _alone(z, step, budget, next_to, odd)
+    few = 0 < single.sum() <= FEW
+    for code, ratio, rows, surely, said in (
+        ("RD403", norm, norm > 1, few and bool(single[norm > 1].all()), "cos² + sin² is not the same at position {}."),
+        ("RD900", np.append(0.0, odd), np.append(0.0, odd) > 1, few,
+         "Angles do not grow evenly: the step to position {} is another than the first."),
+    ):  # fmt: skip
+        if rows.any():
+            row = int((np.flatnonzero(single)[0]) if surely else rows.argmax())
+            found.append(
+                Broken(code, said.format(int(positions[row])), int(positions[row]), float(ratio.max()), surely)
+            )
+    return found
+
+
+def _step(z: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """How far each pair turns from a position to the next: the first step."""
+    return z[1] / z[0] / np.abs(z[1] / z[0])
+
+
+def _alone(z, step, budget, next_to, odd) -> np.ndarray:
+    """Rows whose neighbours are two even steps apart, as if there were nothing wrong between them: [rows]."""
+    alone = np.zeros(len(z), bool)
+    if len(z) > 2:
+        across = (np.abs(z[:-2] * step**2 - z[2:]) / (2 * budget[1:])).max(axis=1) <= 1
+        alone[1:-1] = across & next_to[:-1] & next_to[1:] & (odd[:-1] > 1) & (odd[1:] > 1)
+    return alone

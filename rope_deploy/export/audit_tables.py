@@ -1,0 +1,148 @@
+"""Hold the tables found in a graph against the rule stated in the model's configuration.
+
+The graph's own numbers are what gets exported; a difference from the stated rule is a finding for the reader,
+never a silent choice of one over the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from rope_deploy.artifact import Finding
+from rope_deploy.graph.raising.raise_rotations import RaisedRotation
+from rope_deploy.rope import RopeSpec, tables
+from rope_deploy.rope.tables import Angles
+
+Whose = Literal["model", "file"]  # whose rotations are audited
+# PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
+FP32_SLACK = 2.5e-7
+# As far as a table may be from the rule where it is only its angles that are rounded otherwise.
+ROUNDED = 1e-1
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A rotation and the stated rule that comes closest to it (None if none was stated).
+
+    `angles` "float64": the model works out its angles in fp64, as RoFormer does, and its tables are those of the rule
+    in fp64.
+    """
+
+    rotation: RaisedRotation
+    spec: RopeSpec | None
+    layer_type: str
+    findings: tuple[Finding, ...]
+    angles: Angles = "model"
+
+
+def audit(
+    rotations: tuple[RaisedRotation, ...],
+    specs: Mapping[str, RopeSpec],
+    used: Mapping[int, str] = MappingProxyType({}),
+    *,
+    of: Whose = "model",
+) -> list[Audited]:
+    """Each rotation with the spec it follows; specs are those of the configuration, by layer type.
+
+    `used`: the type of the layers in which a rotation happens, by its number. It decides where there is no table to
+    tell by, as nothing is tabulated of a rule of the length. `of`: what the rotations were found in, for the words.
+    """
+    return [_audit(rotation, specs, used.get(number, ""), of) for number, rotation in enumerate(rotations)]
+
+
+def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: str, of: Whose) -> Audited:
+    if not specs:
+        note = Finding("no-config", "info", f"{rotation.name}: no rule is stated to compare its tables with.")
+        return Audited(rotation, None, "", (note,))
+    fitting = {name: s for name, s in specs.items() if s.rotary_dim == rotation.rotary_dim} or specs
+    errors = {name: table_error(rotation, spec) for name, spec in fitting.items()}
+    name = min(errors, key=lambda key: errors[key][0])
+    if rotation.table.kind == "computed" and layer_type in fitting:
+        name = layer_type
+    stated, (error, position) = fitting[name], errors[name]
+    spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
+    findings = list(_shape_findings(rotation, stated, of))
+    if _slack(rotation) < error < ROUNDED and table_error(rotation, spec, "float64")[0] <= _slack(rotation):
+        return Audited(rotation, spec, name, tuple(findings), "float64")
+    if rotation.table.kind != "computed" and _slack(rotation) < error < np.inf:
+        severity = "error" if error > 1e-2 else "warning"
+        findings.append(
+            Finding(
+                "table-differs",
+                severity,
+                f"{rotation.name}: the {of}'s tables differ from the rule in the configuration "
+                f"({spec.scaling.rope_type}) by {error:.2g} at position {position}; the {of}'s are written.",
+            )
+        )
+    return Audited(rotation, spec, name, tuple(findings))
+
+
+def _shape_findings(rotation: RaisedRotation, stated: RopeSpec, of: Whose) -> Iterator[Finding]:
+    if stated.rotary_dim != rotation.rotary_dim or stated.head_dim != rotation.head_dim:
+        narrower = stated.rotary_dim != rotation.rotary_dim
+        yield Finding(
+            "size-differs" if narrower else "head-differs",  # as that of an indexer does
+            "warning" if narrower else "info",
+            f"{rotation.name}: the {of} rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
+            f"the configuration says {stated.rotary_dim} of {stated.head_dim}.",
+        )
+    if rotation.table.axes and rotation.table.axes != tuple(stated.axes.tolist()):
+        yield Finding(
+            "axes-differ",
+            "warning",
+            f"{rotation.name}: the {of}'s pairs follow the axes of a position in another order than the configuration "
+            f"says (mrope_section {list(stated.mrope_section)}).",
+        )
+    if stated.interleaved != rotation.interleaved and not rotation.rearranged:
+        layout = {True: "interleaved", False: "half-split"}
+        yield Finding(
+            "layout-differs",
+            "info",
+            f"{rotation.name}: the {of}'s layout is {layout[rotation.interleaved]}; "
+            f"{layout[stated.interleaved]} was expected of this model type.",
+        )
+
+
+def _slack(rotation: RaisedRotation) -> float:
+    """How far a table may be from the rule by rounding alone: half an ulp at 1 of the table's type, and fp32's."""
+    scale = max(1.0, float(np.abs(rotation.table.cos.astype(np.float64)).max(initial=0.0)))
+    import ml_dtypes
+
+    return scale * (float(ml_dtypes.finfo(rotation.table.cos.dtype).eps) / 2 + FP32_SLACK)
+
+
+def table_error(rotation: RaisedRotation, spec: RopeSpec, angles: Angles = "model") -> tuple[float, int]:
+    """Largest difference of the rotation's tables from the spec's, and the position where it is."""
+    if spec.rotary_dim != rotation.rotary_dim:
+        return float("inf"), 0
+    worst, where = 0.0, 0
+    for start, rows, length in segments(rotation):
+        stated = tables(spec, rows, angles=angles, seq_len=length)
+        for mine, theirs in zip((rotation.table.cos, rotation.table.sin), stated, strict=True):
+            difference = np.abs(mine[start : start + rows].astype(np.float64) - theirs).max(axis=1, initial=0.0)
+            if difference.size and difference.max() > worst:
+                worst, where = float(difference.max()), int(difference.argmax())
+    return worst, where
+
+
+def segments(rotation: RaisedRotation) -> list[tuple[int, int, int]]:
+    """(first row, number of rows, length of the calls they serve) of each part of the rotation's caches."""
+    original, rows = rotation.table.original, len(rotation.table.cos)
+    if rotation.table.kind == "two-tables":
+        return [(0, original, original), (original, rows - original, rows - original)]
+    return [(0, rows, rows)] if rows else []
+
+
+def recomputed(rotation: RaisedRotation, spec: RopeSpec) -> RaisedRotation:
+    """`rotation` with tables computed from the spec in fp64, rounded to fp32 and from there to the old ones' type."""
+    dtype = rotation.table.cos.dtype
+    parts = [tables(spec, rows, angles="float64", seq_len=length) for _, rows, length in segments(rotation)]
+    if not parts:
+        return rotation
+    cos, sin = (np.concatenate(halves).astype(dtype) for halves in zip(*parts, strict=True))
+    return replace(rotation, table=replace(rotation.table, cos=cos, sin=sin))

@@ -1,0 +1,98 @@
+"""Write rotary operators in standard operators, so that they are raised like any other spelling.
+
+Knows RotaryEmbedding (opset 23) and com.microsoft.RotaryEmbedding; our own operators are functions, and inlining
+them does the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rope_deploy.errors import UnmatchedRotation
+from rope_deploy.graph.builder import Builder, replace
+from rope_deploy.graph.head_layout import split
+from rope_deploy.graph.lower.tables import rotate, spread
+from rope_deploy.graph.passes.library import infer_shapes
+from rope_deploy.graph.passes.simplify import prune
+
+OPERATOR = "RotaryEmbedding"
+CONTRIB = "com.microsoft"
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """A rotary operator, read. `rows` is None where cos and sin, [B, S, R/2], come ready made."""
+
+    x: ir.Value
+    cos: ir.Value
+    sin: ir.Value
+    rows: ir.Value | None
+    heads: int
+    head_dim: int
+    rotary_dim: int
+    interleaved: bool
+
+    @classmethod
+    def of(cls, node: ir.Node) -> _Operator:
+        """Raises UnmatchedRotation for a form that cannot be written in standard operators."""
+        read = {name: attribute.value for name, attribute in node.attributes.items()}
+        if read.get("scale", 1.0) != 1.0 or read.get("is_packed_batching"):
+            raise _refusal(node, "it scales or packs its input")
+        x, *rest = [*node.inputs, None, None]
+        cos, sin, rows = (rest[1], rest[2], rest[0]) if node.domain == CONTRIB else rest[:3]
+        if rows is not None and (rows.shape is None or len(rows.shape) != 2):
+            raise _refusal(node, "its positions are not [batch, sequence]")
+        width = cos.shape[-1] if cos.shape is not None else None
+        heads = x.shape[1] if len(x.shape) == 4 else read.get("num_heads", 0)
+        if not heads and isinstance(width, int):
+            heads = x.shape[2] // (2 * width)
+        if not isinstance(heads, int) or not heads or not isinstance(x.shape[-1], int):
+            raise _refusal(node, "its number of heads is unknown")
+        head_dim = x.shape[-1] if len(x.shape) == 4 else x.shape[-1] // heads
+        rotary_dim = read.get("rotary_embedding_dim", 0) or head_dim
+        return cls(x, cos, sin, rows, heads, head_dim, rotary_dim, bool(read.get("interleaved", 0)))
+
+
+def expand_operators(model: ir.Model) -> int:
+    """Replace every rotary operator in `model`; returns how many there were. Raises UnmatchedRotation."""
+    graph, count = model.graph, 0
+    while waiting := [node for node in graph if node.op_type == OPERATOR and node.domain in ("", CONTRIB)]:
+        # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
+        infer_shapes(model)
+        ready = [node for node in waiting if node.inputs[0].shape is not None and len(node.inputs[0].shape) in (3, 4)]
+        if not ready:
+            raise _refusal(waiting[0], "the shape of its input is unknown")
+        for node in ready:
+            _expand(node)
+            graph.remove(node, safe=True)
+        count += len(ready)
+    prune(model)
+    infer_shapes(model)
+    return count
+
+
+def _expand(node: ir.Node) -> None:
+    found = _Operator.of(node)
+    build = Builder(node, f"{node.name or node.outputs[0].name}/expanded")
+    x, cos, sin, dtype = found.x, found.cos, found.sin, found.x.dtype
+    if found.rows is not None:
+        cos, sin = (build.op("Gather", cache, found.rows, axis=0, dtype=dtype) for cache in (cos, sin))
+    flat = len(x.shape) == 3
+    if flat:
+        x = split(build, x, found.heads, found.head_dim)
+    c, s = spread(build, cos, sin, 2 if flat else 1, found.interleaved)
+    y = rotate(build, x, c, s, found.head_dim, found.rotary_dim, found.interleaved)
+    if flat:
+        whole = build.ints([0, 0, found.heads * found.head_dim])
+        y = build.op("Reshape", y, whole, dtype=dtype, shape=found.x.shape)
+    replace(node.outputs[0], y)
+
+
+def _refusal(node: ir.Node, reason: str) -> UnmatchedRotation:
+    name = f"{node.domain}.{node.op_type}".lstrip(".")
+    return UnmatchedRotation(
+        f"{node.name or node.outputs[0].name} ({name}) cannot be rewritten: {reason}.",
+        todo="Export the model again with `rope-deploy export`.",
+    )

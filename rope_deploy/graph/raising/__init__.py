@@ -1,0 +1,1 @@
+"""Raising: rotations are matched by what they compute, tabulated, and replaced by `Rope` markers."""

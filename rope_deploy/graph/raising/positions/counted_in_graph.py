@@ -1,0 +1,55 @@
+"""Rotations of a graph that takes no positions and counts its tokens instead, from where its past ends.
+
+The table is what it computes for a first call of as many tokens as there are positions: row p is its p-th token's.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.analysis.evaluate import evaluate
+from rope_deploy.graph.passes.count_positions import counted
+from rope_deploy.graph.raising.match import SIZES, Match, NotARotation, dummy_inputs
+from rope_deploy.graph.raising.tabulate import CONFIRM_ULPS, Table, Tabulator, factors_of, halves
+
+
+class CountingTabulator(Tabulator):
+    """Evaluates whole calls, since a position cannot be asked for by itself."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self._calls: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
+        self._positions: ir.Value | None = None
+
+    def positions(self) -> ir.Value:
+        """The position of each token, [B, S], int64, as the graph counts it."""
+        self._positions = counted(self._graph) if self._positions is None else self._positions
+        return self._positions
+
+    def _halves(self, match: Match, positions: np.ndarray, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        cos, sin = self._call(match, 0, self._max, widened=widened)
+        return cos[positions.reshape(-1)], sin[positions.reshape(-1)]
+
+    def _call(self, match: Match, past: int, tokens: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        key = (match.cos, match.sin, match.heads_axis, past, tokens, widened)
+        if key not in self._calls:
+            sizes = {**SIZES, "batch": 1, "sequence": tokens, "past": past, "total": past + tokens}
+            factors = factors_of(match)
+            arrays = evaluate(factors, dummy_inputs(self._graph, sizes), **self._trig, widened=widened)
+            self._calls[key] = halves(match, dict(zip(factors, arrays, strict=True)), (1, tokens))
+        return self._calls[key]
+
+    def _confirm(self, match: Match, table: Table) -> None:
+        """Raise NotARotation unless a later call goes on where its past ends, and a shorter one is part of a longer."""
+        past, tokens = (SIZES[name] for name in ("past", "sequence"))
+        slack = CONFIRM_ULPS * float(ml_dtypes.finfo(table.cos.dtype).eps)
+        for start in {0, past} if self._continues() else {0}:
+            for computed, cache in zip(self._call(match, start, tokens), (table.cos, table.sin), strict=True):
+                stored = cache[start : start + tokens].astype(np.float64)
+                if not np.allclose(computed, stored, rtol=0, atol=slack * max(1.0, np.abs(stored).max())):
+                    raise NotARotation("the graph does not count its tokens from where its past ends")
+
+    def _continues(self) -> bool:
+        return any("past" in map(str, value.shape) for value in self._graph.inputs)

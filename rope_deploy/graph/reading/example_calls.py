@@ -1,0 +1,84 @@
+"""A call of the graph, bound just far enough to evaluate cos and sin: positions, lengths and shapes, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from rope_deploy.graph.analysis.dependence import POSITION_INPUT
+from rope_deploy.graph.analysis.input_axes import axes_of
+
+
+class Calls:
+    """Makes the bound inputs of calls."""
+
+    def __init__(self, graph: ir.Graph):
+        self.graph, self._inputs = graph, list(graph.inputs)
+        self.positions = next((value for value in self._inputs if value.name == POSITION_INPUT), None)
+        axes = {value: axes_of(value) for value in self._inputs}
+        free = {
+            name for value, named in axes.items() for n, name in named.items() if not isinstance(value.shape[n], int)
+        }
+        self.cached = any("past" in named.values() for named in axes.values())
+        self._fixed = {
+            name: value.shape[number]
+            for value, named in axes.items()
+            for number, name in named.items()
+            if isinstance(value.shape[number], int) and not (value is self.positions and name in free)
+        }
+
+    @property
+    def batch(self) -> int | None:
+        """How many rows every call has, None if that is free."""
+        return self._fixed.get("batch")
+
+    @property
+    def sequence(self) -> int | None:
+        """How many tokens every call has, None if that is free."""
+        return self._fixed.get("sequence")
+
+    @property
+    def from_first(self) -> bool:
+        """Whether the graph is told the position of the first token alone, and counts up from it.
+
+        position_ids is then a number, or has one entry (a row) where a call may have many tokens: the form [1] of
+        com.microsoft.RotaryEmbedding, or whatever is added to a count.
+        """
+        if self.positions is None or self.positions.shape is None or self.sequence == 1:
+            return False
+        shape = self.positions.shape
+        return not len(shape) or shape[-1] == 1 or (len(shape) == 1 and str(shape[0]) == "batch")
+
+    def bound(self, positions: np.ndarray, length: int) -> Mapping[ir.Value, np.ndarray]:
+        """Inputs of a call with tokens at `positions` [B, S] of sequences of `length` tokens, the past included."""
+        batch, sequence = positions.shape
+        past = max(0, length - sequence) if self.cached else 0
+        sizes = {"batch": batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
+        found = {}
+        for value in self._inputs:
+            dims = [_size(dim, sizes) for dim in value.shape] if value.shape is not None else [None]
+            if None in dims:
+                continue
+            number = value.dtype.numpy()
+            if value is self.positions:
+                found[value] = np.broadcast_to(self._fed(positions).astype(number), dims)
+            else:
+                # Nothing is read but the shape, so nothing is stored: a past of any length fits into memory.
+                found[value] = np.broadcast_to(number.type("mask" in value.name), dims)
+        return found
+
+    def _fed(self, positions: np.ndarray) -> np.ndarray:
+        """What position_ids is given for tokens at `positions` [B, S]."""
+        rank = len(self.positions.shape)
+        fed = positions[..., :1] if self.from_first else positions
+        if rank >= 2:
+            return fed
+        if rank == 0:
+            return fed[0, 0]
+        return fed[:, 0] if str(self.positions.shape[0]) == "batch" else fed[0]
+
+
+def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int | None:
+    return dim if isinstance(dim, int) else sizes.get(str(dim.value))

@@ -1,0 +1,104 @@
+"""What an ONNX file itself says: its interface, its types, its tables. A manifest is held against this.
+
+No weight is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from rope_deploy.graph.io import read_proto
+from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
+from rope_deploy.graph.passes.library import CACHES
+from rope_deploy.graph.raising.raise_rotations import DOMAIN
+from rope_deploy.graph.reading.plugin_bodies import contradictions
+from rope_deploy.graph.validation.graphs import all_nodes
+
+Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's word for the type, numbers and names of axes
+FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+CONTRIB = "com.microsoft"
+# The style whose operator this is. Standard operators alone are what "tables" has.
+STYLE_OF = {
+    ("", "RotaryEmbedding"): "onnx",
+    (CONTRIB, "RotaryEmbedding"): "contrib",
+    (CONTRIB, "GroupQueryAttention"): "contrib",
+    (DOMAIN, ROTATE): "plugin",
+    (DOMAIN, ROTATE_QK): "plugin",
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`dtype`: the type of most floating weights, `tables` apart, "" without any. `shapes` of the initializers.
+    `styles`: whose rotary operators the graph has. `fused`: caches that GroupQueryAttention writes while it rotates;
+    `windowed`: one of them has a sliding window. `values`: names of inputs and of what nodes make. `files`: where
+    weights lie. `metadata` is what the file's writer put there. `contradictions`: custom operators whose attributes
+    say what their bodies do not.
+    """
+
+    opset: int
+    inputs: tuple[Interface, ...]
+    outputs: tuple[Interface, ...]
+    dtype: str
+    shapes: dict[str, tuple[int, ...]]
+    styles: frozenset[str]
+    fused: frozenset[str]
+    windowed: bool
+    contradictions: tuple[str, ...]
+    trigonometric: int
+    values: frozenset[str]
+    files: frozenset[str]
+    metadata: dict[str, str]
+
+
+def read_facts(path: Path) -> Facts:
+    """What the file at `path` says. Raises UsageError if it is no sound ONNX file."""
+    model, weights = read_proto(path, weights=False)
+    graph = model.graph
+    fused = [node for node in graph.node if _rotates_inside(node)]
+    given = {tensor.name for tensor in graph.initializer}
+    return Facts(
+        opset=next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0),
+        inputs=tuple(_described(value) for value in graph.input if value.name not in given),
+        outputs=tuple(map(_described, graph.output)),
+        dtype=_dtype(graph),
+        shapes={tensor.name: tuple(tensor.dims) for tensor in graph.initializer},
+        styles=frozenset(filter(None, (STYLE_OF.get((node.domain, node.op_type)) for node in graph.node))),
+        fused=frozenset(name for node in fused for name in node.output[1:2]),
+        windowed=any(a.name == "local_window_size" for node in fused for a in node.attribute),
+        contradictions=tuple(contradictions(model)),
+        trigonometric=sum(node.op_type in ("Cos", "Sin") for node in all_nodes(graph.node)),
+        values=frozenset([*(v.name for v in graph.input), *(name for node in graph.node for name in node.output)]),
+        files=frozenset(weights.names),
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+    )
+
+
+def _rotates_inside(node: onnx.NodeProto) -> bool:
+    attributes = {a.name: a.i for a in node.attribute}
+    return node.op_type == "GroupQueryAttention" and node.domain == CONTRIB and attributes.get("do_rotary") == 1
+
+
+def _described(value: onnx.ValueInfoProto) -> Interface:
+    tensor = value.type.tensor_type
+    try:
+        dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except (KeyError, ValueError):
+        dtype = "?"
+    shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "None" for dim in tensor.shape.dim)
+    return value.name, dtype, shape
+
+
+def _dtype(graph: onnx.GraphProto) -> str:
+    """By elements: a float32 table beside the weights of a half-precision model does not outweigh them."""
+    elements: Counter[str] = Counter()
+    for tensor in graph.initializer:
+        if tensor.data_type in FLOATS and len(tensor.dims) >= 2 and not tensor.name.endswith(CACHES):
+            elements[FLOATS[tensor.data_type]] += prod(tensor.dims)
+    return max(elements, key=elements.__getitem__, default="")

@@ -1,0 +1,1 @@
+"""From a loaded PyTorch model to an ONNX graph."""

@@ -1,0 +1,245 @@
+"""Who takes part in a benchmark, opened side by side, timed in turn, and then looked at one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.bench import (
+    Contestant,
+    Job,
+    Rerun,
+    measure,
+    measure_again,
+    run_alone,
+    with_processor_ratios,
+    workloads,
+)
+from rope_deploy.bench.latency import arrays, require_fit, start
+from rope_deploy.childprocess import WITHOUT_LIMITS, call
+from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
+from rope_deploy.graph.analysis.vocabulary import with_vocabulary
+from rope_deploy.models import LoadedModel
+from rope_deploy.results.records import ContestantRecord, LatencyRecord
+from rope_deploy.runs.baseline import Key
+from rope_deploy.runs.open_artifact import Opened
+from rope_deploy.runs.report_frame import Progress
+from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
+from rope_deploy.runtimes.torch_compiled import open_compiled
+
+TIMED = ("torch", "torch-compile", "ort", "trt")
+# What many machines cannot run although nothing is wrong: no GPU, no C++ compiler. The others are then timed without.
+OPTIONAL = ("torch-compile", "trt")
+REHEARSE = "rope_deploy.bench.contestant_worker:rehearse"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One who is to take part: a runtime and the artifact whose inputs it takes; PyTorch has no style."""
+
+    runtime: str
+    opened: Opened
+    engine: Path | None = None
+
+    @property
+    def style(self) -> str:
+        return "" if self.runtime.startswith("torch") else self.opened.manifest.style
+
+    @property
+    def label(self) -> str:
+        return f"{self.runtime}/{self.style}" if self.style else self.runtime
+
+
+@dataclass(frozen=True)
+class Load:
+    """What everybody runs. `source` is where a process of its own finds the PyTorch model, "" if nowhere.
+
+    `processor`: the ratios of processor times are taken too, which a baseline needs on a machine that others use.
+    """
+
+    prompts: tuple[int, ...]
+    new: int
+    rounds: int
+    threads: int | None = None
+    profile: bool = False
+    source: str = ""
+    trust_remote_code: bool = False
+    processor: bool = False
+
+
+@dataclass(frozen=True)
+class Timed:
+    latencies: tuple[LatencyRecord, ...]
+    contestants: tuple[ContestantRecord, ...]
+
+
+def entrants(
+    artifacts: Sequence[Opened], runtimes: Sequence[str], engine: Path | None = None, engine_style: str = ""
+) -> tuple[Entrant, ...]:
+    """PyTorch first, to which ratios then refer; then each artifact in ONNX Runtime; then the engine.
+
+    Raises UsageError if an engine's artifact cannot be told.
+    """
+    found = [Entrant(name, artifacts[0]) for name in ("torch", "torch-compile") if name in runtimes]
+    if "ort" in runtimes:
+        found += [Entrant("ort", opened) for opened in artifacts]
+    if "trt" in runtimes:
+        built = [one for one in artifacts if engine_style in ("", one.manifest.style)]
+        if len(built) != 1:
+            raise UsageError("An engine is timed with the one artifact it was built from.", todo="Name that folder.")
+        found.append(Entrant("trt", built[0], engine))
+    return tuple(found)
+
+
+def keys(entered: Sequence[Entrant], load: Load) -> tuple[Key, ...]:
+    """What a baseline must know: every contestant but the one that ratios refer to, on every workload."""
+    new = load.new if entered[0].opened.manifest.cache else 0
+    names = [workload.name for workload in workloads(load.prompts, new)]
+    return tuple((one.runtime, one.style, name) for name in names for one in entered[1:])
+
+
+def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load, progress: Progress) -> Timed:
+    """Open everything at once, with the same number of threads each, and let them take turns.
+
+    An optional runtime that cannot run here is left out and says why. If nobody is left, its error is raised.
+    """
+    for entrant in entered:
+        require_fit(entrant.label, entrant.opened.manifest, load.prompts, load.new)
+    with ExitStack() as stack:
+        taking_part, records, errors = [], [], []
+        for entrant in entered:
+            try:
+                taking_part.append(_enter(stack, entrant, loaded, load, progress))
+                records.append(ContestantRecord(entrant.runtime, entrant.style, "passed"))
+            except (EnvironmentMissing, VendorError) as error:
+                if entrant.runtime not in OPTIONAL:
+                    raise
+                errors.append(error)
+                records.append(ContestantRecord(entrant.runtime, entrant.style, "skipped", _in_a_line(error)))
+        if not taking_part:
+            raise errors[0]
+        latencies = measure(
+            taking_part,
+            prompts=load.prompts,
+            new=load.new if entered[0].opened.manifest.cache else 0,
+            rounds=load.rounds,
+            baseline=taking_part[0].label,
+            threads=load.threads,
+            progress=lambda workload, done, total: progress(f"Timing {workload}: round {done} of {total}"),
+        )
+    if load.processor:
+        here = {(one.runtime, one.style) for one in records if one.verdict == "passed"}
+        jobs = [_job(one, load) for one in entered if (one.runtime, one.style) in here]
+        if None not in jobs:
+            progress("Timing with one thread in a fresh process")
+            latencies = with_processor_ratios(latencies, Rerun(tuple(jobs), load.rounds))
+    if not load.profile:
+        return Timed(latencies, tuple(records))
+    return _looked_at(entered, Timed(latencies, tuple(records)), load, progress)
+
+
+def time_again(
+    entered: Sequence[Entrant], load: Load, wanted: Collection[Key], progress: Progress
+) -> tuple[LatencyRecord, ...]:
+    """The ratios `wanted` once more, in a fresh process; () where PyTorch was handed over loaded, with no name."""
+    reference = entered[0]
+    others = [one for one in entered[1:] if any((one.runtime, one.style) == key[:2] for key in wanted)]
+    jobs = [_job(one, load) for one in (reference, *others)]
+    if not others or None in jobs:
+        return ()
+    names = {key[2] for key in wanted}
+    lengths = tuple(n for n in load.prompts if names & {one.name for one in workloads((n,), load.new)})
+    new = load.new if names - {one.name for one in workloads(lengths, 0)} else 0
+    progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
+    rerun = Rerun(tuple(replace(job, prompts=lengths, new=new) for job in jobs), load.rounds)
+    return with_processor_ratios(measure_again(rerun), rerun)
+
+
+def _enter(
+    stack: ExitStack, entrant: Entrant, loaded: LoadedModel | None, load: Load, progress: Progress
+) -> Contestant:
+    """Open it; torch.compile also runs once each way, since that is when it compiles or fails to."""
+    progress(f"{'Compiling' if entrant.runtime == 'torch-compile' else 'Opening'} {entrant.label}")
+    manifest = with_vocabulary(entrant.opened.manifest, entrant.opened.folder)
+    opened = stack.enter_context(_open(entrant, loaded, load))
+    if entrant.runtime == "torch-compile":
+        _first_run(opened, manifest, load)
+    return Contestant(opened, manifest, entrant.style)
+
+
+def _open(entrant: Entrant, loaded: LoadedModel | None, load: Load) -> Runtime:
+    match entrant.runtime:
+        case "torch":
+            return open_torch(loaded, threads=load.threads)
+        case "torch-compile":
+            return open_compiled(loaded, threads=load.threads)
+        case "trt":
+            if entrant.engine is None:
+                raise EnvironmentMissing("There is no engine to time: it was not built.")
+            _rehearse(entrant, load)
+            return open_trt(entrant.engine, entrant.opened.manifest)
+    _rehearse(entrant, load)
+    return open_ort(entrant.opened.folder, threads=load.threads, verify=False)
+
+
+def _rehearse(entrant: Entrant, load: Load) -> None:
+    """A file may crash its runtime: it does so in a process of its own, by the calls that are timed in this one."""
+    doing = f"Trying {entrant.label} of {entrant.opened.folder}"
+    call(REHEARSE, _job(entrant, load), doing=doing, limits=WITHOUT_LIMITS)
+
+
+def _first_run(runtime: Runtime, manifest: Manifest, load: Load) -> None:
+    for workload in workloads(load.prompts[:1], load.new if manifest.cache else 0):
+        runtime.run(arrays(manifest, workload.tokens, workload.past) | start(runtime, manifest, workload))
+
+
+def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: Progress) -> Timed:
+    """Add what each contestant needs by itself: memory, and the rotation's share of its time."""
+    contestants, shares = [], {}
+    for entrant, record in zip(entered, timed.contestants, strict=True):
+        if record.verdict == "passed":
+            progress(f"Profiling {entrant.label}")
+            job = _job(entrant, load)
+            found = run_alone(job) if job else None
+            note = (
+                found.note if found else "Not measured: the model was handed over loaded, and has no name to load by."
+            )
+            shares |= {(*_who(record), name): share for name, share in (found.shares if found else {}).items()}
+            record = replace(
+                record,
+                note=note,
+                **{
+                    name: getattr(found, name) if found else None
+                    for name in ("peak_bytes", "resident_bytes", "before_bytes", "arena_bytes")
+                },
+            )
+        contestants.append(record)
+    latencies = (replace(one, rotation_share=shares.get((*_who(one), one.workload))) for one in timed.latencies)
+    return Timed(tuple(latencies), tuple(contestants))
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _who(record: LatencyRecord | ContestantRecord) -> tuple[str, str]:
+    return record.runtime, record.style
+
+
+def _job(entrant: Entrant, load: Load) -> Job | None:
+    if entrant.runtime.startswith("torch") and not load.source:
+        return None
+    return Job(
+        runtime=entrant.runtime,
+        folder=str(entrant.opened.folder),
+        prompts=load.prompts,
+        new=load.new,
+        threads=load.threads,
+        source=load.source,
+        dtype=entrant.opened.manifest.dtype,
+        trust_remote_code=load.trust_remote_code,
+        engine=str(entrant.engine or ""),
+    )

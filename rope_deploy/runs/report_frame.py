@@ -1,0 +1,67 @@
+"""What every report says besides its results: when, where, with which versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from rope_deploy import __version__
+from rope_deploy.results.records import Kind, Report
+
+# Packages whose version can change a result.
+RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Begun when a run begins; `report` closes it around the results."""
+
+    title: str
+    source: str
+    kind: Kind
+    began: float = field(default_factory=time.perf_counter)
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def report(self, **results) -> Report:
+        """A report with `results` (exports, checks, latencies …) and the time since the frame was made."""
+        return Report(
+            title=self.title,
+            source=self.source,
+            kind=self.kind,
+            created=self.created,
+            machine=machine(),
+            versions=versions(),
+            seconds=time.perf_counter() - self.began,
+            **results,
+        )
+
+
+def machine() -> str:
+    """E.g. "Linux x86_64, Intel Xeon, 2 cores"."""
+    return f"{platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores"
+
+
+def versions() -> dict[str, str]:
+    found = {"rope_deploy": __version__, "python": platform.python_version()}
+    for name in RECORDED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as stream:
+            names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or "unknown processor"

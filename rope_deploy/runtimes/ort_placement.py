@@ -1,0 +1,53 @@
+"""Which execution provider ONNX Runtime gives each node of a graph: what falls back runs elsewhere, silently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnxruntime
+
+from rope_deploy.artifact import MODEL_NAME
+from rope_deploy.errors import EnvironmentMissing
+from rope_deploy.runtimes.onnx_runtime import CPU, SILENT, cannot_load
+
+RECORD = "session.record_ep_graph_assignment_info"
+
+
+def require_provider(provider: str) -> None:
+    """Raises EnvironmentMissing unless this build of ONNX Runtime has `provider`."""
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise EnvironmentMissing(
+            f"ONNX Runtime has no {provider}.",
+            exists=f"It has {', '.join(available)}.",
+            todo="Install the build of ONNX Runtime that brings it, e.g. `pip install onnxruntime-gpu`.",
+        )
+
+
+def placement(folder: Path, provider: str) -> dict[str, int]:
+    """Nodes of the artifact in `folder` by the provider they run on, `provider` first in line and the CPU after it.
+
+    These are the nodes after ONNX Runtime's own partitioning; the graph is loaded, not run.
+
+    Raises EnvironmentMissing (no such provider, or it cannot start), VendorError (the graph cannot be loaded).
+    """
+    require_provider(provider)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = SILENT
+    options.add_session_config_entry(RECORD, "1")
+    try:
+        session = onnxruntime.InferenceSession(
+            str(Path(folder) / MODEL_NAME), options, providers=list(dict.fromkeys((provider, *CPU)))
+        )
+    except Exception as error:  # its exception classes share no base below Exception
+        raise cannot_load(Path(folder) / MODEL_NAME, error) from error
+    if provider not in session.get_providers():
+        raise EnvironmentMissing(
+            f"{provider} is installed but could not start.",
+            todo="Run `rope-deploy doctor`; a GPU, its driver or a library may be missing.",
+        )
+    counts: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return dict(counts.most_common())

@@ -1,0 +1,187 @@
+"""Build an engine file and the manifest that lies beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from rope_deploy import __version__
+from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
+from rope_deploy.errors import ConfigError, GraphRefused, UsageError
+from rope_deploy.results.records import EngineRecord
+from rope_deploy.trt.build_job import Job, Progress
+from rope_deploy.trt.build_launch import run_worker
+from rope_deploy.trt.build_source import Source, open_source
+from rope_deploy.trt.engine_manifest import EngineManifest, put_in_place, refuse_manifest
+from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require
+from rope_deploy.trt.refused_nodes import judged
+from rope_deploy.trt.requested_profiles import requested_profiles
+
+PORTABLE = "8.0+"  # TensorRT-RTX's own choice when no capability is named: Ampere and everything later
+TURING = "7.5"
+OTHERS = (b"PK\x03\x04", b"\x7fELF", b"%PDF", b"\x89PNG", b"GGUF", b"\x1f\x8b", b"ftrt")
+
+
+def build_engine(
+    source: Path,
+    target: Path,
+    *,
+    flavor: str | None = None,
+    capabilities: Sequence[str] = (),
+    profiles: Sequence[str] = (),
+    plugin: Path | None = None,
+    timing_cache: Path | None = None,
+    taps: bool = False,
+    chosen: str = "",
+    named: Path | None = None,
+    force: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> EngineRecord:
+    """Compile an artifact folder or ONNX file into the TensorRT engine `target`, with `target.json` beside it.
+
+    `capabilities`: GPUs to build for, e.g. ("8.0", "8.9"); by default what the flavour builds for by itself.
+    `profiles`: as on the command line, see requested_profiles.py. `plugin`: a library whose operators take
+    precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
+    `target.cache`; TensorRT-RTX has none. `taps`: q and k of every layer, before and after their rotation, become
+    outputs, so that a check sees inside; it keeps the library from fusing across them. `chosen` says why it is
+    this style, and `named` where the graph will lie, for the manifest. Float32 is computed as float32, never as TF32.
+
+    Raises:
+        UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
+        EnvironmentMissing: the flavour, a GPU, disk space or memory is absent.
+        GraphRefused: the vendor does not take the graph; for an artifact it says whether a rotation is at fault.
+        VendorError: the vendor's library failed otherwise.
+    """
+    target = Path(target)
+    refuse_existing(target, force=force)
+    refuse_manifest(target)
+    found = find_flavor(flavor)
+    opened = open_source(Path(source))
+    if target.suffix == ".onnx" or (target.exists() and target.samefile(opened.model)):
+        raise UsageError(
+            f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
+        )
+    wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
+    if found.needs_gpu and timing_cache is None:
+        timing_cache = target.with_name(target.name + ".cache")
+    _check_options(found, opened, capabilities, plugin, timing_cache)
+    tapped = _taps(opened) if taps else ()
+    require(found)
+    _check_gpu(found, capabilities)
+    with staging(target), ExitStack() as finishing:
+        unfinished = finishing.enter_context(new_file(target, force=force))
+        new_cache = unfinished.with_name(f"{unfinished.name}.cache")
+        job = Job(
+            flavor=found.name,
+            model=str(opened.model.resolve()),
+            output=str(unfinished.resolve()),
+            profiles=tuple(profile.shapes(opened.inputs) for profile in wanted),
+            capabilities=tuple(capabilities),
+            plugin=str(plugin.resolve()) if plugin else None,
+            timing_cache=str(timing_cache.resolve()) if timing_cache else None,
+            new_cache=str(new_cache.resolve()) if timing_cache else None,
+            taps=tapped,
+        )
+        try:
+            outcome = run_worker(job, progress)
+        except GraphRefused as error:
+            raise (judged(error, opened.model, opened.manifest) if opened.manifest else error) from None
+        manifest = EngineManifest(
+            source=str(named or opened.model),
+            files=opened.files,
+            style=opened.style,
+            dtype="+".join(opened.dtypes),
+            flavor=found.name,
+            capabilities=_capabilities(found, capabilities),
+            profiles=wanted,
+            inputs=opened.inputs,
+            plugins={plugin.name: hash_file(plugin)} if plugin else {},
+            taps=tapped,
+            chosen=chosen,
+            engine=hash_file(unfinished),
+            seconds=round(outcome.seconds, 3),
+            warnings=outcome.warnings,
+            versions={
+                "rope-deploy": __version__,
+                found.module: outcome.version,
+                "polygraphy": version("polygraphy"),
+            },
+        )
+        finishing = finishing.pop_all()
+        with put_in_place(target, manifest), finishing:
+            pass
+        if timing_cache and new_cache.exists():
+            with new_file(timing_cache) as kept:
+                new_cache.rename(kept)
+    return manifest.to_record(target)
+
+
+def _check_options(
+    flavor: Flavor, source: Source, capabilities: Sequence[str], plugin: Path | None, timing_cache: Path | None
+) -> None:
+    """Refuse, all at once, what the library would refuse later, or not survive (a plugin under rtx)."""
+    faults = [
+        f"--compute-capability {text!r} is not MAJOR.MINOR, e.g. 8.9."
+        for text in capabilities
+        if not re.fullmatch(r"\d+\.\d", text)
+    ]
+    faults += [
+        f"--compute-capability {t} is given twice."
+        for t in sorted({t for t in capabilities if capabilities.count(t) > 1})
+    ]
+    if flavor.name == "rtx" and TURING in capabilities:
+        if "bfloat16" in source.dtypes:
+            faults.append(f"Capability {TURING} (Turing) has no bfloat16: export with --dtype float16.")
+        elif source.manifest and source.manifest.dtype == "float32":
+            faults.append(
+                f"TensorRT-RTX has no float32 matrix product for {TURING} (Turing): export with --dtype float16."
+            )
+    if plugin and not flavor.loads_plugins:
+        faults.append("TensorRT-RTX has no plugin layer: leave --plugin out (operators with a body still work).")
+    elif plugin and not plugin.is_file():
+        faults.append(f"--plugin {plugin}: there is no such file.")
+    if timing_cache and not flavor.needs_gpu:
+        faults.append("TensorRT-RTX keeps no timing cache: leave --timing-cache out (kernels are chosen at run time).")
+    elif timing_cache and timing_cache.exists() and not _may_be_cache(timing_cache):
+        faults.append(f"{timing_cache}: what lies there is no timing cache. Name another --timing-cache.")
+    if faults:
+        raise ConfigError(f"The {flavor.name} engine cannot be built as asked:", faults)
+
+
+def _may_be_cache(path: Path) -> bool:
+    """TensorRT's format is its own; what is a folder, a text or begins as another known format is none of it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        beginning = stream.read(4096)
+    return not beginning or (b"\0" in beginning and not beginning.startswith(OTHERS))
+
+
+def _taps(source: Source) -> tuple[str, ...]:
+    """What the manifest names at its sites, each once."""
+    if source.manifest is None:
+        raise UsageError(
+            "Only the engine of an artifact has taps: a bare ONNX file does not say where its rotations are.",
+            todo="Give the folder that `rope-deploy export` made.",
+        )
+    sites = source.manifest.sites
+    return tuple(dict.fromkeys(name for site in sites for name in (site.input, site.output) if name))
+
+
+def _check_gpu(flavor: Flavor, capabilities: Sequence[str]) -> None:
+    """The tensorrt flavour tunes on the GPU it finds, so it builds for that one alone."""
+    if flavor.needs_gpu and capabilities and tuple(capabilities) != (gpus()[0].capability,):
+        raise UsageError(
+            f"The tensorrt flavour cannot build for {', '.join(capabilities)} here.",
+            exists=f"It builds for the GPU it runs on: {gpus()[0].name}, capability {gpus()[0].capability}.",
+            todo="Leave --compute-capability out, or use --flavor rtx to build for GPUs that are elsewhere.",
+        )
+
+
+def _capabilities(flavor: Flavor, asked: Sequence[str]) -> tuple[str, ...]:
+    if flavor.needs_gpu:
+        return (gpus()[0].capability,)
+    return tuple(asked) or (PORTABLE,)

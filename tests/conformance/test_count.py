@@ -1,0 +1,144 @@
+"""Rotations are counted by what is computed: every spelling once, and nothing that is not a rotation."""
+
+import pytest
+import torch
+
+from conformance.families.census import select
+from conformance.families.count import count
+from conformance.families.inputs import candidates
+from conformance.families.tiny import tiny_model
+
+HEADS, WIDTH, LENGTH = 2, 8, 5
+
+
+def half(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    return x * torch.cat([cos, cos], -1) + torch.cat([-second, first], -1) * torch.cat([sin, sin], -1)
+
+
+def parts(x, cos, sin):
+    even, odd = x[..., ::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+
+
+def written(x, cos, sin):
+    out = torch.empty_like(x)
+    out[..., ::2] = x[..., ::2] * cos - x[..., 1::2] * sin
+    out[..., 1::2] = x[..., 1::2] * cos + x[..., ::2] * sin
+    return out
+
+
+def complex_numbers(x, cos, sin):
+    turned = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * torch.complex(cos, sin)
+    return torch.view_as_real(turned).flatten(-2)
+
+
+def fused(x, cos, sin):
+    first, second = x.chunk(2, dim=-1)
+    swapped = torch.cat([-second, first], -1)
+    return torch.addcmul(x * torch.cat([cos, cos], -1), swapped, torch.cat([sin, sin], -1))
+
+
+def partial(x, cos, sin):
+    quarter = WIDTH // 4
+    return torch.cat([half(x[..., : WIDTH // 2], cos[..., :quarter], sin[..., :quarter]), x[..., WIDTH // 2 :]], -1)
+
+
+def two_axes(x, cos, sin):
+    left, right = x.chunk(2, dim=-1)
+    quarter = WIDTH // 4
+    return torch.cat([half(one, cos[..., :quarter], sin[..., :quarter]) for one in (left, right)], -1)
+
+
+def matrices(x, cos, sin):
+    turns = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return (x.unflatten(-1, (-1, 1, 2)) * turns).sum(-1).flatten(-2)
+
+
+class Attention(torch.nn.Module):
+    """Projects to q and k and rotates as many of the two as `turned` says."""
+
+    def __init__(self, rotate, turned: int = 2, *, made_early: bool = False):
+        super().__init__()
+        self.qkv = torch.nn.Linear(WIDTH, 3 * WIDTH)
+        self.rotate, self.turned = rotate, turned
+        self.made_early = made_early
+        if made_early:
+            cos, sin = self.table()
+            self.cos, self.sin = torch.nn.Buffer(cos), torch.nn.Buffer(sin)
+
+    def table(self):
+        angles = torch.outer(torch.arange(LENGTH).float(), 0.1 ** torch.arange(WIDTH // 2).float())
+        return angles.cos() * 1.5, angles.sin() * 1.5
+
+    def forward(self, x):
+        cos, sin = (self.cos, self.sin) if self.made_early else self.table()
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        q, k = (self.rotate(one, cos, sin) if n < self.turned else one for n, one in enumerate((q, k)))
+        return (q @ k.transpose(1, 2)).softmax(-1) @ v
+
+
+class Sinusoidal(torch.nn.Module):
+    """Adds positions, and gates by a cosine and a sine of the activation itself."""
+
+    def forward(self, x):
+        positions = torch.arange(LENGTH).float()[:, None]
+        return x + positions.cos() + positions.sin() + x * x.cos()
+
+
+def counted(module: torch.nn.Module) -> int:
+    return len(count(lambda: module, lambda _: [{"x": torch.randn(2, LENGTH, WIDTH)}])[2])
+
+
+@pytest.mark.parametrize("rotate", [half, parts, written, complex_numbers, fused, partial, two_axes, matrices])
+@pytest.mark.parametrize("turned", [0, 1, 2])
+def test_every_spelling_counts_once(rotate, turned: int) -> None:
+    assert counted(Attention(rotate, turned)) == turned
+
+
+def test_tables_made_with_the_model_are_seen() -> None:
+    given = {"x": torch.randn(2, LENGTH, WIDTH)}
+    _, used, places = count(lambda: Attention(half, made_early=True), lambda _: [given])
+    assert len(places) == 2
+    assert used is given
+
+
+def test_inputs_are_tried_until_one_fits() -> None:
+    wrong, right = {"x": torch.randn(2, LENGTH, WIDTH + 1)}, {"x": torch.randn(2, LENGTH, WIDTH)}
+    _, used, places = count(lambda: Attention(half), lambda _: [wrong, right])
+    assert used is right
+    assert len(places) == 2
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        count(lambda: Attention(half), lambda _: [wrong])
+
+
+def test_positions_that_are_added_are_no_rotation() -> None:
+    assert counted(Sinusoidal()) == 0
+
+
+# What the source of each family says, at the size that `tiny` gives it.
+TRUE = {
+    "llama": 4,  # 2 layers, q and k
+    "gptj": 4,  # interleaved, tables made when the model is
+    "deepseek_v2": 4,  # complex numbers
+    "deepseek_v3": 4,  # a slice of q, and a key that all heads share
+    "deepseek_v32": 8,  # the indexer rotates its own q and k
+    "deepseek_v4": 11,  # attention turns its result back; the compressor's indexer in one layer
+    "gpt_neox": 4,
+    "cohere2": 2,  # one of two layers has no rotation
+    "smollm3": 2,
+    "gemma3n_text": 6,  # two layers of four share the keys of others
+    "longcat_flash": 8,  # two attentions in a layer
+    "modernbert": 4,
+    "roformer": 4,  # tables made by numpy
+    "qwen3_next": 2,  # one layer is linear attention
+    "t5gemma": 8,  # encoder and decoder; nothing in cross attention
+    "jamba": 0,
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), TRUE.items())
+def test_known_families(name: str, expected: int) -> None:
+    family = select([name])[0]
+    _, _, places = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    assert len(places) == expected, places

@@ -1,0 +1,36 @@
+"""The shapes in a file are true in every call, whatever style it is written in."""
+
+import onnx
+import pytest
+
+from rope_deploy.artifact import MODEL_NAME
+from rope_deploy.export import write
+from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.reading.declared_inputs import inputs_of
+from rope_deploy.runs.trial_calls import Sizes, feeds
+from tests import tiny
+from tests.families.prepared import prepared
+from tests.shapes import false_shapes, stated
+
+CALLS = (Sizes(2, 0, 5), Sizes(3, 4, 1), Sizes(1, 2, 3))
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_an_exported_file_states_true_shapes(family, tmp_path):
+    ready = prepared(family)
+    for style in STYLES:
+        path = tmp_path / style / MODEL_NAME
+        write(ready, tmp_path / style, style)
+        assert len(stated(path)) > 50
+        for sizes in CALLS if ready.cache else CALLS[:1]:
+            assert false_shapes(path, feeds(inputs_of(path), sizes)) == []
+
+
+def test_a_false_name_is_found(tmp_path):
+    write(prepared("qwen2"), tmp_path / "tables", "tables")
+    path = tmp_path / "tables" / MODEL_NAME
+    model = onnx.load(path, load_external_data=False)
+    one = next(v for v in model.graph.value_info if len(v.type.tensor_type.shape.dim) == 4)
+    one.type.tensor_type.shape.dim[-1].dim_param = "sequence"
+    onnx.save(model, path)
+    assert any(one.name in said for said in false_shapes(path, feeds(inputs_of(path), CALLS[0])))

@@ -1,0 +1,113 @@
+"""What a manifest names as its model is described, not obeyed: no code is called and nothing is fetched."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from rope_deploy import api
+from rope_deploy.artifact import MANIFEST_NAME, load_manifest
+from rope_deploy.cli.main import main
+from rope_deploy.errors import ModelError, UsageError
+from rope_deploy.runs.open_artifact import artifact_folders, passed_over, source_named
+
+CODE = """
+from pathlib import Path
+def make():
+    Path(__file__).with_name("CALLED").touch()
+    return None
+Path(__file__).with_name("IMPORTED").touch()
+"""
+
+
+@pytest.fixture
+def evil(artifacts, tmp_path, monkeypatch):
+    """An artifact that brings a module and names it as its model."""
+    folder = shutil.copytree(artifacts / "onnx", tmp_path / "art")
+    (folder / "evilmod.py").write_text(CODE)
+    path = folder / MANIFEST_NAME
+    path.write_text(json.dumps({**json.loads(path.read_text()), "source": "evilmod:make"}))
+    monkeypatch.chdir(folder)
+    yield folder
+    sys.modules.pop("evilmod", None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("check", ".", "--quick"),
+        ("bench", ".", "--runtime", "torch,ort", "--prompt", "4", "--new", "1", "--rounds", "1"),
+        ("inspect", "."),
+        ("check", ".", "--audit"),
+    ],
+    ids=" ".join,
+)
+def test_a_factory_that_a_manifest_names_is_not_imported(evil, capfd, words):
+    code = main(list(words))
+    assert code == (2 if words[-1] not in (".", "--audit") else 0)
+    if code:
+        assert "--model evilmod:make" in capfd.readouterr().err
+    assert not (evil / "IMPORTED").exists() and "evilmod" not in sys.modules
+
+
+@pytest.mark.parametrize("options", [("--model", "evilmod:make"), ("--trust-remote-code",)])
+def test_the_user_may_name_or_trust_it(evil, capfd, options):
+    assert main(["check", ".", "--quick", *options]) == 2
+    assert (evil / "CALLED").exists() and "not a torch.nn.Module" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("named", ["subprocess:getoutput", "this:x", "a.b:c"])
+def test_any_factory_is_refused(artifacts, named):
+    from dataclasses import replace
+
+    manifest = replace(load_manifest(artifacts / "onnx"), source=named)
+    with pytest.raises(UsageError, match="names a factory"):
+        source_named(manifest, trusted=False)
+    assert source_named(manifest, trusted=True) == named
+
+
+def test_a_hub_name_is_looked_up_in_the_cache_alone(artifacts, monkeypatch):
+    from dataclasses import replace
+
+    import huggingface_hub
+
+    asked = []
+
+    def download(name, **options):
+        asked.append(options)
+        if name == "here/model":
+            return "/cache/model"
+        raise OSError("not there")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    manifest = load_manifest(artifacts / "onnx")
+    assert source_named(replace(manifest, source="here/model"), trusted=False) == "/cache/model"
+    with pytest.raises(ModelError, match="not on this machine"):
+        source_named(replace(manifest, source="gone/model"), trusted=False)
+    assert asked == [{"local_files_only": True}] * 2
+
+
+def test_a_graph_that_is_no_artifact_directly_inside_is_found(artifacts, tmp_path):
+    assert passed_over(artifacts) == () == passed_over(artifacts / "onnx")
+    for name in ("onnx", "tables", "deeper/contrib", ".hidden"):
+        shutil.copytree(artifacts / "onnx", tmp_path / name)
+    for name in ("onnx", ".hidden"):
+        (tmp_path / name / MANIFEST_NAME).unlink()
+    (tmp_path / "onnx/model.onnx").rename(tmp_path / "onnx/model.ONNX")
+    (tmp_path / "deeper/up").symlink_to(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in passed_over(tmp_path)] == ["deeper/contrib", "onnx"]
+    with pytest.raises(UsageError):
+        api.check(tmp_path / "onnx")
+    report = api.check(tmp_path, runtimes=["ort"], cases=["prefill"])
+    failed = {record.style for record in report.checks if record.verdict == "failed"}
+    assert failed == {"contrib", "onnx"}
+
+
+def test_an_artifact_that_holds_others_hides_none_of_them(artifacts, tmp_path):
+    shutil.copytree(artifacts / "onnx", tmp_path / "out")
+    assert artifact_folders(tmp_path / "out") == (tmp_path / "out",)
+    shutil.copytree(artifacts / "tables", tmp_path / "out/wrong")
+    for command in (api.check, api.audit):
+        with pytest.raises(UsageError, match="is an artifact and holds others"):
+            command(tmp_path / "out")

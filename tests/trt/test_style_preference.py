@@ -1,0 +1,29 @@
+import pytest
+
+from rope_deploy.artifact import STYLES
+from rope_deploy.trt.flavors import FLAVORS
+from rope_deploy.trt.style_preference import PREFERENCE, preferred
+
+
+@pytest.mark.parametrize("flavor", FLAVORS.values(), ids=lambda flavor: flavor.name)
+@pytest.mark.parametrize("plugin", [False, True])
+def test_every_target_has_an_order_of_all_styles_each_once_and_with_a_reason(flavor, plugin):
+    choices = preferred(flavor, plugin=plugin)
+    assert sorted(choice.style for choice in choices) == sorted(STYLES)
+    assert all(choice.why for choice in choices)
+
+
+def test_the_plugin_comes_first_only_where_its_library_is_given_and_can_be_loaded():
+    first = {
+        (name, plugin): preferred(FLAVORS[name], plugin=plugin)[0].style for name in FLAVORS for plugin in (False, True)
+    }
+    assert first == {
+        ("tensorrt", True): "plugin",
+        ("tensorrt", False): "onnx",
+        ("rtx", True): "onnx",
+        ("rtx", False): "onnx",
+    }
+
+
+def test_the_table_has_no_row_for_a_flavour_that_loads_no_plugins_with_one():
+    assert set(PREFERENCE) == {(f.name, p) for f in FLAVORS.values() for p in (False, True) if f.loads_plugins or not p}
