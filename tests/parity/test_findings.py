@@ -33,13 +33,15 @@ def test_the_diagnosis_is_asked_with_sound_and_wrong_evidence_of_every_case(tmp_
     judged(tmp_path, "onnx", Faults(theta={1: 9000.0}), only=["prefill", "decode"])
     assert {one.case for one in asked} == {"prefill", "decode"}
     assert {(one.site.layer, one.site.role) for one in asked} == {(layer, role) for layer in (0, 1) for role in "qk"}
-    wrong = {one.site.layer for one in asked if one.ratio(turned(one)) > 1}
+    wrong = {one.site.layer for one in asked if ratio_of(one) > 1}
     assert wrong == {1}
     assert {one.past for one in asked if one.case == "decode"} == {0, 9, 10, 11}
 
 
-def turned(one):
-    return Twin().rotate(one.unrotated.astype(np.float64), one.positions)
+def ratio_of(one):
+    """The largest error of a real token against the right rotation, in units of its budget."""
+    right = Twin().rotate(one.unrotated.astype(np.float64), one.positions)
+    return np.where(one.real, one.errors(right) / one.budget, 0.0).max()
 
 
 def test_evidence_of_a_fused_q_is_judged_through_its_products(tmp_path, monkeypatch):
@@ -47,8 +49,8 @@ def test_evidence_of_a_fused_q_is_judged_through_its_products(tmp_path, monkeypa
     monkeypatch.setattr(subject, "diagnose", lambda manifest, runtime, observations: asked.extend(observations) or ())
     judged(tmp_path, "contrib", Faults(theta={1: 9000.0}), only=["prefill"])
     queries = {one.site.layer: one for one in asked if one.site.role == "q"}
-    assert queries[0].rotated is None and queries[0].ratio(turned(queries[0])) < 1
-    assert queries[1].rotated is None and queries[1].ratio(turned(queries[1])) > 1
+    assert queries[0].rotated is None and ratio_of(queries[0]) < 1
+    assert queries[1].rotated is None and ratio_of(queries[1]) > 1
 
 
 def test_of_many_heads_the_worst_is_kept():
@@ -67,7 +69,7 @@ def test_evidence_of_few_heads_of_many_is_judged_as_that_of_all(tmp_path, monkey
         judged(tmp_path / style, style, Faults(theta={1: 9000.0}), only=["prefill"])
         (sound, wrong) = (one for one in asked if one.site.role == "q")
         assert sound.unrotated.shape[1] == wrong.unrotated.shape[1] == 2
-        assert sound.ratio(turned(sound)) < 1 < wrong.ratio(turned(wrong))
+        assert ratio_of(sound) < 1 < ratio_of(wrong)
 
 
 def test_an_error_that_is_no_rotation_is_called_that_and_names_the_first_tensor(tmp_path):
