@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from rope_deploy.parity import check
-from rope_deploy.parity import findings as subject
-from rope_deploy.parity.compare_sites import _heads
+from rope_deploy.parity import diagnose_cases as subject
+from rope_deploy.parity.site_observation import kept_heads
 from rope_deploy.runtimes import open_ort
 from tests.parity.test_run_cases import Tampered, by_case, judged
 from tests.runtimes.toy import LAYERS, ROWS, Faults, Twin, write_toy
@@ -56,13 +56,13 @@ def test_evidence_of_a_fused_q_is_judged_through_its_products(tmp_path, monkeypa
 def test_of_many_heads_the_worst_is_kept():
     errors = np.zeros(32)
     errors[11] = 5
-    heads = _heads(errors)
+    heads = kept_heads(errors)
     assert len(heads) == 8 and 11 in heads and heads == sorted(heads)
-    assert _heads(np.zeros(8)) == slice(None)
+    assert kept_heads(np.zeros(8)) == slice(None)
 
 
 def test_evidence_of_few_heads_of_many_is_judged_as_that_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("rope_deploy.parity.compare_sites.KEPT_HEADS", 2)
+    monkeypatch.setattr("rope_deploy.parity.site_observation.KEPT_HEADS", 2)
     for style in ("onnx", "contrib"):
         asked = []
         monkeypatch.setattr(subject, "diagnose", lambda manifest, runtime, seen, asked=asked: asked.extend(seen) or ())
