@@ -19,13 +19,12 @@ LayerRole = tuple[int, str]
 class Expected:
     """The rotations of a model, and where they apply.
 
-    `specs` by name: a layer type, or a rotation of a manifest ("" where there is one rule). `rules` names the
-    spec of each (layer, "q" or "k"); None where that is not known, and a name is "" where any of the specs may apply.
+    `specs` are named by a layer type, or by a rotation of a manifest ("" where there is one rule). `rules` holds the
+    name of the spec of each (layer, "q" or "k"): None where that is not known, "" where any of the specs may apply.
     `sites` is the number of sites, more than `rules` where an indexer rotates a q and a k of its own; None where a
-    configuration does not state it.
-    `max_position`: positions that must be served. `accepted`: specs whose tables are known to differ, with the
-    finding that says so. `source` is what it was read from, as messages name it. `notes` are what a reader
-    should know of that.
+    configuration does not state it. `sections` are those of M-RoPE. `max_position`: positions that must be served.
+    `accepted`: specs whose tables are known to differ, with the finding that says so. `source` is what it was read
+    from, as messages name it. `notes` are what a reader should know of that.
     """
 
     source: str
@@ -50,7 +49,10 @@ class Expected:
 
 
 def from_config(config: Mapping[str, Any], source: str, *, max_position: int | None = None) -> Expected:
-    """Raises ModelError (no rotation is stated), UsageError (an unknown rope type), ConfigError (every fault)."""
+    """The rotations that a configuration states, for `max_position` positions or as many as it states.
+
+    Raises ModelError (no rotation is stated), UsageError (an unknown rope type), ConfigError (every fault).
+    """
     config, specs, notes = _read(config, source)
     require_positions(max_position or max(spec.reach for spec in specs.values()), f"as {source} says")
     layers = rotating_layers(config)
@@ -82,7 +84,7 @@ def _read(config: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], di
 
 
 def from_manifest(manifest: Manifest) -> Expected | None:
-    """None where the manifest states no rule: its rotations were not of a kind that has one."""
+    """The rotations that a manifest states; None where it states no rule, as for rows and columns of an image."""
     specs = {one.name: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec}
     if not specs:
         return None

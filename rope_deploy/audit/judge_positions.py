@@ -62,7 +62,7 @@ def _counted(reading: Reading, table: FoundTable, where: str, layers: set[int], 
     try:
         fresh, _ = table.at(np.arange(PAST + 3), PAST + 3)
         later, _ = table.at(tokens, PAST + 3)
-    except Unreadable:
+    except Unreadable:  # counted as not going on, which is the mistake below
         later, fresh = np.zeros(0), np.zeros(0)
     if later.shape != (len(tokens), table.width) or not np.allclose(later, fresh[tokens], atol=COUNTED):
         text = "There is no position_ids, and tokens after a cache do not go on counting from it."

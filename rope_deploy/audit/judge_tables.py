@@ -70,7 +70,7 @@ def _closest(table: FoundTable, expected: Expected) -> str:
             return True, 0.0
         try:
             return False, compare_table(table, spec, min(512, expected.max_position)).ratio
-        except Unreadable:
+        except Unreadable:  # it is like no rule; `_by_rule` records that it cannot be evaluated
             return True, 0.0
 
     return min(expected.specs, key=distance)
@@ -86,7 +86,7 @@ def _lengths_served(readings: Sequence[Reading], expected: Expected) -> dict[tup
             if spec.depends_on_length and spec.rotary_dim == 2 * table.width:
                 try:
                     found = compare_table(table, spec, expected.max_position).lengths
-                except Unreadable:
+                except Unreadable:  # it serves no length; `_by_rule` records that it cannot be evaluated
                     continue
                 served[name, table.width] = served.get((name, table.width), frozenset()) | found
     return served

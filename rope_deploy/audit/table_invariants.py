@@ -52,7 +52,7 @@ def broken_invariants(table: FoundTable, max_position: int) -> list[BrokenInvari
         found.append(BrokenInvariant("RD201", text, 0, float(first_row)))
     if len(z) < 2 or positions[1] != positions[0] + 1:
         return found
-    step = _step(z, positions)
+    step = _first_step(z)
     budget = step_budget(table, scale, positions, step)
     next_to = np.diff(positions) == 1
     odd = np.where(next_to, (np.abs(z[:-1] * step - z[1:]) / budget).max(axis=1), 0.0)
@@ -72,7 +72,7 @@ def broken_invariants(table: FoundTable, max_position: int) -> list[BrokenInvari
     return found
 
 
-def _step(z: np.ndarray, positions: np.ndarray) -> np.ndarray:
+def _first_step(z: np.ndarray) -> np.ndarray:
     """The rotation of each pair from a position to the next, measured at the first step: complex [R/2]."""
     return z[1] / z[0] / np.abs(z[1] / z[0])
 
