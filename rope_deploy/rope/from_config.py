@@ -41,12 +41,16 @@ _SIGNS = (
     "local_rope_theta",
     "qk_rope_head_dim",
 )
-# Keys beside the rope dictionary that say what a rotation is, or where: those that are read, here and in rotating_layers.py.
+# Keys beside the rope dictionary that state a rotation or its layers and are read, here or in rotating_layers.py.
 _READ = frozenset(_SIGNS) | {
     "layer_rope_theta", "no_rope_layer_interval", "no_rope_layers", "rope_interleave", "use_mem_rope",
 }  # fmt: skip
 LIKE_ROPE = re.compile("rope|rotary|ntk|yarn|xpos|neox_style|position_interpolation")
-_USUAL = {"use_rope": True, "use_rotary": True, "is_neox_style": True}  # the value that has no effect; false for all others
+_USUAL = {
+    "use_rope": True,
+    "use_rotary": True,
+    "is_neox_style": True,
+}  # the value that has no effect; false for all others
 RULE_KEYS = {field for rule in RULES.values() for field in rule.__dataclass_fields__}
 _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
