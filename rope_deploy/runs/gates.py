@@ -80,16 +80,16 @@ def _ratio(value: float) -> str:
     return f"{value:.3f}×"
 
 
-def _gate(name: str, found: Iterable[tuple], limit: float | None, word) -> GateRecord | None:
+def _gate(name: str, found: Iterable[tuple], limit: float | None, text: Callable[[float], str]) -> GateRecord | None:
     if limit is None:
         return None
     measured = [(value, record) for value, record in found if value is not None]
     if not measured:
-        return GateRecord(name, "failed", "nothing measured", word(limit))
+        return GateRecord(name, "failed", "nothing measured", text(limit))
     # nan is worse than any number, and max() alone would not see it.
     value, record = max(measured, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     where = " · ".join(
         wording.line(getattr(record, field)) for field in ("style", "case", "workload") if getattr(record, field, "")
     )
-    seen = wording.beside(value, limit) if word is wording.error else word(value)
-    return GateRecord(name, "passed" if value <= limit else "failed", f"{seen} ({where})", word(limit))
+    measured_text = wording.beside(value, limit) if text is wording.error else text(value)
+    return GateRecord(name, "passed" if value <= limit else "failed", f"{measured_text} ({where})", text(limit))

@@ -1,11 +1,10 @@
-"""What every report says besides its results: when, where, with which versions."""
+"""What every report states besides its results: when, where, with which versions."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -15,8 +14,6 @@ from rope_deploy.results.records import Kind, Report
 
 # Packages whose version can change a result.
 RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue
+            continue  # a package that is not installed has no version to record
     return found
 
 

@@ -13,7 +13,7 @@ from rope_deploy import api
 from rope_deploy.errors import ConfigError
 from tests import tiny
 from tests.audit.conftest import codes
-from tests.runs.broken import with_other_table
+from tests.runs.planted_table import with_other_table
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
 # Two rules, LongRoPE in two tables, layers without rotation, a partial interleaved one, positions that are counted.

@@ -13,6 +13,7 @@ from rope_deploy.errors import UsageError
 from rope_deploy.export import prepare, write
 from rope_deploy.export.audit_tables import audit, segments, table_error
 from rope_deploy.export.prepare_model import in_float64
+from rope_deploy.options import ExportOptions
 from rope_deploy.rope import specs_from_config
 from tests import tiny
 from tests.families.prepared import prepared
@@ -139,7 +140,7 @@ def test_fp64_angles_keep_both_tables_of_longrope():
 
 
 def test_fp64_angles_end_up_in_the_artifact(tmp_path):
-    ready = prepare(tiny.loaded("qwen2"), angles="float64")
+    ready = prepare(tiny.loaded("qwen2"), ExportOptions(angles="float64"))
     assert ready.findings == ()
     write(ready, tmp_path / "artifact", "tables")
     assert load_manifest(tmp_path / "artifact").angles == "float64"

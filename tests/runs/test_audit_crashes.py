@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.cli.main import main
-from rope_deploy.runs import audit
+from rope_deploy.runs import artifact_audits
 from tests.runtimes.toy import write_toy
 
 pytestmark = pytest.mark.children
@@ -47,7 +47,7 @@ def test_no_file_ends_the_command(crashing, capfd, words):
 
 def test_in_a_check_it_is_one_failed_record(tmp_path, monkeypatch, capfd):
     write_toy(tmp_path / "toy")
-    monkeypatch.setattr(audit, "AUDIT", "tests.crashes:aborts")
+    monkeypatch.setattr(artifact_audits, "AUDIT", "tests.crashes:aborts")
     code = main(["check", str(tmp_path / "toy"), "--no-reference", "--quick", "--json"])
     document = json.loads(capfd.readouterr().out)
     records = {record["case"]: record for record in document["checks"] if record["runtime"] == "file"}

@@ -11,7 +11,7 @@ import pytest
 from rope_deploy import api
 from rope_deploy.audit import stated_by
 from rope_deploy.errors import ModelError, UsageError
-from tests.runs.broken import with_other_table
+from tests.runs.planted_table import with_other_table
 
 
 def test_every_style_in_a_folder_is_checked_and_passes(artifacts):
@@ -86,7 +86,7 @@ def test_no_configuration_is_read_beside_the_loading_of_the_model(artifacts, mon
         read.append(threading.current_thread())
         return stated_by(*given)
 
-    monkeypatch.setattr("rope_deploy.runs.audit.stated_by", noted)
+    monkeypatch.setattr("rope_deploy.runs.artifact_audits.stated_by", noted)
     api.check(artifacts / "onnx", quick=True, isolated=False)
     assert read == [threading.main_thread()]
 

@@ -270,6 +270,6 @@ def test_a_run_that_replaces_nothing_leaves_the_reports(source, tmp_path, monkey
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ci, "_export", interrupted)
+    monkeypatch.setattr(ci, "export_styles", interrupted)
     assert main(["ci", config, "--force"]) == 130
     assert (tmp_path / "out" / "report.json").read_bytes() == report

@@ -5,7 +5,7 @@ import pytest
 from rope_deploy import api
 from rope_deploy.cli.main import main
 from rope_deploy.report import render
-from tests.runs.broken import with_other_table
+from tests.runs.planted_table import with_other_table
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.results.records import LatencyRecord
-from rope_deploy.runs.settle_ratio import QUIET, judge, settled
+from rope_deploy.runs.judge_ratio import QUIET, is_settled, judge_ratio
 
 LIMIT = 1.25
 
@@ -23,7 +23,7 @@ BEFORE, LOUD = measured(), QUIET * 3
 
 
 def verdict(*runs, before=BEFORE, unsettled="pass"):
-    gate = judge("gate", runs, before, LIMIT, unsettled)
+    gate = judge_ratio("gate", runs, before, LIMIT, unsettled)
     return gate.verdict, gate.measured
 
 
@@ -90,8 +90,8 @@ def test_wall_times_do_not_count_against_a_baseline_that_was_made_under_load():
 
 
 def test_measuring_ends_where_a_further_one_would_change_nothing():
-    assert settled([measured(1.1)], BEFORE, LIMIT)
-    assert settled([measured(1.4), measured(1.1, waiting=LOUD)], BEFORE, LIMIT)
-    assert not settled([measured(1.4)], BEFORE, LIMIT)
-    assert not settled([measured(0.7, computed=1.4, waiting=LOUD)], BEFORE, LIMIT)
-    assert not settled([replace(measured(0.7, waiting=LOUD), processor_ratio=None)], BEFORE, LIMIT)
+    assert is_settled([measured(1.1)], BEFORE, LIMIT)
+    assert is_settled([measured(1.4), measured(1.1, waiting=LOUD)], BEFORE, LIMIT)
+    assert not is_settled([measured(1.4)], BEFORE, LIMIT)
+    assert not is_settled([measured(0.7, computed=1.4, waiting=LOUD)], BEFORE, LIMIT)
+    assert not is_settled([replace(measured(0.7, waiting=LOUD), processor_ratio=None)], BEFORE, LIMIT)
