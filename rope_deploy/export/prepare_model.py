@@ -75,8 +75,8 @@ def prepare(
     limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=usual)
     if loaded.task != "tower":
         widest = max((spec.rotary_dim for spec in loaded.specs.values()), default=2)
-        origin = "--max-position" if max_position else f"as the configuration of {loaded.source} says"
-        require_tables(limit, widest, max(1, len(loaded.specs)), origin)
+        stated_by = "--max-position" if max_position else f"as the configuration of {loaded.source} says"
+        require_tables(limit, widest, max(1, len(loaded.specs)), stated_by)
     example = _example(loaded, example or options.example, max_position)
     progress("Tracing the model")
     model = trace(loaded, cache=options.cache, example=example)
