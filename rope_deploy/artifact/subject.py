@@ -1,4 +1,4 @@
-"""What a path or a name stands for: an artifact, a graph, an engine, a model. Every command asks it here.
+"""Decide what a path or a name stands for: an artifact, a graph, an engine, a model. Every command asks it here.
 
 The answer follows from names and from what lies on the disk; no file is opened.
 """
@@ -21,7 +21,7 @@ CONFIG_NAME = "config.json"  # of Hugging Face's format
 
 
 class Kind(Enum):
-    """What a subject is. Files are told by their endings, so that of one that is missing the kind is known too."""
+    """What a subject is. Files are told apart by their endings, so that a missing file has a kind too."""
 
     ARTIFACT = "a folder with a manifest"
     ARTIFACT_GRAPH = "the model.onnx of an artifact"
@@ -55,7 +55,7 @@ class Subject:
 
 
 def subject_of(given: str | Path) -> Subject:
-    """The kind of what was given; never raises."""
+    """The subject that a path or name stands for. Never raises."""
     path = Path(given)
     if is_artifact(path):
         return Subject(path, Kind.ARTIFACT, path)

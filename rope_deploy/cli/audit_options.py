@@ -1,4 +1,4 @@
-"""`rope-deploy check --audit`: what a file holds, against its model's configuration."""
+"""The options of `rope-deploy check --audit`, which compares a file with its model's configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READ = ("folder", "audited", "against", "max_position", "fail_on", "ignore_hashe
 
 
 def _unread(context: click.Context) -> list[str]:
-    """The options that were given and that an audit has no use for."""
+    """The options that were given on the command line although an audit does not read them."""
     given = [
         one for one in context.command.params if context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
     ]

@@ -41,17 +41,17 @@ report_option = click.option(
 
 
 def split_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Names given by repeating an option, by commas, or both."""
+    """Split names that were given by repeating an option, by commas, or both."""
     return tuple(name.strip() for text in value for name in text.split(",") if name.strip())
 
 
 def split_at_commas(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """The same, with what stands empty between two commas, which is a fault for the command to name."""
+    """Split likewise, and keep an empty name between two commas: the command then names it as a fault."""
     return tuple(name.strip() for text in value for name in text.split(","))
 
 
 def negated_flag(flag: str, field: str, *, help: str) -> Callable[[Any], Any]:
-    """A flag such as --no-cache that makes the option `field` False; it is True without the flag."""
+    """Make a flag such as --no-cache that sets the option `field` to False; it is True without the flag."""
     return click.option(flag, field, is_flag=True, callback=lambda context, parameter, given: not given, help=help)
 
 

@@ -1,4 +1,4 @@
-"""What a failure looks like to the person at the terminal, or to the program that asked for JSON."""
+"""Turn any exception into the message for the terminal, or the JSON document, and the exit code."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Failure:
 
 
 def describe(error: BaseException) -> Failure:
-    """The message and the exit code for any exception."""
+    """Describe any exception: its message and its exit code."""
     kind = type(error).__name__
     if isinstance(error, RopeDeployError):
         faults = error.faults if isinstance(error, ConfigError) else ()

@@ -48,5 +48,5 @@ def _description(found: Inspection) -> str:
 
 
 def _flat(spec: dict) -> dict:
-    """A spec with its rule's own keys beside its own."""
+    """Merge the keys of a spec's rule into those of the spec."""
     return {**spec, **(spec.get("rope_parameters") or {}), **(spec.get("scaling") or {})}

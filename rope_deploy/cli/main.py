@@ -1,4 +1,4 @@
-"""The entry point: finds the command, runs it, and turns every failure into a message and an exit code.
+"""The entry point: it finds the command, runs it, and makes a message and an exit code of every failure.
 
 Commands are loaded when they are named, so `rope-deploy --help` costs no more than click itself.
 """
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _invoke(arguments: list[str]) -> int:
-    """Run one command; the code is what `ctx.exit` gave, else 0."""
+    """Run one command and return the code given to `ctx.exit`, else 0."""
     try:
         with group.make_context("rope-deploy", arguments) as context:
             group.invoke(context)

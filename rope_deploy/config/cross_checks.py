@@ -20,8 +20,11 @@ from rope_deploy.styles import STYLES
 
 
 def breaches(sections: Mapping[str, Any]) -> Iterator[str]:
-    """Apply every rule whose tables were decoded. A table that was left out is None in `sections`; one that
-    has faults of its own is absent, and the rules that need it wait until it is mended."""
+    """Apply every rule whose tables were decoded.
+
+    A table that was left out is None in `sections`. One with faults of its own is absent, and the rules that need it
+    are not applied until it is corrected.
+    """
     for rule, needs in RULES:
         if all(name in sections for name in needs):
             yield from rule(*(sections[name] for name in needs))

@@ -54,7 +54,7 @@ _closed = with_config(ConfigDict(extra="forbid"))
 @_closed
 @dataclass(frozen=True)
 class ModelSection:
-    """Which model. Either `source`, or `package` and `file`: a file shipped inside an installed Python package.
+    """Which model is exported: `source`, or `package` and `file`, a file inside an installed Python package.
 
     `source` is a local Hugging Face folder, a `.gguf` file, a hub name, or `package.module:factory`. A relative
     path counts from the working directory, as on the command line. `dtype` is that of the exported weights.
@@ -99,8 +99,8 @@ class BuildSection:
 @_closed
 @dataclass(frozen=True)
 class CheckSection:
-    """Parity with PyTorch, always done. Tolerances left out are those of float32; half types have none, and an
-    artifact's own are never asked.
+    """Parity with PyTorch, always done. Tolerances left out are those of float32; half types have none, and those in an
+    artifact's manifest are never used.
 
     `set` "quick" runs the few cases that still meet every mistake that has a name. `allow_limits` names what an
     artifact may be unable to do, such as "left_padding" of a fused attention: any other limit fails the run, because

@@ -1,4 +1,4 @@
-"""The options of each command that a configuration file carries out, made of the file's tables.
+"""Make the options of each command that a configuration file carries out, from the file's tables.
 
 A table may have other defaults than the command of its name, because a file states a whole comparison: every style is
 exported, PyTorch is timed, and the engine is of the flavour that needs no GPU to build. The schema says which.
@@ -13,7 +13,7 @@ from rope_deploy.options import BenchOptions, BuildOptions, CheckOptions, Export
 
 
 def export_options(config: RunConfig, *, force: bool = False) -> ExportOptions:
-    """Of [export] and [model]."""
+    """The options of [export] and [model]."""
     wanted = config.export
     return ExportOptions(
         styles=wanted.styles,
@@ -31,7 +31,7 @@ def export_options(config: RunConfig, *, force: bool = False) -> ExportOptions:
 
 
 def build_options(config: RunConfig, *, force: bool = False) -> BuildOptions:
-    """Of [build], which must be there."""
+    """The options of [build], which must be there."""
     wanted = config.build
     return BuildOptions(
         style=wanted.style,
@@ -43,7 +43,7 @@ def build_options(config: RunConfig, *, force: bool = False) -> BuildOptions:
 
 
 def check_options(config: RunConfig) -> CheckOptions:
-    """Of [check], and what [export] accepts or limits itself: a table that was asked to be short is no surprise."""
+    """The options of [check]; also accepted is what [export] accepts, and a table that it asked to be short."""
     wanted = config.check
     return CheckOptions(
         runtimes=wanted.runtimes,
@@ -57,7 +57,7 @@ def check_options(config: RunConfig) -> CheckOptions:
 
 
 def bench_options(config: RunConfig) -> BenchOptions:
-    """Of [bench], which must be there, and [gates] max_slowdown."""
+    """The options of [bench], which must be there, and of [gates] max_slowdown."""
     wanted = config.bench
     return BenchOptions(
         runtimes=wanted.runtimes,

@@ -1,4 +1,4 @@
-"""Name what sets the rotations of a model or a file apart from its configuration, and stop unless that is accepted."""
+"""Name the mistakes by which rotations differ from their configuration, and stop unless each was accepted."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 # Mistakes of precision: the rule is the stated one, and tables computed in fp64 are free of them.
 OF_PRECISION = frozenset({"RD501", "RD502", "RD503", "RD504"})
 ROUNDED = "table-rounded"
-# Findings that are a mistake by what they say; that of a table has to be fitted first.
+# Findings that are a mistake by themselves; a difference of tables has to be fitted first.
 CODE_OF = {"size-differs": "RD103", "axes-differ": "RD209", "layout-differs": "RD101"}
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What becomes of differences between rotations and the rules in `specs`, those of a configuration by layer type.
+    """Decides about differences between rotations and the rules in `specs`, those of a configuration by layer type.
 
     `accepted`: codes of mistakes that were accepted. `recomputed`: the tables are about to be computed in fp64, so that
     mistakes of precision are gone. `dtype` is that of the weights: a model in a half type may round cos and sin to it,

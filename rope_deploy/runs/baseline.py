@@ -1,4 +1,4 @@
-"""Hold a benchmark against an earlier one, by ratios: absolute times of two runs cannot be compared.
+"""Compare a benchmark with an earlier one, by ratios: absolute times of two runs cannot be compared.
 
 A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over interleaved
 rounds with an interval. A gate fails only if even the favourable end of the quotient's interval is above the limit, in
@@ -73,7 +73,7 @@ def admit_baseline(
     other_machine: OtherMachine,
     update: str,
 ) -> Baseline:
-    """Read `path` and see, before anything is timed, whether this run can be held against it.
+    """Read `path` and decide, before anything is timed, whether this run can be compared with it.
 
     Raises UsageError or ConfigError for a baseline that is none, of another schema, model, machine, reference or
     number of threads, made with too few rounds, or without one of `wanted`.

@@ -1,4 +1,4 @@
-"""`check`: every artifact, on every runtime asked for, against the PyTorch model."""
+"""`check`: compare every artifact, on every runtime asked for, with the PyTorch model."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def check_artifacts(folder: Path, options: CheckOptions, *, progress: Progress =
 
 
 def results_of(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
-    """What outcomes hold, under the names that a report has for it."""
+    """Collect the records of outcomes under the names that a report has for them."""
     return {
         "checks": tuple(record for outcome in outcomes for record in outcome.records),
         "diagnoses": tuple(record for outcome in outcomes for record in outcome.diagnoses),
@@ -102,7 +102,7 @@ def results_of(outcomes: Sequence[Outcome]) -> dict[str, tuple]:
 
 
 def _of_audits(audits: Sequence[Audit], name: str) -> tuple:
-    """What audits hold, under the name that a report has for it; they draw no curves."""
+    """Collect the records of audits under the name that a report has for them; audits have no curves."""
     return tuple(record for audit in audits for record in getattr(audit, name, ()))
 
 

@@ -1,4 +1,4 @@
-"""One artifact on one runtime: opened, given every case, closed again; or the reason why it would not open."""
+"""Check one artifact on one runtime: open it, run every case, close it; or record why it does not open."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def check_on_runtime(
     *,
     progress: Progress = silent,
 ) -> Outcome:
-    """The parity cases of one artifact on one runtime, which is open only meanwhile; its files are taken as they are.
+    """Run the parity cases of one artifact on one runtime, which is open only meanwhile. No hashes are compared.
 
     Raises what keeps the runtime from opening, RuntimeCrashed if it dies of it.
     """
@@ -82,7 +82,7 @@ def check_or_fail(
     *,
     progress: Progress = silent,
 ) -> Outcome:
-    """The same, failed where the runtime does not open; only EnvironmentMissing is raised."""
+    """Check likewise; a runtime that does not open is a failed outcome. Only EnvironmentMissing is raised."""
     try:
         return check_on_runtime(artifact, reference, runtime, plan, engine, progress=progress)
     except (UsageError, VendorError) as error:
@@ -90,7 +90,7 @@ def check_or_fail(
 
 
 def not_opened(style: str, runtime: str, error: RopeDeployError, code: str = "") -> Outcome:
-    """An artifact that could not be checked has failed; `code` names the reason if it has one."""
+    """The failed outcome of an artifact that could not be checked; `code` names the reason if it has one."""
     code = "RD902" if isinstance(error, RuntimeCrashed) else code
     message = " ".join(str(error).split())
     record = CheckRecord(style, runtime, "open", "open the artifact", "failed", None, message, 0.0)

@@ -151,7 +151,7 @@ def _manifests(folder: Path, styles: Sequence[str]) -> list[tuple[int, int] | No
 
 
 def _build(config: RunConfig, folder: Path, force: bool, progress: Progress) -> EngineRecord:
-    """The engine's record; a refusal by the vendor is a failed one, so that the rest of the run still happens."""
+    """Build the engine; a refusal by the vendor is a failed record, so that the rest of the run still happens."""
     options, target = build_options(config, force=force), engine_path(config)
     progress(f"Building the engine {target.name}")
     try:
@@ -201,7 +201,7 @@ def _check(
 
 
 def _limits(artifacts: Sequence[Artifact], loaded: LoadedModel, options: CheckOptions) -> Iterator[Outcome]:
-    """A limit fails unless the configuration allows it: by name, or by asking for so many positions itself."""
+    """The limits of artifacts; one fails unless the configuration allows it, by name or by its own max_position."""
     reach = max((spec.reach for spec in loaded.specs.values()), default=None)
     for artifact in artifacts:
         if limits := report_limits(artifact.manifest, reach, allowed=options.allow_limits, strict=True):
@@ -216,7 +216,7 @@ def _check_engine(
     plan: CheckPlan,
     progress: Progress,
 ) -> list[Outcome]:
-    """The engine against PyTorch where it can run; "not run" and why where it cannot."""
+    """Check the engine where it can run; where it cannot, record "not run" and why."""
     if config.build is None or artifact.manifest.style != config.build.style or engines[0].verdict != "passed":
         return []
     try:

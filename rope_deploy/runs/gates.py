@@ -25,7 +25,7 @@ def with_gates(
 ) -> Report:
     """`report` with one GateRecord per limit that is set. The names are those of the [gates] table.
 
-    What concerns the graphs is judged on `report.graphs`, the written files read again, not on what the export said.
+    Graphs are judged by `report.graphs`, for which the written files were read again, not by the export's records.
     """
     checks, exports, graphs = report.checks, report.exports, report.graphs
     cos_sin = [(one.runtime_cos_sin, one) for one in (*graphs, *exports)]
@@ -44,7 +44,7 @@ def with_gates(
 
 
 def _each(name: str, graphs: Sequence[GraphRecord], fault: Callable[[GraphRecord], str], limit: str) -> GateRecord:
-    """A condition that every graph must meet; `fault` says how one does not, "" if it does."""
+    """The gate of a condition that every graph must meet; `fault` says how one does not, "" if it does."""
     if not graphs:
         return GateRecord(name, "failed", "nothing measured", limit)
     faults = [f"{wording.line(graph.style)}: {wording.line(found)}" for graph in graphs if (found := fault(graph))]

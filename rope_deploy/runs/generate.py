@@ -15,7 +15,7 @@ OPENER = "rope_deploy.runtimes.child:open_artifact"
 
 
 def require_tokenizer(loaded: LoadedModel) -> None:
-    """Raise UsageError for a model without a tokenizer. Called early too, before long work."""
+    """Raise UsageError for a model without a tokenizer. It is called early too, before long work."""
     if loaded.tokenizer is None:
         raise UsageError(
             f"{loaded.source} has no tokenizer, so it cannot be given a prompt.",

@@ -1,4 +1,4 @@
-"""The benchmark of a `ci` run, and the baseline it is held against or becomes."""
+"""The benchmark of a `ci` run, and the baseline that it is compared with or written to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ UPDATE = "Make it anew on this machine with `rope-deploy ci CONFIG.toml --update
 
 
 class LatencyGate:
-    """Made before any work, when a baseline that cannot serve is refused; asked again once everything is timed.
+    """Times the contestants of a `ci` run and judges them by the baseline.
+
+    It is made before any work, so that a baseline that cannot serve is refused early, and asked again after the timing.
 
     `name` is what the report calls the model, `source` where it lies. Raises what `admit_baseline` raises, and
     UsageError for an update where no baseline is named.
@@ -93,7 +95,7 @@ class LatencyGate:
         return time_all(contestants, loaded, self._plan, progress)
 
     def gates(self, timed: Timed, progress: Progress) -> tuple[GateRecord, ...]:
-        """One for each ratio that the baseline has; none where there is no baseline. Asked after `time`."""
+        """A gate for each ratio that the baseline has; none where there is no baseline. Called after `time`."""
         if self._baseline is None:
             return ()
         return gates_against(

@@ -34,7 +34,7 @@ FROM_GRAPH = ("interleaved", "max_position")
 
 
 def against_graph(manifest: Manifest, facts: Facts) -> Iterator[str]:
-    """What the manifest says that the graph in its folder does not, one sentence each."""
+    """The statements of the manifest that the graph in its folder contradicts, one sentence each."""
     yield from _interface(manifest, facts)
     yield from _type(manifest, facts)
     for rotation in manifest.rotations:
@@ -83,7 +83,7 @@ def _type(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def _table(manifest: Manifest, rotation: Rotation, facts: Facts) -> Iterator[str]:
-    """Behind its rows a table has one of no numbers, so there is one more in the graph; some have none."""
+    """Compare a rotation's tables with the graph's, which have one row more: a row of NaN follows the rows."""
     about = f"rotations.{rotation.name}"
     if rotation.cos_sin == "computed":
         if rotation.cos_cache or rotation.sin_cache or not facts.trigonometric:
@@ -122,7 +122,7 @@ def _sites(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
-    """A limit is an operator's: GroupQueryAttention takes lengths where a model has a mask."""
+    """Compare the limits with the operators that cause them: GroupQueryAttention takes lengths instead of a mask."""
     limits, layers = manifest.limits, {f"present.{site.layer}.key" for site in manifest.sites if not site.occurrence}
     inside = bool(facts.fused) and (not manifest.cache or layers <= facts.fused)
     for name in ("left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past"):
@@ -137,7 +137,7 @@ def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def against_model(manifest: Manifest, loaded: LoadedModel) -> Iterator[str]:
-    """What the manifest says that the model it is compared with does not, one sentence each."""
+    """The statements of the manifest that the model contradicts, one sentence each."""
     rotating = 1 + max((site.layer for site in manifest.sites), default=-1)
     compared: dict[str, tuple[Any, Any]] = {
         "model_type": (manifest.model_type, loaded.model_type),

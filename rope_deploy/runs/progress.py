@@ -1,4 +1,4 @@
-"""How a run says what it is doing: a function that is called with each step as it begins."""
+"""The type of function that a run calls with each step as it begins, for somebody to show."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ Progress = Callable[[str], None]
 
 
 def silent(step: str) -> None:
-    """Take a step and show nothing."""
+    """Show nothing."""

@@ -18,7 +18,7 @@ RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "
 
 @dataclass(frozen=True)
 class Frame:
-    """Begun when a run begins; `report` closes it around the results."""
+    """The title, the source and the start of a run; `report` adds the results."""
 
     title: str
     source: str
@@ -60,5 +60,5 @@ def _processor() -> str:
         with open("/proc/cpuinfo") as stream:
             names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
     except OSError:
-        names = []
+        names = []  # no such file outside Linux: `platform` names the processor instead
     return names[0] if names else platform.processor() or "unknown processor"

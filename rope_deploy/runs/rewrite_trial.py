@@ -23,7 +23,7 @@ Answer = Arrays | RopeDeployError
 
 
 def run_both(source: Path, result: Path, rows: int, *, dtype: str = "float32", angles_changed: bool = False) -> str:
-    """Run `result`, rewritten from `source`, and say in a sentence what came of it.
+    """Run `result`, rewritten from `source`, and return a sentence that states the outcome.
 
     `rows` positions can be asked of both. `dtype` is the shortest type that the rotated tensors have. With
     `angles_changed` the original's angles were imprecise, so only small positions are compared, as in a half type.
@@ -53,7 +53,7 @@ def _tolerance(dtype: str) -> float:
 
 
 def _answers(path: Path, calls: Sequence[TrialCall]) -> list[Answer]:
-    """What `path` answers to each call, or why it does not."""
+    """Run each call on the file at `path`: its outputs, or the error that stands for them."""
     try:
         with open_isolated(path.name, OPENER, {"path": str(path), "seconds": SECONDS}) as runtime:
             answers: list[Answer] = []

@@ -1,4 +1,4 @@
-"""Small calls of a decoder or an encoder, made from nothing but the inputs that its file declares."""
+"""Make small calls of a decoder or an encoder from nothing but the inputs that its file declares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TrialCall:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one call. `total` are the tokens that its mask is for."""
+    """The sizes of one call. `total`: the tokens that its mask covers."""
 
     batch: int
     past: int
@@ -35,7 +35,7 @@ class Sizes:
 
 
 def trial_calls(inputs: Sequence[Input], rows: int, *, batch: int, far: bool) -> list[TrialCall]:
-    """A prompt and, of a file with a cache, calls after a past, in a file of which `rows` positions can be asked.
+    """Make a prompt and, for a file with a cache, calls after a past. `rows`: how many positions the file serves.
 
     With `far`, positions of the last call are spread over all of them. Values are always the same.
     """
@@ -52,7 +52,7 @@ def trial_calls(inputs: Sequence[Input], rows: int, *, batch: int, far: bool) ->
 
 
 def feeds(inputs: Sequence[Input], sizes: Sizes, positions: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """An array for each input; `positions` [sequence] instead of those that count on from the past."""
+    """Make an array for each input; `positions` [sequence] replace those that count on from the past."""
     if positions is None:
         positions = np.arange(sizes.past, sizes.total)
     # Inputs whose own names fix their axes give the sizes of the axis names; those then hold for all inputs.
@@ -129,7 +129,7 @@ def _values(
 
 
 def _count(name: str, sizes: Sizes) -> int:
-    """A number that says how many: of all tokens, of those before (ONNX Runtime's seqlens_k is one less than all)."""
+    """A count of tokens: of all, or of the past; ONNX Runtime's seqlens_k is one less than all."""
     if "seqlens_k" in name:
         return sizes.total - 1
     if "past" in name:

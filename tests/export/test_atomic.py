@@ -167,7 +167,7 @@ def test_an_empty_folder_may_be_taken_with_force(tmp_path):
     assert (tmp_path / "empty" / MODEL_NAME).is_file()
 
 
-def test_a_place_inside_a_file_is_refused(tmp_path):
+def test_a_path_inside_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file"):
         write(prepared("llama"), tmp_path / "file" / "artifact", "tables")
@@ -206,7 +206,7 @@ def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monk
 
 
 @pytest.mark.parametrize("styles", [("tables",), ("tables", "onnx")])
-def test_a_place_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
+def test_a_folder_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
     monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("loaded"))
     busy = tmp_path / "out" if len(styles) == 1 else tmp_path / "out" / "onnx"
     began, ended = threading.Event(), threading.Event()
@@ -287,8 +287,8 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing(tmp_path, sent, code):
         (staging,) = (tmp_path / "out").iterdir()
         assert MODEL_NAME in {path.name for path in (staging / "new").iterdir()}
         process.send_signal(sent)
-        _, said = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Nothing was left half-written" in said
-    assert "Traceback" not in said
+    assert "Nothing was left half-written" in message
+    assert "Traceback" not in message
     assert everything(tmp_path) == []

@@ -270,11 +270,11 @@ def test_settings_for_generation_that_contradict_each_other_do_not_stop_an_expor
 
 
 @pytest.mark.parametrize(
-    ("style", "opset", "said"),
+    ("style", "opset", "message"),
     [("onnx", 22, "needs opset 23"), ("tables", 16, "Opset 16"), ("tables", 99, "Opset 99"), ("magic", None, "magic")],
 )
-def test_a_style_or_opset_that_does_not_exist_is_refused_and_nothing_is_left(tmp_path, style, opset, said):
-    with pytest.raises(UsageError, match=said):
+def test_a_style_or_opset_that_does_not_exist_is_refused_and_nothing_is_left(tmp_path, style, opset, message):
+    with pytest.raises(UsageError, match=message):
         write(prepared("llama"), tmp_path / "deep" / "artifact", style, opset=opset)
     assert list(tmp_path.iterdir()) == []
 

@@ -127,7 +127,7 @@ def test_a_model_is_right_about_its_own_layout():
     assert (finding.code, finding.accepted) == ("layout-differs", "")
 
 
-def test_tables_rounded_on_the_way_are_mended_by_fp64():
+def test_tables_that_were_rounded_are_corrected_by_fp64():
     """bf16 angles: RD501, unless the tables are about to be computed anew."""
 
     def short(table):

@@ -26,7 +26,7 @@ def crashing(artifacts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", "{}", "--audit", "--ignore-hashes"),
         ("check", "--audit", "{}/model.onnx", "--against", "{}"),
@@ -34,13 +34,13 @@ def crashing(artifacts, tmp_path):
         ("rewrite", "{}/model.onnx", "-o", "{}/out.onnx", "--style", "onnx"),
         ("inspect", "{}/model.onnx"),
     ],
-    ids=lambda words: " ".join(words[:2]),
+    ids=lambda arguments: " ".join(arguments[:2]),
 )
-def test_no_file_ends_the_command(crashing, capfd, words):
-    code = main([word.format(crashing) for word in words])
+def test_no_file_ends_the_command(crashing, capfd, arguments):
+    code = main([word.format(crashing) for word in arguments])
     err = capfd.readouterr().err
     assert "Traceback" not in err and not (crashing / "out.onnx").exists()
-    assert code in (2, 4) or words[0] == "inspect"
+    assert code in (2, 4) or arguments[0] == "inspect"
     if code:
         assert str(crashing) in err
 

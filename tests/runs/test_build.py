@@ -63,7 +63,7 @@ def test_a_single_artifact_leaves_no_choice(styles, tmp_path):
 
 
 @needs_rtx
-def test_a_style_whose_rotation_the_parser_refuses_gives_way_to_the_next_and_is_recorded(styles, tmp_path):
+def test_after_a_style_whose_rotation_the_parser_refuses_the_next_is_built_and_both_are_recorded(styles, tmp_path):
     shutil.rmtree(styles / "onnx")
     manifest = write_toy(styles / "onnx", "contrib")  # GroupQueryAttention, which TensorRT-RTX does not know
     (styles / "onnx" / MANIFEST_NAME).write_text(replace(manifest, style="onnx").to_json())
@@ -82,16 +82,16 @@ def test_an_operator_of_the_model_that_no_style_changes_is_named_as_not_the_rota
         built(styles, tmp_path / "e.engine")
     assert caught.value.of_rotation is False
     assert [node.operator for node in caught.value.nodes] == ["Bernoulli"]
-    said = str(caught.value)
-    assert "onnx: Bernoulli 'the_culprit'" in said
-    assert "tables: Bernoulli 'the_culprit'" in said
-    assert "contrib: GroupQueryAttention" in said, "refused for its rotation, which is not what is in the way"
-    assert "Not part of a rotation: Bernoulli 'the_culprit'." in said
+    reported = str(caught.value)
+    assert "onnx: Bernoulli 'the_culprit'" in reported
+    assert "tables: Bernoulli 'the_culprit'" in reported
+    assert "contrib: GroupQueryAttention" in reported, "refused for its rotation, which is not what is in the way"
+    assert "Not part of a rotation: Bernoulli 'the_culprit'." in reported
     assert not (tmp_path / "e.engine").exists()
 
 
 @needs_rtx
-def test_the_only_style_s_own_refusal_is_what_is_said(styles, tmp_path):
+def test_the_only_style_s_own_refusal_is_the_message(styles, tmp_path):
     with pytest.raises(GraphRefused, match="does not accept this graph") as caught:
         built(styles / "contrib", tmp_path / "e.engine")
     assert caught.value.of_rotation is True
@@ -128,12 +128,12 @@ def test_a_bare_file_is_built_as_it_is_and_has_no_style_to_ask_for(tmp_path):
 
 @needs_rtx
 def test_a_model_is_exported_beside_its_engine_in_the_style_that_is_built(source, tmp_path):
-    said = []
-    record = built(source, tmp_path / "e.engine", progress=said.append)
+    reported = []
+    record = built(source, tmp_path / "e.engine", progress=reported.append)
     artifact = tmp_path / "e.engine.artifact"
     assert (record.style, load_manifest(artifact).style) == ("onnx", "onnx")
     assert json.loads((tmp_path / "e.engine.json").read_text())["source"] == str(artifact / MODEL_NAME)
-    assert "Tracing the model" in [progress.phase for progress in said]
+    assert "Tracing the model" in [progress.phase for progress in reported]
     with pytest.raises(UsageError, match="exists already"):
         built(source, tmp_path / "e.engine")
 
@@ -153,11 +153,11 @@ def refusing(*refused):
 def test_a_model_is_traced_once_and_leaves_the_style_that_is_built(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_engine", refusing("onnx"))
     monkeypatch.setattr(build, "require", lambda flavor: "1")
-    said = []
-    style, why = built(source, tmp_path / "e.engine", progress=said.append)
+    reported = []
+    style, why = built(source, tmp_path / "e.engine", progress=reported.append)
     assert (style, load_manifest(tmp_path / "e.engine.artifact").style) == ("tables", "tables")
     assert why.endswith("onnx was refused: onnx is refused.")
-    assert [progress.phase for progress in said].count("Tracing the model") == 1
+    assert [progress.phase for progress in reported].count("Tracing the model") == 1
 
 
 def test_a_model_no_style_of_which_can_be_built_leaves_nothing(source, tmp_path, monkeypatch):
@@ -182,7 +182,7 @@ def test_the_artifact_that_was_there_stays_if_no_engine_can_be_built(source, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["e.engine.artifact"]
 
 
-def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_told_with_the_engine(tmp_path, monkeypatch):
+def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_noted_with_the_engine(tmp_path, monkeypatch):
     model = tiny.save_family("smollm2", tmp_path / "model", num_hidden_layers=1)
     stated = json.loads((model / "config.json").read_text())
     stated["rope_parameters"]["partial_rotary_factor"] = 0.5
@@ -190,10 +190,10 @@ def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_told_wi
     made = EngineRecord("e", "onnx", "rtx", (), 0, 0.0, "passed", "profiles: prefill")
     monkeypatch.setattr(build, "build_engine", lambda *_, **__: made)
     monkeypatch.setattr(build, "require", lambda flavor: "1")
-    words = ["build", str(model), "-o", str(tmp_path / "e.engine"), "--flavor", "rtx", "--style", "auto"]
-    assert main(words) == 2 and not (tmp_path / "e.engine.artifact").exists()
-    assert main([*words, "--accept", "RD301"]) == 2
-    assert main([*words, "--accept", "RD103"]) == 0
+    arguments = ["build", str(model), "-o", str(tmp_path / "e.engine"), "--flavor", "rtx", "--style", "auto"]
+    assert main(arguments) == 2 and not (tmp_path / "e.engine.artifact").exists()
+    assert main([*arguments, "--accept", "RD301"]) == 2
+    assert main([*arguments, "--accept", "RD103"]) == 0
     record = built(model, tmp_path / "f.engine", accept=("RD103",))
     assert "profiles: prefill; " in record.message and "RD103" in record.message
 
@@ -207,7 +207,7 @@ def test_there_is_nothing_to_accept_in_what_is_exported_already(styles, tmp_path
         built(styles / "onnx", tmp_path / "e.engine", style=style, accept=("RD999",))
 
 
-def test_a_missing_flavour_is_said_before_the_model_is_loaded(tmp_path, monkeypatch):
+def test_a_missing_flavour_is_reported_before_the_model_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("rope_deploy.trt.flavors.installed_version", lambda flavor: None)
     with pytest.raises(EnvironmentMissing, match="tensorrt_rtx"):
         built(tmp_path / "absent", tmp_path / "e.engine")

@@ -31,8 +31,8 @@ def crashing(tmp_path):
     return tmp_path / "toy"
 
 
-def command(*words):
-    line = [sys.executable, "-P", "-m", "rope_deploy", *map(str, words)]
+def command(*arguments):
+    line = [sys.executable, "-P", "-m", "rope_deploy", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, env=environment())
 
 
@@ -76,8 +76,8 @@ class _Tokenizer:
 
 
 def test_where_nodes_run_is_asked_in_a_process_of_its_own(crashing, monkeypatch):
-    (opened,) = load_artifacts(crashing)
-    assert read_graph(opened, "CPUExecutionProvider").providers
+    (artifact,) = load_artifacts(crashing)
+    assert read_graph(artifact, "CPUExecutionProvider").providers
     monkeypatch.setattr("rope_deploy.runs.graph_records.PLACEMENT", "tests.crashes:aborts")
     with pytest.raises(RuntimeCrashed, match="SIGABRT"):
-        read_graph(opened, "CPUExecutionProvider")
+        read_graph(artifact, "CPUExecutionProvider")

@@ -89,7 +89,7 @@ def test_the_number_of_nodes_has_a_limit(bare):
     assert (breaks.verdict, breaks.measured) == ("failed", "901 (tables)")
 
 
-def test_cosines_are_counted_in_the_file_whatever_the_export_said(bare):
+def test_cosines_are_counted_in_the_file_whatever_the_export_recorded(bare):
     assert judged(bare, graph(), max_runtime_cos_sin=0).verdict == "passed"
     assert judged(bare, graph(runtime_cos_sin=2), max_runtime_cos_sin=0).verdict == "failed"
 

@@ -33,7 +33,7 @@ def evil(artifacts, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", ".", "--quick"),
         ("bench", ".", "--runtime", "torch,ort", "--prompt", "4", "--new", "1", "--rounds", "1"),
@@ -42,9 +42,9 @@ def evil(artifacts, tmp_path, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_a_factory_that_a_manifest_names_is_not_imported(evil, capfd, words):
-    code = main(list(words))
-    assert code == (2 if words[-1] not in (".", "--audit") else 0)
+def test_a_factory_that_a_manifest_names_is_not_imported(evil, capfd, arguments):
+    code = main(list(arguments))
+    assert code == (2 if arguments[-1] not in (".", "--audit") else 0)
     if code:
         assert "--model evilmod:make" in capfd.readouterr().err
     assert not (evil / "IMPORTED").exists() and "evilmod" not in sys.modules

@@ -192,12 +192,12 @@ def test_angles_in_half_are_refused_accepted_or_taken_from_the_configuration(tmp
         "input_ids": np.zeros((1, 4), np.int64),
         "position_ids": positions,
     }
-    due, got, wrong = (
+    expected, got, wrong = (
         onnxruntime.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
         for name in ("right.onnx", "out.onnx", "half.onnx")
     )
-    np.testing.assert_allclose(got, due, atol=2e-3)
-    assert np.abs(wrong - due).max() > 0.1, "the twin: half angles are another thing"
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert np.abs(wrong - expected).max() > 0.1, "the twin: half angles are another thing"
     (one_sided,) = rewrite_judged(
         tmp_path / "right.onnx", target, RewriteOptions("tables", config=config, force=True)
     ).findings

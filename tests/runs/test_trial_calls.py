@@ -70,7 +70,7 @@ def test_without_a_past_the_cache_branch_is_not_taken():
     assert not fed(Input("use_cache_branch", "bool", (1,)), sizes=Sizes(2, 0, 3))["use_cache_branch"].any()
 
 
-def test_a_decoder_is_called_in_four_ways_and_an_encoder_in_two():
+def test_a_decoder_has_four_calls_and_an_encoder_two():
     ids, past = Input("input_ids", "int64", (B, S)), Input(PAST, "float32", (B, 3, "past", 8))
     places = Input("position_ids", "int64", (B, S))
     calls = trial_calls([ids, places, past], 100, batch=2, far=True)
