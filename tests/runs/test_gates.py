@@ -7,11 +7,13 @@ import pytest
 
 from rope_deploy.results.records import GraphRecord
 from rope_deploy.runs.gates import with_gates
+from tests.report.sample import sample
 
 
 @pytest.fixture
-def bare(passing):
-    return replace(passing, gates=())
+def bare():
+    """The sample report before any gate is judged."""
+    return replace(sample(), gates=())
 
 
 @pytest.mark.parametrize(
