@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rope_deploy.results.records import GraphRecord
+from rope_deploy.results.records import GraphRecord, Report
 from rope_deploy.runs.gates import with_gates
 from tests.report.sample import sample
 
@@ -53,9 +53,9 @@ def test_an_error_just_over_its_limit_does_not_read_as_equal(bare):
     assert (gate.verdict, gate.measured, gate.limit) == ("failed", "1.002e-4 (tables · prefill)", "1e-4")
 
 
-def test_what_was_not_measured_has_failed(empty):
+def test_what_was_not_measured_has_failed():
     judged = with_gates(
-        empty,
+        Report("t", "s", "not a time", "m", {}, 0.0),
         max_logits_error=1,
         max_rotated_error=1,
         max_latency_ratio=1,
