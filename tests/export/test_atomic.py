@@ -174,7 +174,7 @@ def test_a_path_inside_a_file_is_refused(tmp_path):
 
 
 def test_several_styles_leave_the_rest_of_their_folder_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("rope_deploy.export.prepare_model", lambda *_, **__: prepared("llama"))
+    monkeypatch.setattr("rope_deploy.runs.export.prepare", lambda *_, **__: prepared("llama"))
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "other.onnx").write_text("mine too")
@@ -191,7 +191,7 @@ def test_several_styles_leave_the_rest_of_their_folder_alone(tmp_path, monkeypat
 
 def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr("rope_deploy.export.prepare_model", lambda *_, **__: prepared("llama"))
+    monkeypatch.setattr("rope_deploy.runs.export.prepare", lambda *_, **__: prepared("llama"))
 
     def save(model, path):
         if model.graph.opset_imports[""] == 23:
@@ -207,7 +207,7 @@ def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monk
 
 @pytest.mark.parametrize("styles", [("tables",), ("tables", "onnx")])
 def test_a_folder_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
-    monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr("rope_deploy.runs.export.load_model", lambda *_, **__: pytest.fail("loaded"))
     busy = tmp_path / "out" if len(styles) == 1 else tmp_path / "out" / "onnx"
     began, ended = threading.Event(), threading.Event()
 
