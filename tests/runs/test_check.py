@@ -86,7 +86,7 @@ def test_no_configuration_is_read_beside_the_loading_of_the_model(artifacts, mon
         read.append(threading.current_thread())
         return stated_by(*given)
 
-    monkeypatch.setattr("rope_deploy.runs.audit.stated_by", noted)
+    monkeypatch.setattr("rope_deploy.runs.artifact_audits.stated_by", noted)
     api.check(artifacts / "onnx", quick=True, isolated=False)
     assert read == [threading.main_thread()]
 

@@ -180,7 +180,7 @@ def test_a_graph_that_only_we_guard_fails(artifacts, tmp_path, loaded):
 
 @pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
 @pytest.mark.parametrize("by", ["batch", "tokens", "mask", "others"])
-def test_a_graph_that_turns_otherwise_in_calls_that_no_case_makes_fails(artifacts, tmp_path, loaded, style, by):
+def test_a_graph_that_rotates_otherwise_in_calls_that_no_case_makes_fails(artifacts, tmp_path, loaded, style, by):
     folder = tampered(artifacts / style, tmp_path / "wrong", keep, triggered_by(by))
     found, report = verdict(folder, loaded)
     assert found == "failed" and "RD609" in {one.code for one in report.diagnoses}
@@ -189,8 +189,8 @@ def test_a_graph_that_turns_otherwise_in_calls_that_no_case_makes_fails(artifact
 
 def test_an_operator_that_says_what_its_body_does_not_is_refused(artifacts, tmp_path, loaded):
     folder = tampered(artifacts / "plugin", tmp_path / "wrong", keep, contradicting_attribute)
-    found, said = verdict(folder, loaded)
-    assert found == "refused" and "its body does not turn as its attributes say" in str(said)
+    found, reported = verdict(folder, loaded)
+    assert found == "refused" and "its body does not turn as its attributes say" in str(reported)
     assert "RD607" in {one.code for one in api.audit(folder).diagnoses}
 
 
@@ -271,8 +271,8 @@ CUNNING = {
 @pytest.mark.parametrize("name", CUNNING)
 def test_neither_does_a_graph_that_was_made_to_agree(artifacts, tmp_path, loaded, name):
     edit, *graphs = CUNNING[name]
-    found, said = verdict(tampered(artifacts / "onnx", tmp_path / "wrong", edit, *graphs), loaded)
-    assert found in ("refused", "failed"), said
+    found, reported = verdict(tampered(artifacts / "onnx", tmp_path / "wrong", edit, *graphs), loaded)
+    assert found in ("refused", "failed"), reported
 
 
 def test_the_command_may_ask_for_less(artifacts, tmp_path, loaded):
