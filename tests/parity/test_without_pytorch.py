@@ -37,8 +37,8 @@ def test_a_wrong_theta_in_one_layer_is_found_and_named(tmp_path, style):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_every_kind_of_mistake_is_found(tmp_path, mistake):
     manifest = write_toy(tmp_path / "toy")
-    candidate = Tampered(MISTAKES[mistake], lambda *_: None)
-    failed = [r.case for r in check(manifest, None, candidate, which="quick").records if r.verdict == "failed"]
+    tested = Tampered(MISTAKES[mistake], lambda *_: None)
+    failed = [r.case for r in check(manifest, None, tested, which="quick").records if r.verdict == "failed"]
     assert any(not case.startswith("refuses") for case in failed)
 
 

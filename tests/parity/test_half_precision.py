@@ -51,9 +51,9 @@ def hybrid(request, tmp_path_factory):
 def judged(exported, tamper=None, seed=0, folder=None, **changes):
     made, reference = exported
     with open_ort(folder or made, threads=1, taps=True, verify=False) as runtime:
-        candidate = Tampered(runtime, tamper or (lambda outputs, feeds: None))
+        tested = Tampered(runtime, tamper or (lambda outputs, feeds: None))
         manifest = replace(load_manifest(made), **changes)
-        return check(manifest, reference, candidate, which="quick", seed=seed)
+        return check(manifest, reference, tested, which="quick", seed=seed)
 
 
 @pytest.mark.parametrize("seed", range(3))

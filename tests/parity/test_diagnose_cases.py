@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from rope_deploy.parity import check
-from rope_deploy.parity import findings as subject
-from rope_deploy.parity.compare_sites import _heads
+from rope_deploy.parity import diagnose_cases as subject
+from rope_deploy.parity.site_observation import kept_heads
 from rope_deploy.runtimes import open_ort
 from tests.parity.test_run_cases import Tampered, by_case, judged
 from tests.runtimes.toy import LAYERS, ROWS, Faults, Twin, write_toy
@@ -33,13 +33,15 @@ def test_the_diagnosis_is_asked_with_sound_and_wrong_evidence_of_every_case(tmp_
     judged(tmp_path, "onnx", Faults(theta={1: 9000.0}), only=["prefill", "decode"])
     assert {one.case for one in asked} == {"prefill", "decode"}
     assert {(one.site.layer, one.site.role) for one in asked} == {(layer, role) for layer in (0, 1) for role in "qk"}
-    wrong = {one.site.layer for one in asked if one.ratio(turned(one)) > 1}
+    wrong = {one.site.layer for one in asked if ratio_of(one) > 1}
     assert wrong == {1}
     assert {one.past for one in asked if one.case == "decode"} == {0, 9, 10, 11}
 
 
-def turned(one):
-    return Twin().rotate(one.unrotated.astype(np.float64), one.positions)
+def ratio_of(one):
+    """The largest error of a real token against the right rotation, in units of its budget."""
+    right = Twin().rotate(one.unrotated.astype(np.float64), one.positions)
+    return np.where(one.real, one.errors(right) / one.budget, 0.0).max()
 
 
 def test_evidence_of_a_fused_q_is_judged_through_its_products(tmp_path, monkeypatch):
@@ -47,27 +49,27 @@ def test_evidence_of_a_fused_q_is_judged_through_its_products(tmp_path, monkeypa
     monkeypatch.setattr(subject, "diagnose", lambda manifest, runtime, observations: asked.extend(observations) or ())
     judged(tmp_path, "contrib", Faults(theta={1: 9000.0}), only=["prefill"])
     queries = {one.site.layer: one for one in asked if one.site.role == "q"}
-    assert queries[0].rotated is None and queries[0].ratio(turned(queries[0])) < 1
-    assert queries[1].rotated is None and queries[1].ratio(turned(queries[1])) > 1
+    assert queries[0].rotated is None and ratio_of(queries[0]) < 1
+    assert queries[1].rotated is None and ratio_of(queries[1]) > 1
 
 
 def test_of_many_heads_the_worst_is_kept():
     errors = np.zeros(32)
     errors[11] = 5
-    heads = _heads(errors)
+    heads = kept_heads(errors)
     assert len(heads) == 8 and 11 in heads and heads == sorted(heads)
-    assert _heads(np.zeros(8)) == slice(None)
+    assert kept_heads(np.zeros(8)) == slice(None)
 
 
 def test_evidence_of_few_heads_of_many_is_judged_as_that_of_all(tmp_path, monkeypatch):
-    monkeypatch.setattr("rope_deploy.parity.compare_sites.KEPT_HEADS", 2)
+    monkeypatch.setattr("rope_deploy.parity.site_observation.KEPT_HEADS", 2)
     for style in ("onnx", "contrib"):
         asked = []
         monkeypatch.setattr(subject, "diagnose", lambda manifest, runtime, seen, asked=asked: asked.extend(seen) or ())
         judged(tmp_path / style, style, Faults(theta={1: 9000.0}), only=["prefill"])
         (sound, wrong) = (one for one in asked if one.site.role == "q")
         assert sound.unrotated.shape[1] == wrong.unrotated.shape[1] == 2
-        assert sound.ratio(turned(sound)) < 1 < wrong.ratio(turned(wrong))
+        assert ratio_of(sound) < 1 < ratio_of(wrong)
 
 
 def test_an_error_that_is_no_rotation_is_called_that_and_names_the_first_tensor(tmp_path):

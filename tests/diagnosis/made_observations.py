@@ -1,4 +1,4 @@
-"""Evidence as a check would collect it, made by numpy: what a site gives that rotates as it is told to."""
+"""Observations as a check would make them, by numpy: of a site that rotates by a given hypothesis."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 
 from rope_deploy.artifact import Site
 from rope_deploy.diagnosis import Observation
-from rope_deploy.diagnosis.hypothesis import Rotation, sound
+from rope_deploy.diagnosis.hypothesis import Hypothesis, hypothesis_of_rule
 from rope_deploy.rope import RopeSpec
 
 UNIT = 2.0**-24
 PROMPT = 9
 
 
-def evidence(
-    spec: RopeSpec, did: Rotation, rows: int, *, layer: int = 0, role: str = "k", seed: int = 0, heads: int = 3
+def observations_of(
+    spec: RopeSpec, did: Hypothesis, rows: int, *, layer: int = 0, role: str = "k", seed: int = 0, heads: int = 3
 ):
-    """Observations of every kind of call, of a site that did `did` where it should have followed `spec`."""
+    """Observations of every kind of call, of a site that does `did` where it should follow `spec`."""
     rng = np.random.default_rng(seed)
     site = Site(layer, role, "rope_0", heads, spec.head_dim, "BNSH", "x", "y")
     return [_observe(spec, did, rows, site, rng, *call) for call in calls(rows, spec.original_max_position)]
@@ -58,7 +58,7 @@ def calls(rows: int, threshold: int | None) -> list[tuple[str, np.ndarray, np.nd
 
 
 def _observe(
-    spec: RopeSpec, did: Rotation, rows: int, site: Site, rng: np.random.Generator, case: str, positions, mask
+    spec: RopeSpec, did: Hypothesis, rows: int, site: Site, rng: np.random.Generator, case: str, positions, mask
 ) -> Observation:
     x = rng.standard_normal((len(positions), site.num_heads, positions.shape[1], spec.head_dim)).astype(np.float32)
     real = mask[:, -positions.shape[1] :] == 1
@@ -67,20 +67,18 @@ def _observe(
         rolled = [np.roll(positions, axis, axis=1) for axis in range(count)]
         axes = np.stack([positions] * count if case.startswith(("prefill", "decode", "chunk")) else rolled)
     blank = Observation(case, site, x, None, positions, mask, real, np.ones(real.shape), lambda expected: None, axes)
-    y = _turned(did, blank).astype(np.float32)
-    exact = _turned(sound(spec, rows), blank)
+    y = _rotated(did, blank).astype(np.float32)
+    exact = _rotated(hypothesis_of_rule(spec, rows), blank)
     budget = 8 * UNIT * np.abs(exact).max(axis=(1, 3))
     return replace(blank, rotated=y, budget=budget, errors=lambda expected: np.abs(y - expected).max(axis=(1, 3)))
 
 
-def _turned(did: Rotation, seen: Observation) -> np.ndarray:
-    """A table's end is met as our graphs meet it: no number."""
-    places = did.place(seen)
-    cos, sin = (table[:, None].astype(np.float64) for table in did.turning(places, int(places.max()) + 1))
-    y = did.apply(seen.unrotated.astype(np.float64), cos, sin)
-    outside = (places < 0) | (places >= did.rows)
-    outside = outside.any(axis=0) if places.ndim == 3 else outside
-    return np.where(outside[:, None, :, None], np.nan, y)
+def _rotated(did: Hypothesis, one: Observation) -> np.ndarray:
+    """What `did` gives; NaN outside its table, as our graphs have it."""
+    positions = did.positions_used(one)
+    outside = (positions < 0) | (positions >= did.rows)
+    outside = outside.any(axis=0) if positions.ndim == 3 else outside
+    return np.where(outside[:, None, :, None], np.nan, did.expected(one))
 
 
 def codes(records: Sequence) -> list[str]:

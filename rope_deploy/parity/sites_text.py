@@ -1,11 +1,11 @@
-"""How sites are called in messages."""
+"""How sites are written in messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 
-def listed(sites: Iterable[tuple[int, str]]) -> str:
+def sites_text(sites: Iterable[tuple[int, str]]) -> str:
     """E.g. "q of layers 0, 1; k of layer 1"."""
     layers: dict[str, list[int]] = {}
     for layer, role in sites:

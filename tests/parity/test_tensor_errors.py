@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rope_deploy.artifact import Site
-from rope_deploy.parity.compare import like_site, product_errors, token_errors, worst
+from rope_deploy.parity.difference import worst
+from rope_deploy.parity.tensor_errors import cut_to_site, product_errors, token_errors
 
 SITE = Site(0, "q", "main", 4, 16, "BNSH", None, "x")
 
@@ -96,18 +97,18 @@ def test_site_that_rotates_a_slice_is_compared_with_that_slice():
     rng = np.random.default_rng(2)
     want = rng.standard_normal((1, 4, 3, 24))
     for part in (want[..., :16], want[..., 8:]):
-        np.testing.assert_array_equal(like_site(want, SITE, part + 1e-6), part)
+        np.testing.assert_array_equal(cut_to_site(want, SITE, part + 1e-6), part)
 
 
 def test_shared_key_is_compared_with_every_head():
     want = np.broadcast_to(np.random.default_rng(2).standard_normal((1, 1, 3, 16)), (1, 4, 3, 16))
     shared = replace(SITE, role="k", num_heads=1)
-    assert like_site(want, shared, want[:, :1]).shape == want.shape
+    assert cut_to_site(want, shared, want[:, :1]).shape == want.shape
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 3, 8), (1, 3, 3, 16), (1, 4, 2, 16), (2, 4, 3, 16), (1, 3, 4, 16)])
 def test_shapes_that_do_not_fit_a_site_are_refused(shape):
-    assert like_site(np.zeros((1, 4, 3, 16)), SITE, np.zeros(shape)) is None
+    assert cut_to_site(np.zeros((1, 4, 3, 16)), SITE, np.zeros(shape)) is None
 
 
 def test_a_tensor_without_elements_is_equal_to_another():
