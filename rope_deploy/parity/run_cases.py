@@ -104,27 +104,13 @@ def check(
     )
 
 
-def run_case(
-    case_id: str,
-    manifest: Manifest,
-    reference: Runtime | None,
-    runtime: Runtime,
-    *,
-    seed: int = 0,
-    text: Sequence[int] = (),
-) -> CaseResult:
-    """One case by its id, e.g. to look into a failure: the same arrays as in `check`."""
-    (case,) = _chosen(manifest, (case_id,))
-    return _run_guarded(case, _setup(manifest, reference, runtime, seed, text))
-
-
 def _setup(
     manifest: Manifest,
     reference: Runtime | None,
     runtime: Runtime,
     seed: int,
     text: Sequence[int],
-    stored: StoredTables = MappingProxyType({}),
+    stored: StoredTables,
 ) -> CheckSetup:
     exact, oracle = exact_reference(reference, manifest), Oracle(manifest, stored)
     in_proportion = measured_by_reference(manifest)

@@ -1,4 +1,4 @@
-"""Positions with three axes: which axis a pair follows is told apart, and other mistakes are named as ever."""
+"""Positions with three axes: the axis that a pair follows is diagnosed, and other mistakes are named as always."""
 
 from dataclasses import replace
 

@@ -136,7 +136,7 @@ def test_every_mistake_is_named(family):
         code = found.mistake.code if found.mistake else "RD900"
         accepted = SAME.get(mistake.explanation, {mistake.code})
         wanted = UNROTATED if mistake.explanation in UNROTATED else (mistake.explanation,)
-        same = found.mistake is not None and any(words in found.mistake.explanation for words in wanted)
+        same = found.mistake is not None and any(text in found.mistake.explanation for text in wanted)
         if code not in accepted or (code == mistake.code and not same):
             text = found.mistake.explanation if found.mistake else ""
             unnamed.append((mistake.code, mistake.explanation, code, text))

@@ -1,4 +1,4 @@
-"""What went wrong is said by name, once, and only when something did."""
+"""A mistake is diagnosed by name, once, and only when something failed."""
 
 from dataclasses import replace
 
@@ -89,7 +89,7 @@ def test_a_graph_that_obeys_the_manifest_while_pytorch_does_not_is_reported(tmp_
 
 
 def test_a_difference_that_came_with_the_input_is_not_blamed_on_the_rule(tmp_path, monkeypatch):
-    """What is turned is off by just less than it may be, and by just more after the turn."""
+    """The input of a rotation is off by just less than it may be, and its output by just more."""
 
     def found(scale):
         reference = Twin()

@@ -80,7 +80,7 @@ def test_a_reference_that_breaks_the_rule_is_reported_and_excuses_nothing(tmp_pa
 
 
 def test_a_rule_of_two_factors_and_one_set_of_frequencies_has_two_tables(manifest):
-    """Phi-3.5-MoE's: beyond the original context vectors are longer, and turn as they did."""
+    """Phi-3.5-MoE's: beyond the original context vectors are longer, and rotated as before."""
     (rotation,) = manifest.rotations
     pairs = rotation.spec["rotary_dim"] // 2
     rule = {"rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 8, "factor": 4.0}

@@ -105,7 +105,7 @@ def test_a_mistake_fails(toy, name, taps):
 
 
 def still_in_one_head(outputs, feeds):
-    """One head of q is not turned."""
+    """One head of q is not rotated."""
     if "rotated.1.q" in outputs:
         outputs["rotated.1.q"] = outputs["rotated.1.q"].copy()
         outputs["rotated.1.q"][:, 0] = outputs["unrotated.1.q"][:, 0]

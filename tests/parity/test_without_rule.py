@@ -49,7 +49,7 @@ def test_an_export_that_does_otherwise_fails(model, tmp_path):
 
 
 class Changed(Twin):
-    """x turned, then changed."""
+    """x rotated, then changed."""
 
     def __init__(self, change):
         super().__init__()
