@@ -16,12 +16,12 @@ from rope_deploy.rope import Default, DynamicNTK, Linear, Llama3, RopeSpec, Scal
 
 Measured = list[Frequencies]
 
-THETAS = (50.0, 1e9)  # the range in which rope_theta is looked for
-FACTORS = (1 / 128, 128.0)
+THETAS = (50.0, 1e9)  # the range in which rope_theta is searched
+FACTORS = (1 / 128, 128.0)  # and the factor of a rule
 CONTEXTS = (2048, 4096, 8192, 32768)  # contexts that models were first trained with
 POINTS, ROUNDS = 48, 9  # of a search by ever finer grids
-SAME = 1e-3  # relative difference of a frequency that is called wrong
-SINGLE = 1e-5  # the same, where only some pairs are
+SAME = 1e-3  # relative difference from the estimate up to which a round number is tried
+SINGLE = 1e-5  # relative difference from which on the frequency of a single pair is called wrong
 
 
 def estimated_mistakes(evidence: Evidence) -> Iterator[Mistake]:
@@ -176,7 +176,10 @@ def _other_length(evidence: Evidence, length: np.ndarray) -> Iterator[Mistake]:
 
 
 def angles_of_frequencies(spec: RopeSpec, frequency: Callable[[int], np.ndarray]) -> AngleFunction:
-    """`frequency` of a length comes from what was measured: where `spec` is reversed, it is negative already."""
+    """The cos and sin of `spec` with other frequencies, radians per position [P] of a sequence length.
+
+    They come from what was measured: where `spec` is reversed, they are negative already.
+    """
     direction = -1.0 if spec.reversed else 1.0
 
     def angle_function(positions: np.ndarray, length: int) -> CosSin:

@@ -82,7 +82,7 @@ def test_an_error_that_is_no_rotation_is_called_that_and_names_the_first_tensor(
     assert "present.1.value" in found.where and found.error > 1
 
 
-def test_a_graph_that_obeys_the_manifest_while_pytorch_does_not_is_told(tmp_path):
+def test_a_graph_that_obeys_the_manifest_while_pytorch_does_not_is_reported(tmp_path):
     (found,) = judged(tmp_path, reference=Twin(500.0), only=["prefill"]).diagnoses
     assert (found.code, found.layers, found.roles) == ("RD603", (0,), ("q", "k"))  # later layers are given other inputs
     assert "10000" in found.explanation
@@ -102,7 +102,7 @@ def test_a_difference_that_came_with_the_input_is_not_blamed_on_the_rule(tmp_pat
     assert any("RD603" in found(scale) for scale in scales)
 
 
-def test_a_layer_that_must_not_turn_and_does_is_named(tmp_path):
+def test_a_rotated_layer_that_must_not_be_rotated_is_named(tmp_path):
     manifest = write_toy(tmp_path / "toy")
     sites = tuple(site for site in manifest.sites if site.layer != 1)
     outcome = judged(tmp_path, sites=sites, reference=Twin(still=(1,)), only=["prefill", "decode"])
@@ -111,7 +111,7 @@ def test_a_layer_that_must_not_turn_and_does_is_named(tmp_path):
     assert found.residual <= 1 < found.error
 
 
-def test_a_layer_without_rotation_that_differs_otherwise_is_not_said_to_turn(tmp_path):
+def test_a_layer_without_rotation_that_differs_otherwise_is_not_called_rotated(tmp_path):
     def spoil(outputs, feeds):
         outputs["present.1.key"] = outputs["present.1.key"] + 0.5
 

@@ -262,7 +262,7 @@ def test_crash_in_one_case_is_its_failure_and_the_others_run(tmp_path):
     assert records["prefill-batch"].message == "Memory ran out."
 
 
-def test_a_fault_of_ours_fails_its_case_and_is_said_to_be_no_difference(tmp_path):
+def test_a_fault_of_ours_fails_its_case_and_is_reported_as_no_difference(tmp_path):
     def stumble(outputs, feeds):
         if feeds["input_ids"].shape[0] == 3:
             raise KeyError("layer")
@@ -282,7 +282,7 @@ def test_interrupt_is_not_a_case_failure(tmp_path):
         judged(tmp_path, tamper=interrupt)
 
 
-def test_a_flipped_near_tie_is_told_but_does_not_fail(tmp_path):
+def test_a_flipped_near_tie_is_reported_but_does_not_fail(tmp_path):
     def tie(outputs, feeds):
         top = outputs["logits"][0, 0].argmax()
         outputs["logits"][0, 0] -= 1e-4 * (np.arange(outputs["logits"].shape[-1]) == top)
@@ -300,7 +300,7 @@ def test_a_flipped_near_tie_is_told_but_does_not_fail(tmp_path):
     assert "differs at 1 of 9 tokens, near ties" in records["prefill"].message
 
 
-def test_a_flip_that_is_no_tie_is_told_apart(tmp_path):
+def test_a_flip_that_is_no_tie_is_reported_as_such(tmp_path):
     def turn(outputs, feeds):
         for row in (0, 3):
             outputs["logits"][0, row] *= -1

@@ -95,7 +95,7 @@ def test_the_call_fails_by_as_much_as_all_tokens_are_too_far():
     np.testing.assert_allclose(ours / tolerance, 5 / chance_limit(REAL.sum()))
 
 
-def test_usual_is_told_only_of_what_is_beyond():
+def test_pooled_error_is_known_only_beyond_the_limit():
     theirs = np.full(TOKENS, 1e-3)
     assert pooled_excess(noise(1), theirs, LEAST, REAL)[1] is None
     beyond, common = pooled_excess(3 * theirs, theirs, LEAST, REAL)
