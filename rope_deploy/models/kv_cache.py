@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import (
+
+from rope_deploy.errors import ModelError
+from rope_deploy.models.transformers_private import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
     DynamicLayer,
@@ -29,8 +31,6 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
     get_layer_types_and_kwargs,
 )
-
-from rope_deploy.errors import ModelError
 
 # The axis that has a row per token, of the parts that grow.
 GROWING = {"key": 2, "value": 2, "indexer": 1, "index": 2}

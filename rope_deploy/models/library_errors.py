@@ -6,9 +6,8 @@ import re
 import traceback
 from pathlib import Path
 
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
-
 from rope_deploy.errors import EnvironmentMissing, ModelError, quoted
+from rope_deploy.models.transformers_private import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 def missing_package(source: str, error: ImportError) -> EnvironmentMissing | ModelError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -24,7 +25,7 @@ class TorchRuntime:
     taps = True
 
     def __init__(self, loaded: LoadedModel, threads: int | None = None):
-        self._loaded, self._threads, self._before = loaded, threads, 0
+        self._loaded, self._threads, self._before, self._patches = loaded, threads, 0, ExitStack()
         self._said: dict[bytes, np.ndarray] = {}
 
     @cached_property
@@ -41,9 +42,9 @@ class TorchRuntime:
 
     def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
         """What it gives, taps too, with its roundings fallen otherwise."""
-        from rope_deploy.models import run_shaken
+        from rope_deploy.models import run_perturbed
 
-        return run_shaken(self._loaded, dict(feeds), seed, cache=_cached(feeds))
+        return run_perturbed(self._loaded, dict(feeds), seed, cache=_cached(feeds))
 
     def untouched(self, result: str) -> UntouchedTorch | None:
         """The same model as transformers runs it, at the beginning of a text; `result` is what its answer is called.
@@ -54,6 +55,10 @@ class TorchRuntime:
         return None if model is None else UntouchedTorch(model, result, self._said)
 
     def __enter__(self) -> Self:
+        """Set the number of threads, and put the patches that a run needs in place once for all runs."""
+        from rope_deploy.models import patched
+
+        self._patches.enter_context(patched(self._loaded.model, "run"))
         if self._threads is not None:
             import torch
 
@@ -64,7 +69,8 @@ class TorchRuntime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The model stays with its owner; the number of threads becomes what it was."""
+        """The model stays with its owner, without patches; the number of threads becomes what it was."""
+        self._patches.close()
         if self._before:
             import torch
 
@@ -105,7 +111,7 @@ class UntouchedTorch(_Borrowing):
         """What it gives for what it was fed last, with its roundings fallen otherwise."""
         from rope_deploy.models import run_untouched
 
-        return {self._result: run_untouched(self._model, self._pieces, shaken=seed)}
+        return {self._result: run_untouched(self._model, self._pieces, perturbed_by=seed)}
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         from rope_deploy.models import Piece, run_untouched

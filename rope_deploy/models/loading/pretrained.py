@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from rope_deploy.artifact import Finding
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
 from rope_deploy.models.example_inputs import reads_text
 from rope_deploy.models.library_errors import code_line, missing_package
-from rope_deploy.models.loading.buffer_proof import prove, unwritten_as_nan
+from rope_deploy.models.loading.buffer_proof import prove
 from rope_deploy.models.loading.folder_safety import (
     ADAPTER,
     CONFIG,
@@ -36,8 +36,11 @@ from rope_deploy.models.loading.gguf_rotation import require_same_rotation
 from rope_deploy.models.loading.locate import ModelLocation
 from rope_deploy.models.loading.memory_bounds import require_memory
 from rope_deploy.models.loading.stated_rotation import check_file, specs_to_compare
+from rope_deploy.models.patches.patched import patched
+from rope_deploy.models.transformers_private import classes_by_configuration, without_hub_errors
 
 HUB_SECONDS = 10.0
+NO_TOKENIZER = "The model has no tokenizer: none is written, and a check feeds random tokens instead of text."
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
 
 
@@ -64,8 +67,8 @@ def from_pretrained(
     dtype: torch.dtype,
     trust_remote_code: bool,
     overrides: Mapping[str, Any],
-) -> tuple[PreTrainedModel, dict[str, Any], tuple[str, ...]]:
-    """The model, its configuration as a dictionary, and what loading had to put right, in words.
+) -> tuple[PreTrainedModel, dict[str, Any], tuple[Finding, ...]]:
+    """The model, its configuration as a dictionary, and what loading had to put right.
 
     `overrides` replaces entries before the model is made.
 
@@ -79,7 +82,7 @@ def from_pretrained(
         specs_to_compare(plain(config))  # says what is wrong with the rotation before gigabytes are read
     require_memory(plain(config), place.where, dtype.itemsize)
     try:
-        with _nothing_unpickled(), unwritten_as_nan():
+        with patched(None, "make"), patched(None, "weights"):
             model, info = _model_class(config).from_pretrained(
                 place.where,
                 config=config,
@@ -95,32 +98,14 @@ def from_pretrained(
     except Exception as error:  # as above
         raise _failed(source, error) from error
     _require_all_weights(source, info)
-    notes = prove(model, source, dtype)
+    findings = prove(model, source, dtype)
     if place.rotation is not None:
         require_same_rotation(Path(source), place.rotation, model)
     # A GGUF model arrives dequantised, but its config still says it is not: transformers would refuse to save it.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
-    return model, plain(model.config), notes
-
-
-@contextmanager
-def _nothing_unpickled() -> Iterator[None]:
-    """Inside the block torch.load refuses: some classes open files of their own beside the weights."""
-    before = torch.load
-
-    def refuse(file: Any, *_: Any, **__: Any) -> Any:
-        raise ModelError(
-            f"The model's class opens the pickle file {file}.",
-            exists="Weights are read from safetensors and GGUF files alone: pickle files can run code when loaded.",
-        )
-
-    torch.load = refuse
-    try:
-        yield
-    finally:
-        torch.load = before
+    return model, plain(model.config), findings
 
 
 def _check_cached(place: ModelLocation) -> None:
@@ -128,10 +113,9 @@ def _check_cached(place: ModelLocation) -> None:
     if place.extra or os.path.isdir(place.where):
         return
     _require_reachable(place.where)
-    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
     for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
-            found = cached_file(place.where, name, **quiet)
+            found = cached_file(place.where, name, **without_hub_errors())
         except Exception:  # no such model, no connection: transformers says it again, and then it is reported
             return
         if found is not None and name.endswith(INDEX):
@@ -156,27 +140,28 @@ def _require_reachable(name: str) -> None:
         raise ModelError(nowhere, exists=quoted("huggingface_hub", error), todo=todo) from error
 
 
-def tokenizer_from(place: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
-    """The tokenizer, or None: a model without one is still a model. And, of one that cannot be read, that it cannot."""
+def tokenizer_from(place: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[Finding, ...]]:
+    """The tokenizer, or None with a finding: a model without one is still a model."""
     try:
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
         found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
     except Exception as error:  # transformers has no one error for it
-        return None, _left_out(place, quoted("transformers", error))
+        return None, (_no_tokenizer(place, quoted("transformers", error)),)
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
     if len(found) > len(found.all_special_ids):
         return found, ()
-    return None, _left_out(place, "It knows no tokens but special ones.")
+    return None, (_no_tokenizer(place, "It knows no tokens but special ones."),)
 
 
-def _left_out(place: ModelLocation, why: str) -> tuple[str, ...]:
-    """What to say of a tokenizer that is there and of no use; nothing if there is none."""
+def _no_tokenizer(place: ModelLocation, why: str) -> Finding:
+    """The finding for a tokenizer that cannot be read, for the reason `why`, or that is not there."""
     if place.extra:
         settings = read_header(Path(place.source)).settings
         files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in settings) else []
     else:
         files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(place.where, name))]
-    return (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}",) if files else ()
+    message = f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}" if files else NO_TOKENIZER
+    return Finding("no-tokenizer", "info", message)
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:
@@ -197,7 +182,7 @@ def _model_class(config: PreTrainedConfig):
         if isinstance(found, type) and issubclass(found, PreTrainedModel):
             return found
     for task in TASKS[:-1]:
-        if type(config) in getattr(transformers, task)._model_mapping:
+        if type(config) in classes_by_configuration(getattr(transformers, task)):
             return getattr(transformers, task)
     return transformers.AutoModel
 
@@ -228,7 +213,7 @@ def _beside(config: PreTrainedConfig, name: str) -> Any:
 def class_of(config: PreTrainedConfig) -> Any:
     """The class of model that is made of `config`; an Auto class if it is known to that alone."""
     kind = _model_class(config)
-    mapping = getattr(kind, "_model_mapping", None)
+    mapping = classes_by_configuration(kind)
     found = mapping[type(config)] if mapping is not None and type(config) in mapping else kind
     return found[0] if isinstance(found, (tuple, list)) else found
 

@@ -16,6 +16,7 @@ import torch
 from transformers import AutoModel, PreTrainedConfig
 
 from rope_deploy.models.library_errors import code_line
+from rope_deploy.models.transformers_private import classes_by_configuration
 from rope_deploy.rope import RopeSpec, cos_sin
 
 NEAR = 1e-4  # of a frequency, relative; of a cosine, of the factor on it. fp32's own roundings are some 1e-6
@@ -50,7 +51,8 @@ def _modeling(kind: type[PreTrainedConfig]) -> ModuleType | None:
         return None
     names = [kind.__module__.replace(".configuration_", ".modeling_")]
     if importlib.util.find_spec(names[0]) is None:
-        names = [AutoModel._model_mapping[kind].__module__] if kind in AutoModel._model_mapping else []
+        known = classes_by_configuration(AutoModel)
+        names = [known[kind].__module__] if kind in known else []
     try:
         return importlib.import_module(names[0]) if names else None
     except ImportError:  # it needs a package that is not here

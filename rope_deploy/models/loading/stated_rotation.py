@@ -20,11 +20,11 @@ from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rope_deploy.errors import ConfigError, ModelError, UsageError, quoted
 from rope_deploy.models.library_errors import code_line
 from rope_deploy.models.loading.rotary_module import disagreements
+from rope_deploy.models.transformers_private import CONFIG_MAPPING
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
 from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, denies_rotation, stated_twice, unread_keys

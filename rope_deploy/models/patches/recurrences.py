@@ -20,8 +20,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._higher_order_ops.scan import scan_op
 from torch.nn import functional as F
+
+from rope_deploy.models.torch_private import scan_op
 
 
 def gated_delta_rule(

@@ -7,26 +7,26 @@ import torch
 
 from rope_deploy.models import run_reference, trace
 from rope_deploy.models.example_inputs import guess_example
-from rope_deploy.models.reference.tower_rotations import turning
-from rope_deploy.models.tracing.towers import results
+from rope_deploy.models.reference.run_tower import tower_results
+from rope_deploy.models.reference.tower_rotations import tower_rotations
 from tests import towers
 
 
 def test_inputs_have_the_names_of_the_forward_and_numbers_are_gone():
-    graph = trace(towers.loaded("qwen2_5_vl")).graph
+    graph = trace(towers.loaded("qwen2_5_vl")).model.graph
     assert [value.name for value in graph.inputs] == ["hidden_states"]
     assert [value.name for value in graph.outputs] == ["last_hidden_state", "pooler_output"]
 
 
 @pytest.mark.parametrize(("name", "first"), [("dinov3", "batch"), ("lasr", "batch"), ("qwen2_5_vl", 24)])
 def test_the_batch_is_open_where_nothing_is_fixed(name, first):
-    shape = trace(towers.loaded(name)).graph.inputs[0].shape
+    shape = trace(towers.loaded(name)).model.graph.inputs[0].shape
     assert (shape[0] if isinstance(shape[0], int) else str(shape[0])) == first
 
 
 def test_a_complex_buffer_becomes_its_parts_and_the_model_keeps_its_own():
     loaded = towers.loaded("llama4")
-    graph = trace(loaded).graph
+    graph = trace(loaded).model.graph
     complex_types = (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
     assert all(value.dtype not in complex_types for value in graph.initializers.values())
     assert loaded.model.rotary_embedding.freqs_ci.is_complex()
@@ -50,15 +50,15 @@ def test_nothing_is_watched_outside_the_block():
     model = towers.build("dinov3")
     arguments = guess_example(model).arguments
     with torch.no_grad():
-        with turning(model) as turns:
+        with tower_rotations(model) as rotations:
             model(**arguments)
         model(**arguments)
-    assert len(turns.pairs) == 4
+    assert len(rotations.pairs) == 4
 
 
 def test_results_are_named_however_they_are_nested():
     one, two = torch.ones(1), torch.ones(2)
-    found = results({"features": [one, two], "mask": torch.ones(1, dtype=torch.bool), "none": None})
+    found = tower_results({"features": [one, two], "mask": torch.ones(1, dtype=torch.bool), "none": None})
     assert list(found) == ["features.0", "features.1"]
-    assert list(results(one)) == ["last_hidden_state"]
-    assert list(results((one, two))) == ["output.0", "output.1"]
+    assert list(tower_results(one)) == ["last_hidden_state"]
+    assert list(tower_results((one, two))) == ["output.0", "output.1"]

@@ -1,13 +1,12 @@
-"""A model as transformers runs it: none of our attention, caches or patches, its own masks, and the positions
-that generate states after a past.
+"""Run a model as transformers runs it: its own attention, masks and caches, and none of our patches.
 
-Whatever we replace in a model stands on both sides of a comparison, in the graph and in the reference, and a mistake in
-it would not show. So the modules are copied before anything is replaced in them; the weights are the same tensors.
+Whatever we replace in a model stands on both sides of every other comparison, in the graph and in the reference, and a
+mistake in it would not show. So a copy of the modules runs here, in which nothing is ever replaced
+(`LoadedModel.untouched`); the weights are the same tensors. That no patch is in place is asserted in every run.
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -19,9 +18,10 @@ import torch
 from transformers import DynamicCache
 
 from rope_deploy.models.example_inputs import handed_on, takes
-from rope_deploy.models.patches.stateless_rotary import unchanged
-from rope_deploy.models.reference.shaken_roundings import shaken as shaking
+from rope_deploy.models.patches.patched import patches_in
+from rope_deploy.models.reference.perturbed_roundings import perturbed
 from rope_deploy.models.reference.wider_type import Widened
+from rope_deploy.models.restored_attributes import attributes_restored
 
 
 @dataclass(frozen=True)
@@ -32,45 +32,38 @@ class Piece:
     mask: np.ndarray | None = None
 
 
-def untouched(model: torch.nn.Module) -> torch.nn.Module | None:
-    """A copy of the modules of `model`, which shares its weights; None for one that cannot be copied."""
-    try:
-        return copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
-    except Exception:  # modules of a user's own may hold anything
-        return None
-
-
 def run_untouched(
-    model: torch.nn.Module, pieces: Sequence[Piece], *, wide: Widened | None = None, shaken: int | None = None
+    model: torch.nn.Module, pieces: Sequence[Piece], *, wide: Widened | None = None, perturbed_by: int | None = None
 ) -> np.ndarray:
-    """What `model`, made by `untouched`, gives for the last of `pieces`, which it is fed one after another: logits or
-    the last hidden state, [B, S, …], in float32, or in float64 where that is what `wide` makes of it.
+    """What `model`, a `LoadedModel.untouched`, gives for the last of `pieces`, fed one after another: logits or the
+    last hidden state, [B, S, …], in float32, or in float64 where `wide` computes in it.
 
-    It goes on from the cache that it made itself, and is told what generate tells it: tokens, padding and, after a
-    past, where they stand. A model in a half type computes in float32 with `wide`, and with its roundings fallen
-    otherwise with the seed `shaken`.
+    It continues from the cache that it made itself, and is given what transformers' generate gives it: tokens, padding
+    and, after a past, positions. A model in a half type computes in float32 with `wide`. `perturbed_by` is a seed that
+    its roundings are perturbed with. Fails as an assertion if a patch is in place in it.
     """
+    assert not (ours := patches_in(model)), f"Patches are in place in the model that none may touch: {', '.join(ours)}."
     width = nullcontext() if wide is None else wide.in_place()
-    chance = nullcontext() if shaken is None else shaking(model, shaken)
-    with torch.no_grad(), unchanged(model), width, chance:
-        result = _in_turn(model, pieces, None)
+    roundings = nullcontext() if perturbed_by is None else perturbed(model, perturbed_by)
+    with torch.no_grad(), attributes_restored(model), width, roundings:
+        result = _run_pieces(model, pieces, None)
         if result is None:  # its code wants to be given a cache
-            result = _in_turn(model, pieces, DynamicCache(config=getattr(model, "config", None)))
+            result = _run_pieces(model, pieces, DynamicCache(config=getattr(model, "config", None)))
     return result
 
 
-def _in_turn(model: torch.nn.Module, pieces: Sequence[Piece], past: Any) -> np.ndarray | None:
+def _run_pieces(model: torch.nn.Module, pieces: Sequence[Piece], past: Any) -> np.ndarray | None:
     """The result of the last of `pieces`, beginning with the cache `past`; None if it is None and none was made."""
-    given, result, seen = past is not None, None, 0
+    given, result, before = past is not None, None, 0
     for piece in pieces:
-        if seen and past is None and not given:
+        if before and past is None and not given:
             return None
-        result, past = _call(model, piece, past, cached=len(pieces) > 1, seen=seen)
-        seen += piece.input_ids.shape[1]
+        result, past = _call(model, piece, past, cached=len(pieces) > 1, before=before)
+        before += piece.input_ids.shape[1]
     return result
 
 
-def _call(model: torch.nn.Module, piece: Piece, past: Any, *, cached: bool, seen: int) -> tuple[np.ndarray, Any]:
+def _call(model: torch.nn.Module, piece: Piece, past: Any, *, cached: bool, before: int) -> tuple[np.ndarray, Any]:
     known = {*takes(model), *handed_on(model)}
     given: dict[str, Any] = {"input_ids": torch.from_numpy(np.ascontiguousarray(piece.input_ids)).long()}
     if piece.mask is not None and "attention_mask" in known:
@@ -80,9 +73,9 @@ def _call(model: torch.nn.Module, piece: Piece, past: Any, *, cached: bool, seen
     if past is not None:
         given["past_key_values"] = past
         # As generate does: left to itself Bamba's decoder (transformers 5.23) puts every later token at position 0.
-        if seen and "position_ids" in known:
+        if before and "position_ids" in known:
             rows, tokens = piece.input_ids.shape
-            given["position_ids"] = torch.arange(seen, seen + tokens).repeat(rows, 1)
+            given["position_ids"] = torch.arange(before, before + tokens).repeat(rows, 1)
     given |= {name: value for name, value in _demanded(model, piece).items() if name not in given}
     output = model(**given)
     result = getattr(output, "logits", None)
