@@ -5,7 +5,7 @@ from rope_deploy.models.loading.companion_files import save_companions
 from rope_deploy.models.loading.load import is_tower, load_model, read_config, wrap
 from rope_deploy.models.patches.patched import patched
 from rope_deploy.models.reference.run_reference import Exact, run_perturbed, run_reference
-from rope_deploy.models.reference.run_untouched import Piece, run_untouched
+from rope_deploy.models.reference.run_untouched import Piece, run_untouched, run_untouched_tower
 from rope_deploy.models.reference.wider_type import Widened
 from rope_deploy.models.tracing.trace import Traced, trace
 
@@ -22,6 +22,7 @@ __all__ = [
     "run_perturbed",
     "run_reference",
     "run_untouched",
+    "run_untouched_tower",
     "save_companions",
     "trace",
     "wrap",

@@ -28,7 +28,7 @@ class LoadedModel:
     states of the rotation (by layer type, "" when there is one rule). `native_attention` is False when its attention
     cannot be replaced by ours, so that the graph will show its parts. A "tower" is fed no text. `findings` are what
     loading had to put right or leave out. `untouched` is a copy of the modules with the same weights, in which nothing
-    is ever replaced; None for a tower and for a model that cannot be copied.
+    is ever replaced; None for a model that cannot be copied.
     """
 
     model: torch.nn.Module

@@ -104,7 +104,7 @@ def wrap(
         dtype=dtype,
         native_attention=all(replaceable(part) for part in pretrained_parts(model)),
         tokenizer=tokenizer,
-        untouched=_copied(model) if reads else None,
+        untouched=_copied(model),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from unittest import mock
 
 import torch
 
@@ -28,7 +27,10 @@ def _filled() -> Iterator[None]:
     with ExitStack() as stack:
         stack.callback(torch.use_deterministic_algorithms, before[0], warn_only=before[1])
         torch.use_deterministic_algorithms(True, warn_only=True)
-        stack.enter_context(mock.patch.object(torch.utils.deterministic, "fill_uninitialized_memory", True))
+        # A property without a deleter, which mock.patch.object would need.
+        settings = torch.utils.deterministic
+        stack.callback(setattr, settings, "fill_uninitialized_memory", settings.fill_uninitialized_memory)
+        settings.fill_uninitialized_memory = True
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
         yield

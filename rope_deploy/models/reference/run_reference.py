@@ -32,7 +32,7 @@ def run_reference(
     `position_ids` may be absent for encoders. The patches of the scope "run" are in place meanwhile.
     """
     with patched(loaded.model, "run"):
-        return run_tower(loaded, feeds, taps) if loaded.task == "tower" else _run_text(loaded, feeds, taps, cache)
+        return run_tower(loaded.model, feeds, taps) if loaded.task == "tower" else _run_text(loaded, feeds, taps, cache)
 
 
 def _run_text(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool, cache: bool) -> dict[str, np.ndarray]:

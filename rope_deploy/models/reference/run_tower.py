@@ -10,19 +10,18 @@ import numpy as np
 import torch
 
 from rope_deploy.models.example_inputs import cast, example_of
-from rope_deploy.models.loaded_model import LoadedModel
 from rope_deploy.models.reference.tower_rotations import tower_rotations
 
 
-def run_tower(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
+def run_tower(model: torch.nn.Module, feeds: Mapping[str, np.ndarray], taps: bool = False) -> dict[str, np.ndarray]:
     """Run the tower once on named numpy arrays, its fixed arguments among them; half-precision comes back as float32.
 
     `taps` adds those of `rope_deploy.models.reference.tower_rotations`.
     """
-    dtype = next((parameter.dtype for parameter in loaded.model.parameters()), torch.float32)
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
-    with torch.no_grad(), tower_rotations(loaded.model) if taps else nullcontext() as rotations:
-        output = loaded.model(**cast(example_of(tensors), dtype).arguments)
+    with torch.no_grad(), tower_rotations(model) if taps else nullcontext() as rotations:
+        output = model(**cast(example_of(tensors), dtype).arguments)
     found = {**tower_results(output), **(rotations.taps() if rotations is not None else {})}
     return {name: tensor.detach().to(_kept(tensor.dtype)).contiguous().numpy() for name, tensor in found.items()}
 

@@ -8,7 +8,7 @@ mistake in it would not show. So a copy of the modules runs here, in which nothi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,16 +20,22 @@ from transformers import DynamicCache
 from rope_deploy.models.example_inputs import handed_on, takes
 from rope_deploy.models.patches.patched import patches_in
 from rope_deploy.models.reference.perturbed_roundings import perturbed
+from rope_deploy.models.reference.run_tower import run_tower
 from rope_deploy.models.reference.wider_type import Widened
 from rope_deploy.models.restored_attributes import attributes_restored
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens of one call, input_ids [B, S]; `mask` [B, S] where some of them are padding."""
+    """Tokens of one call, input_ids [B, S].
+
+    `mask` [B, T] where some of them, or of those before, are padding; `position_ids` [B, S] or [axes, B, S] where the
+    padding is on the left, so that tokens do not count from the first column.
+    """
 
     input_ids: np.ndarray
     mask: np.ndarray | None = None
+    position_ids: np.ndarray | None = None
 
 
 def run_untouched(
@@ -42,7 +48,7 @@ def run_untouched(
     and, after a past, positions. A model in a half type computes in float32 with `wide`. `perturbed_by` is a seed that
     its roundings are perturbed with. Fails as an assertion if a patch is in place in it.
     """
-    assert not (ours := patches_in(model)), f"Patches are in place in the model that none may touch: {', '.join(ours)}."
+    _require_untouched(model)
     width = nullcontext() if wide is None else wide.in_place()
     roundings = nullcontext() if perturbed_by is None else perturbed(model, perturbed_by)
     with torch.no_grad(), attributes_restored(model), width, roundings:
@@ -50,6 +56,20 @@ def run_untouched(
         if result is None:  # its code wants to be given a cache
             result = _run_pieces(model, pieces, DynamicCache(config=getattr(model, "config", None)))
     return result
+
+
+def run_untouched_tower(model: torch.nn.Module, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `model`, the `LoadedModel.untouched` of a tower, returns for named arrays, by name.
+
+    Fails as an assertion if a patch is in place in it.
+    """
+    _require_untouched(model)
+    with attributes_restored(model):
+        return run_tower(model, feeds)
+
+
+def _require_untouched(model: torch.nn.Module) -> None:
+    assert not (ours := patches_in(model)), f"Patches are in place in a model that none may touch: {', '.join(ours)}."
 
 
 def _run_pieces(model: torch.nn.Module, pieces: Sequence[Piece], past: Any) -> np.ndarray | None:
@@ -70,10 +90,12 @@ def _call(model: torch.nn.Module, piece: Piece, past: Any, *, cached: bool, befo
         given["attention_mask"] = torch.from_numpy(np.ascontiguousarray(piece.mask)).long()
     if cached and "use_cache" in known:
         given["use_cache"] = True
+    if piece.position_ids is not None and "position_ids" in known:
+        given["position_ids"] = torch.from_numpy(np.ascontiguousarray(piece.position_ids)).long()
     if past is not None:
         given["past_key_values"] = past
         # As generate does: left to itself Bamba's decoder (transformers 5.23) puts every later token at position 0.
-        if before and "position_ids" in known:
+        if before and "position_ids" in known and piece.position_ids is None:
             rows, tokens = piece.input_ids.shape
             given["position_ids"] = torch.arange(before, before + tokens).repeat(rows, 1)
     given |= {name: value for name, value in _demanded(model, piece).items() if name not in given}

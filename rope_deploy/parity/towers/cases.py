@@ -24,8 +24,11 @@ FEWEST = 2  # token ids every vocabulary has
 
 @dataclass(frozen=True)
 class TowerCase:
-    """Inputs of `batch` images (None: as many as the graph was traced for), drawn with `draw` and scaled; `alike`: one
-    number everywhere. `refusal`: an axis of the main input has one element too many, the error that must come of it."""
+    """Inputs of `batch` images (None: as many as the graph was traced for), drawn with `draw` and scaled.
+
+    `alike`: one number everywhere. `untouched`: the reference is the model as transformers runs it. `refusal`: an axis
+    of the main input has one element too many, the error that must come of it.
+    """
 
     id: str
     detail: str
@@ -33,6 +36,7 @@ class TowerCase:
     draw: int = 0
     scale: float = 1.0
     alike: bool = False
+    untouched: bool = False
     refusal: type[UsageError] | None = None
     skipped: str = ""
 
@@ -41,6 +45,7 @@ def tower_cases(manifest: Manifest) -> tuple[TowerCase, ...]:
     """Every case that the graph of a tower must pass."""
     cases = [
         TowerCase("example", "numbers drawn at random"),
+        TowerCase("untouched", "numbers drawn at random, against the model as transformers runs it", untouched=True),
         TowerCase("redrawn", "other numbers", draw=1),
         TowerCase("alike", "the same number everywhere: tokens differ by their place alone", alike=True),
         TowerCase("faint", f"numbers {FAINT:g} times as large", draw=2, scale=FAINT),
