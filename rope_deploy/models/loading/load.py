@@ -43,15 +43,15 @@ def load_model(
     if is_factory(source):
         model, config = from_factory(source)
         return wrap(cast(model, DTYPES[dtype]), config, source=source, dtype=dtype)
-    place = locate(source)
+    location = locate(source)
     with patched(None, "load"):
         model, config, findings = from_pretrained(
-            place,
+            location,
             dtype=DTYPES[dtype],
             trust_remote_code=trust_remote_code,
             overrides=config_overrides or {},
         )
-        tokenizer, without = tokenizer_from(place, trust_remote_code=trust_remote_code)
+        tokenizer, without = tokenizer_from(location, trust_remote_code=trust_remote_code)
     made = wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
     return replace(made, findings=findings if made.task == "tower" else (*findings, *without))
 
@@ -77,9 +77,9 @@ def is_tower(source: str, *, trust_remote_code: bool = False) -> bool:
 
 
 def _config(source: str, trust_remote_code: bool) -> PreTrainedConfig:
-    place = locate(source)
+    location = locate(source)
     with patched(None, "load"):
-        return config_from(place, trust_remote_code=trust_remote_code)
+        return config_from(location, trust_remote_code=trust_remote_code)
 
 
 def wrap(

@@ -44,14 +44,14 @@ NO_TOKENIZER = "The model has no tokenizer: none is written, and a check feeds r
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
 
 
-def config_from(place: ModelLocation, *, trust_remote_code: bool) -> PreTrainedConfig:
+def config_from(location: ModelLocation, *, trust_remote_code: bool) -> PreTrainedConfig:
     """The configuration of a located source. Raises ModelError, also for one that brings code that is not trusted;
     ConfigError for values that its class refuses."""
-    source = place.source
-    _check_cached(place)
-    check_file(place.where, trust_remote_code=trust_remote_code)
+    source = location.source
+    _check_cached(location)
+    check_file(location.where, trust_remote_code=trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
+        config = AutoConfig.from_pretrained(location.where, trust_remote_code=trust_remote_code, **location.extra)
     except Exception as error:  # transformers raises many kinds, and so do the files it reads
         if "contains custom code" in str(error):
             raise _refused_code(source) from error
@@ -62,7 +62,7 @@ def config_from(place: ModelLocation, *, trust_remote_code: bool) -> PreTrainedC
 
 
 def from_pretrained(
-    place: ModelLocation,
+    location: ModelLocation,
     *,
     dtype: torch.dtype,
     trust_remote_code: bool,
@@ -74,24 +74,24 @@ def from_pretrained(
 
     Raises ModelError if it cannot be loaded whole, UsageError for an unknown rope type.
     """
-    source = place.source
-    config = config_from(place, trust_remote_code=trust_remote_code)
+    source = location.source
+    config = config_from(location, trust_remote_code=trust_remote_code)
     for key, value in overrides.items():
         setattr(config, key, value)
     if reads_text(class_of(config)):
         specs_to_compare(plain(config))  # says what is wrong with the rotation before gigabytes are read
-    require_memory(plain(config), place.where, dtype.itemsize)
+    require_memory(plain(config), location.where, dtype.itemsize)
     try:
         with patched(None, "make"), patched(None, "weights"):
             model, info = _model_class(config).from_pretrained(
-                place.where,
+                location.where,
                 config=config,
                 dtype=dtype,
-                use_safetensors=None if place.extra else True,
+                use_safetensors=None if location.extra else True,
                 trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # they are counted below, in our words
+                ignore_mismatched_sizes=True,  # `_require_all_weights` counts them
                 output_loading_info=True,
-                **place.extra,
+                **location.extra,
             )
     except RopeDeployError:
         raise
@@ -99,8 +99,8 @@ def from_pretrained(
         raise _failed(source, error) from error
     _require_all_weights(source, info)
     findings = prove(model, source, dtype)
-    if place.rotation is not None:
-        require_same_rotation(Path(source), place.rotation, model)
+    if location.rotation is not None:
+        require_same_rotation(Path(source), location.rotation, model)
     # A GGUF model arrives dequantised, but its config still says it is not: transformers would refuse to save it.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -108,14 +108,14 @@ def from_pretrained(
     return model, plain(model.config), findings
 
 
-def _check_cached(place: ModelLocation) -> None:
+def _check_cached(location: ModelLocation) -> None:
     """What a hub's files name is held to the same rules as a folder's, before they are used."""
-    if place.extra or os.path.isdir(place.where):
+    if location.extra or os.path.isdir(location.where):
         return
-    _require_reachable(place.where)
+    _require_reachable(location.where)
     for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
-            found = cached_file(place.where, name, **without_hub_errors())
+            found = cached_file(location.where, name, **without_hub_errors())
         except Exception:  # no such model, no connection: transformers says it again, and then it is reported
             return
         if found is not None and name.endswith(INDEX):
@@ -140,32 +140,32 @@ def _require_reachable(name: str) -> None:
         raise ModelError(nowhere, exists=quoted("huggingface_hub", error), todo=todo) from error
 
 
-def tokenizer_from(place: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[Finding, ...]]:
+def tokenizer_from(location: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[Finding, ...]]:
     """The tokenizer, or None with a finding: a model without one is still a model."""
     try:
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
-        found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
+        found = AutoTokenizer.from_pretrained(location.where, trust_remote_code=trust_remote_code, **location.extra)
     except Exception as error:  # transformers has no one error for it
-        return None, (_no_tokenizer(place, quoted("transformers", error)),)
+        return None, (_no_tokenizer(location, quoted("transformers", error)),)
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
     if len(found) > len(found.all_special_ids):
         return found, ()
-    return None, (_no_tokenizer(place, "It knows no tokens but special ones."),)
+    return None, (_no_tokenizer(location, "It knows no tokens but special ones."),)
 
 
-def _no_tokenizer(place: ModelLocation, why: str) -> Finding:
+def _no_tokenizer(location: ModelLocation, why: str) -> Finding:
     """The finding for a tokenizer that cannot be read, for the reason `why`, or that is not there."""
-    if place.extra:
-        settings = read_header(Path(place.source)).settings
+    if location.extra:
+        settings = read_header(Path(location.source)).settings
         files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in settings) else []
     else:
-        files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(place.where, name))]
+        files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(location.where, name))]
     message = f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}" if files else NO_TOKENIZER
     return Finding("no-tokenizer", "info", message)
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:
-    """`config` as JSON has it, without the place it was loaded from."""
+    """`config` as JSON has it, without the path it was loaded from."""
     settings = json.loads(config.to_json_string(use_diff=False))
     settings.pop("_name_or_path", None)
     return settings
@@ -253,7 +253,7 @@ def _failed(source: str, error: Exception) -> RopeDeployError:
 
 
 def _reason(source: str, error: Exception) -> tuple[str, str]:
-    """What is the matter, as far as transformers' words tell, and what to do."""
+    """Why loading failed, as far as transformers' message shows, and what to do."""
     text, version = f"{type(error).__name__} {error}".lower(), f"transformers {transformers.__version__}"
     if "couldn't connect" in text or "is not a local folder" in text or "offline" in text:
         todo = "Give a local folder or a .gguf file, or check the name and the connection."

@@ -39,7 +39,7 @@ from rope_deploy.models.transformers_private import (
 NAME = "rope_deploy"
 # What transformers' attentions may be given that changes their result and that ours does not do.
 UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
-# What transformers' own mask is told.
+# Arguments of transformers' own mask, which ours is made of.
 MASK_ARGUMENTS = {"allow_is_causal_skip", "allow_is_bidirectional_skip", "use_vmap", "mask_function", "q_offset"}
 
 Listener = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], None]

@@ -96,6 +96,6 @@ def _filled(graph: torch.fx.Graph, empty: torch.fx.Node) -> None:
 
 
 def _bounds(piece: torch.fx.Node, rank: int) -> tuple[int, int, int, int]:
-    """Axis, first, last and step of a slice, where the axis is whole where nothing is said."""
+    """Axis, first, last and step of a slice, with the whole axis as the default."""
     axis, first, last, step = (*piece.args[1:], *(0, None, None, 1)[len(piece.args) - 1 :])
     return axis % rank, first or 0, 2**63 - 1 if last is None else last, step

@@ -1,6 +1,6 @@
-"""Why a model cannot be traced, in our words: the kind of obstacle, the operator, and the line of the model's code.
+"""Explain why a model cannot be traced: the kind of obstacle, the operator, and the line of the model's code.
 
-What torch.export, numpy or a dictionary say of it is about their own insides; `--traceback` shows it.
+The messages of torch.export, numpy or a dictionary are about their own insides; `--traceback` shows them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "onnx_ir", "onnxscript", "numpy", "accelerate")
 OURS = Path(__file__).parent
 ONE_PATH = "A graph has one path for all data: compute both and choose with torch.where, or make it a constant."
 
-# The first class that fits says what stands in the way and what to do.
+# The first class that fits names the obstacle and what to do.
 OBSTACLES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (GuardOnDataDependentSymNode, DataDependentOutputException),
