@@ -23,9 +23,11 @@ try:
     )
     from torch._subclasses.functional_tensor import FunctionalTensor
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+    from torch.nn.modules.conv import _ConvNd
     from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
     from torch.utils._pytree import tree_any, tree_leaves, tree_map_only
 
+    ConvNd = _ConvNd
     disable_current_modes = _disable_current_modes
     torch.nn.Module()._non_persistent_buffers_set  # noqa: B018 - its absence is the error
 except (ImportError, AttributeError) as error:
@@ -33,6 +35,7 @@ except (ImportError, AttributeError) as error:
 
 __all__ = [
     "SEEN_IN",
+    "ConvNd",
     "DataDependentOutputException",
     "DynamicOutputShapeException",
     "FakeTensor",

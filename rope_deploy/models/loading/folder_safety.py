@@ -190,6 +190,7 @@ def _plain(name: str) -> bool:
 
 
 def _leads_somewhere(folder: Path, name: str) -> bool:
+    """Whether `name` is a path of something that exists; what is no path at all is not."""
     try:
         return Path(name).expanduser().exists() or (folder / name).exists()
     except (ValueError, OSError, RuntimeError):  # no path at all
@@ -197,6 +198,7 @@ def _leads_somewhere(folder: Path, name: str) -> bool:
 
 
 def _opens(name: str) -> bool:
+    """Whether `name` is a path of a file that exists; what is no path at all is not."""
     try:
         return Path(name).expanduser().exists() and not Path(name).expanduser().is_dir()
     except (ValueError, OSError, RuntimeError):

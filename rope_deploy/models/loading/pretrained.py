@@ -109,14 +109,17 @@ def from_pretrained(
 
 
 def _check_cached(location: ModelLocation) -> None:
-    """What a hub's files name is held to the same rules as a folder's, before they are used."""
+    """Hold a hub's files to the same rules as a folder's, before they are used.
+
+    A file that cannot be fetched is no fault here: transformers asks for it again, and its failure is reported.
+    """
     if location.extra or os.path.isdir(location.where):
         return
     _require_reachable(location.where)
     for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
             found = cached_file(location.where, name, **without_hub_errors())
-        except Exception:  # no such model, no connection: transformers says it again, and then it is reported
+        except Exception:  # no such model, no connection: huggingface_hub has an error for each
             return
         if found is not None and name.endswith(INDEX):
             check_index(Path(found), present=False)
@@ -200,7 +203,10 @@ def _names(architectures: object) -> list[str]:
 
 
 def _beside(config: PreTrainedConfig, name: str) -> Any:
-    """What the modeling file next to the configuration's calls `name`: parts of a model are not always exported."""
+    """What the modeling file next to the configuration's calls `name`: parts of a model are not always exported.
+
+    None for a file that cannot be imported: the Auto classes are asked next, and report it.
+    """
     package, _, file = type(config).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not file.startswith("configuration_"):
         return None

@@ -45,7 +45,10 @@ def rotary_modules(config: PreTrainedConfig) -> Iterator[torch.nn.Module]:
 
 
 def _modeling(kind: type[PreTrainedConfig]) -> ModuleType | None:
-    """The modeling file beside a configuration's, or the one of another model type that it shares."""
+    """The modeling file beside a configuration's, or the one of another model type that it shares.
+
+    None where it needs a package that is absent: loading the model reports that.
+    """
     if not kind.__module__.startswith("transformers.models."):
         return None
     names = [kind.__module__.replace(".configuration_", ".modeling_")]

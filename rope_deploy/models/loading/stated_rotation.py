@@ -230,6 +230,7 @@ def _text_object(made: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _attribute(made: PreTrainedConfig, name: str) -> Any:
+    """The attribute `name` of `made`; None where it has several values, which its class raises for."""
     try:
         return getattr(made, name, None)
     except ValueError:  # a size that differs by layer
@@ -252,7 +253,10 @@ def _too_many(config: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str
 
 
 def _of_another_kind(config: Mapping[str, Any]) -> Iterator[str]:
-    """Settings whose value is a text where the class itself has a number, or the reverse."""
+    """Settings whose value is a text where the class itself has a number, or the reverse.
+
+    Nothing for a class that has no defaults to compare with: the caller reports the class's own message.
+    """
     try:
         usual = CONFIG_MAPPING[config["model_type"]]()
     except Exception:  # not every class can be made of nothing
