@@ -72,7 +72,7 @@ def test_the_manifest_says_what_was_asked_and_what_came_of_it(folders):
         "fixed": {},
         "limits": asdict(Limits()),
         "findings": (),
-        "patches": (),
+        "patches": ("own-attention",),
         "versions": {},
         "files": {},
         "schema_version": 2,

@@ -180,3 +180,10 @@ def test_a_factory_in_the_working_directory_is_found(tmp_path, monkeypatch):
     before = list(sys.path)
     assert load_model("own_model_here:make").model_type == "Plain"
     assert sys.path == before
+
+
+def test_a_missing_tokenizer_is_a_finding(tmp_path):
+    with_one, without = (tiny.save(tiny.build("llama"), tmp_path / str(n), with_tokenizer=n == 0) for n in (0, 1))
+    assert load_model(str(with_one)).findings == ()
+    (finding,) = load_model(str(without)).findings
+    assert (finding.code, finding.severity) == ("no-tokenizer", "info")

@@ -5,8 +5,8 @@ import onnx_ir as ir
 import pytest
 import torch
 
-from rope_deploy.models import run_reference, trace
-from rope_deploy.models.example_inputs import guess_example
+from rope_deploy.models import run_reference, trace, wrap
+from rope_deploy.models.example_inputs import Example, guess_example
 from rope_deploy.models.reference.run_tower import tower_results
 from rope_deploy.models.reference.tower_rotations import tower_rotations
 from tests import towers
@@ -62,3 +62,21 @@ def test_results_are_named_however_they_are_nested():
     assert list(found) == ["features.0", "features.1"]
     assert list(tower_results(one)) == ["last_hidden_state"]
     assert list(tower_results((one, two))) == ["output.0", "output.1"]
+
+
+class LooksAtTheBatch(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 4)
+
+    def forward(self, pixel_values):
+        return self.linear(pixel_values) * (2.0 if pixel_values.shape[0] == 3 else 1.0)
+
+
+def test_a_batch_that_had_to_be_fixed_is_a_finding():
+    example = Example({"pixel_values": torch.ones(3, 4)})
+    found = trace(wrap(LooksAtTheBatch(), {}, source="fixed"), example=example)
+    assert found.model.graph.inputs[0].shape[0] == 3
+    (finding,) = found.findings
+    assert finding.code == "fixed-batch" and "The batch is fixed at 3" in finding.message
+    assert trace(towers.loaded("dinov3")).findings == ()
