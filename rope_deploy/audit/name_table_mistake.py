@@ -11,7 +11,7 @@ import numpy as np
 from rope_deploy.artifact import Site
 from rope_deploy.audit.table_fit import Fit, budget, lengths_of
 from rope_deploy.diagnosis.best_explanation import explain
-from rope_deploy.diagnosis.hypothesis import sound
+from rope_deploy.diagnosis.evidence import Evidence
 from rope_deploy.diagnosis.observation import Observation
 from rope_deploy.diagnosis.rule_mistakes import rule_mistakes
 from rope_deploy.graph.reading import FoundTable
@@ -39,11 +39,10 @@ def name_mistake(
     `others` are the rules of other layers. Raises Unreadable.
     """
     alone, rest = as_table(spec), {name: as_table(other) for name, other in others.items()}
-    evidence = [_observe(table, alone, length, found) for length in lengths_of(table, spec, max_position)]
-    rows = table.rows or max_position
+    observations = [_observe(table, alone, length, found) for length in lengths_of(table, spec, max_position)]
+    evidence = Evidence(alone, table.rows or max_position, "model", observations, rest)
     # A table is applied once, as the graph shows: twice the angles are a factor of 2 that was dropped.
-    likely = tuple(rule_mistakes(alone, sound(alone, rows, "model"), "model", rest))
-    explained = explain(alone, rows, "model", evidence, others=rest, first=likely)
+    explained = explain(evidence, first=tuple(rule_mistakes(evidence)))
     mistake = explained.mistake if explained is not None else None
     error = max(found.ratio, explained.error if explained is not None else 0.0)
     stated = stated_precision(table)

@@ -5,7 +5,7 @@ import pytest
 
 from rope_deploy.artifact import Limits, Rotation
 from rope_deploy.parity import cases_for
-from rope_deploy.parity.case_calls import calls_for
+from rope_deploy.parity.case_inputs import calls_for
 from rope_deploy.rope import specs_from_config
 from tests.runtimes.toy import FUSED_LIMITS, ROWS, VOCAB, H, write_toy
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rope_deploy.parity.oracle import ROUNDINGS, Oracle
+from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.tolerances import ROUNDINGS
 from rope_deploy.rope import RopeSpec, rotate, tables
 from tests.runtimes.toy import ROWS, Twin, spec, write_toy
 
@@ -88,5 +89,5 @@ def test_a_rule_of_two_factors_and_one_set_of_frequencies_has_two_tables(manifes
     site, x = manifest.sites[0], np.ones(SHAPE)
     for start, factor in ((0, 1.25), (0, 1.25), (8, 1.5), (0, 1.25)):
         positions = np.broadcast_to(start + np.arange(SHAPE[2]) % 8, (SHAPE[0], SHAPE[2]))
-        turned = oracle.rotated(site, x, positions)
-        np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), factor * np.linalg.norm(x, axis=-1))
+        rotated = oracle.rotated(site, x, positions)
+        np.testing.assert_allclose(np.linalg.norm(rotated, axis=-1), factor * np.linalg.norm(x, axis=-1))

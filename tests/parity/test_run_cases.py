@@ -30,8 +30,8 @@ class Tampered:
 def judged(tmp_path, style="onnx", faults=None, reference=None, tamper=None, only=(), taps=True, **changes):
     manifest = write_toy(tmp_path / "toy", style, faults, **changes)
     with open_ort(tmp_path / "toy", threads=1, taps=True) as runtime:
-        candidate = Tampered(runtime, tamper or (lambda outputs, feeds: None), taps)
-        return check(manifest, reference or Twin(), candidate, only=only)
+        tested = Tampered(runtime, tamper or (lambda outputs, feeds: None), taps)
+        return check(manifest, reference or Twin(), tested, only=only)
 
 
 def by_case(outcome):
@@ -317,9 +317,9 @@ def test_one_case_runs_by_its_id_on_the_same_arrays(tmp_path):
         fed.append(feeds["input_ids"].tobytes())
 
     manifest = write_toy(tmp_path / "toy")
-    candidate = Tampered(Twin(), keep)
-    assert run_case("shuffled", manifest, Twin(), candidate).record.verdict == "passed"
-    check(manifest, Twin(), candidate, only=["shuffled"])
+    tested = Tampered(Twin(), keep)
+    assert run_case("shuffled", manifest, Twin(), tested).record.verdict == "passed"
+    check(manifest, Twin(), tested, only=["shuffled"])
     assert fed[0] == fed[1]
 
 

@@ -22,8 +22,8 @@ def outcome(folder, family, **options):
     """The quick set on an artifact that is exported with whatever is planted at the time."""
     loaded = tiny.loaded(family)
     write(prepare(loaded), folder, "tables")
-    with open_ort(folder, taps=True) as candidate, open_torch(loaded) as reference:
-        return check(load_manifest(folder), Remembering(reference), candidate, which="quick", **options)
+    with open_ort(folder, taps=True) as tested, open_torch(loaded) as reference:
+        return check(load_manifest(folder), Remembering(reference), tested, which="quick", **options)
 
 
 def verdicts(found) -> dict[str, str]:
@@ -99,12 +99,12 @@ def test_without_pytorch_there_is_nothing_to_compare_with(tmp_path):
     loaded = tiny.loaded("llama")
     write(prepare(loaded), tmp_path / "artifact", "tables")
     manifest = load_manifest(tmp_path / "artifact")
-    with open_ort(tmp_path / "artifact", taps=True) as candidate:
-        alone = check(manifest, None, candidate, which="quick")
-        asked = check(manifest, None, candidate, only=UNTOUCHED[:1])
+    with open_ort(tmp_path / "artifact", taps=True) as tested:
+        alone = check(manifest, None, tested, which="quick")
+        asked = check(manifest, None, tested, only=UNTOUCHED[:1])
         loaded = type(loaded)(**{**vars(loaded), "untouched": None})
         with open_torch(loaded) as reference:
-            copied = check(manifest, reference, candidate, only=UNTOUCHED[:1])
+            copied = check(manifest, reference, tested, only=UNTOUCHED[:1])
     assert not set(UNTOUCHED) & set(verdicts(alone))
     for found in (asked, copied):
         assert verdicts(found)[UNTOUCHED[0]] == "skipped"
