@@ -8,28 +8,14 @@ from functools import lru_cache
 import onnx
 from onnx import AttributeProto
 
+from rope_deploy.graph.operators import WHOLE_ATTRIBUTES, operator_of
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, named, node_words
 from rope_deploy.graph.validation.tensors import check_tensor
 
-# Attributes of ONNX Runtime's operators and of ours that are read here; onnx has no schema of either.
-WHOLE = frozenset({
-    "do_rotary", "heads_axis", "interleaved", "is_packed_batching", "kv_num_heads", "local_window_size", "num_heads",
-    "rotary_dim", "rotary_embedding_dim", "rotary_interleaved",
-})  # fmt: skip
+# An attribute of ONNX Runtime's operators that is read here; onnx has no schema of them.
 FRACTIONS = frozenset({"scale"})
 LARGEST_WHOLE = 2**31 - 1
-# How many inputs they have at least, from the schemas of onnxruntime 1.31; without them nothing can be rotated.
-LEAST_INPUTS = {
-    ("com.microsoft", "RotaryEmbedding"): 4,
-    ("com.microsoft", "MRotaryEmbedding"): 4,
-    ("com.microsoft", "GroupQueryAttention"): 1,
-    ("com.microsoft", "SparseAttention"): 1,
-    ("com.microsoft", "DynamicSparseAttention"): 1,
-    ("com.microsoft", "PagedAttention"): 1,
-    ("com.microsoft", "SparsePagedAttention"): 1,
-    ("com.microsoft", "Attention"): 1,
-}
 # Of each type of attribute, the field that holds it.
 # fmt: off
 FIELDS = {
@@ -132,16 +118,17 @@ def _by_schema(node: onnx.NodeProto, stated: Mapping[str, AttributeProto], opset
 
 
 def _by_our_own(node: onnx.NodeProto, stated: Mapping[str, AttributeProto]) -> None:
-    least = LEAST_INPUTS.get((node.domain, node.op_type), 0)
+    rotating = operator_of(node)
+    least = 0 if rotating is None else rotating.least_inputs
     if len(node.input) < least or not all(node.input[:least]):
         raise Fault(f"{node_words(node)} has {len([n for n in node.input if n])} inputs; it takes at least {least}")
     for name, attribute in stated.items():
-        kinds = {AttributeProto.INT} if name in WHOLE else {AttributeProto.FLOAT} if name in FRACTIONS else None
-        if kinds is None or attribute.ref_attr_name:
+        whole = name in WHOLE_ATTRIBUTES
+        if attribute.ref_attr_name or not (whole or name in FRACTIONS):
             continue
-        if attribute.type not in kinds:
+        if attribute.type != (AttributeProto.INT if whole else AttributeProto.FLOAT):
             raise Fault(f"{named(name)} of {node_words(node)} is no number of the kind that the operator takes")
-        if name in WHOLE and not -1 <= attribute.i <= LARGEST_WHOLE:
+        if whole and not -1 <= attribute.i <= LARGEST_WHOLE:
             raise Fault(f"{named(name)} of {node_words(node)} is {attribute.i}")
 
 
