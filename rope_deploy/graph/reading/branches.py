@@ -50,7 +50,7 @@ class Branch:
 def branches(path: Path, *, without_weights: bool = False) -> Iterator[Branch]:
     """Every branch of `path`, one at a time. Raises UsageError for what is not an ONNX file.
 
-    `without_weights`: weights in a file that is not there are ones, so that the graph can be read all the same.
+    `without_weights`: weights in a file that is not there are made up, so that the graph can be read all the same.
     """
     model = read_model(path, weights=False)
     choices = list(_choices(model))
@@ -118,15 +118,26 @@ def _splice(graph: ir.Graph, node: ir.Node, branch: ir.Graph) -> None:
 
 
 def _replace_missing(model: ir.Model) -> Iterator[str]:
-    """Make weights whose file is not there ones, which take no memory; yields which files are missing."""
+    """Replace weights whose file is not there by `_stand_in`s; yields which files are missing."""
     missing: dict[str, None] = {}
-    for value in model.graph.initializers.values():
+    for number, value in enumerate(model.graph.initializers.values()):
         tensor = value.const_value
         if isinstance(tensor, ir.ExternalTensor) and not os.path.isfile(tensor.path):
             missing[os.path.basename(tensor.path)] = None
-            ones = np.broadcast_to(np.ones((), tensor.dtype.numpy()), tuple(tensor.shape))
-            value.const_value = ir.Tensor(ones, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
+            value.const_value = _stand_in(tensor, number)
     yield from (f"{name}, which holds weights, is not there: tables in it were not read." for name in missing)
+
+
+def _stand_in(tensor: ir.ExternalTensor, number: int) -> ir.Tensor:
+    """A tensor of ones, which takes no memory; a small one has twos that no other `number` has, so as not to be merged
+    with an equal one."""
+    shape = tuple(tensor.shape)
+    array = np.broadcast_to(np.ones((), tensor.dtype.numpy()), shape)
+    if tensor.size <= FOLD_LIMIT:
+        array = np.array(array)
+        bits = [bit for bit in range(min(tensor.size, 32)) if number >> bit & 1]
+        array.reshape(-1)[bits] = 2
+    return ir.Tensor(array, dtype=tensor.dtype, shape=tensor.shape, name=tensor.name)
 
 
 def _prepare(model: ir.Model) -> tuple[int, Mapping[str, tuple[str, ...]]]:
