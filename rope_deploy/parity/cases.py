@@ -33,7 +33,7 @@ STRIDE, REPEATS = 3, 2
 INDEXERS = ("indexer", "index")  # parts of a cache that belong to an indexer, which selects the keys of attention
 
 # Against the model as transformers runs it: what we patch in a model is on both sides of every other comparison.
-UNTOUCHED = ("untouched-prefill", "untouched-decode")
+UNTOUCHED = ("untouched-prefill", "untouched-left-padded", "untouched-decode")
 # Enough to meet every named mistake, also in a graph whose limits exclude some of these cases.
 QUICK = (
     "prefill-right-padded",
@@ -192,9 +192,12 @@ def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
 
 
 def _untouched(prompt: int, steps: int) -> Iterator[Case]:
-    prefill, decode = UNTOUCHED
+    prefill, left, decode = UNTOUCHED
     detail = "two prompts, one padded on the right, against the model as transformers runs it"
     yield Case(prefill, detail, (prompt, max(1, prompt - 4)), padding="right", untouched=True)
+    lengths, later = (prompt, max(1, prompt - 4)), (1,) * min(1, steps)
+    detail = "two prompts, one padded on the left, and a token after them, against the model as transformers runs it"
+    yield Case(left, detail, lengths, later, padding="left", untouched=True)
     if steps:
         detail = "a token after a prompt, against the model as transformers runs it"
         yield Case(decode, detail, (prompt,), (1,), untouched=True)

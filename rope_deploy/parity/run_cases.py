@@ -136,7 +136,8 @@ def _run_guarded(case: Case | TowerCase, setup: CheckSetup) -> CaseResult:
     if _is_untouched(case):
         if (untouched := _untouched_reference(setup)) is None:
             return CaseResult(replace(blank, message=f"{AS_IT_IS.capitalize()} cannot be had here."))
-        setup = replace(setup, reference=untouched, exact=None if setup.exact is None else untouched.exact)
+        exact = None if setup.exact is None else getattr(untouched, "exact", None)
+        setup = replace(setup, reference=untouched, exact=exact)
     try:
         if isinstance(case, TowerCase):
             result = _run_tower_case(case, setup, blank)
@@ -151,7 +152,7 @@ def _run_guarded(case: Case | TowerCase, setup: CheckSetup) -> CaseResult:
 
 
 def _is_untouched(case: Case | TowerCase) -> bool:
-    return isinstance(case, Case) and case.untouched
+    return case.untouched
 
 
 def _untouched_reference(setup: CheckSetup) -> Runtime | None:
@@ -189,8 +190,8 @@ def _run_tower_case(case: TowerCase, setup: CheckSetup, blank: CheckRecord) -> C
         return _not_refused(blank, case)
     want: Arrays = {}
     if setup.reference is not None:
-        want = setup.reference.run(feeds | fixed_arrays(setup.manifest), taps=True)
-    got = _answer(setup.runtime, feeds, setup.runtime.taps)
+        want = setup.reference.run(feeds | fixed_arrays(setup.manifest), taps=not case.untouched)
+    got = _answer(setup.runtime, feeds, setup.runtime.taps and not case.untouched)
     return tower_verdict(*compare_tower_call(setup.manifest, got, want), blank)
 
 

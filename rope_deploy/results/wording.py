@@ -18,7 +18,7 @@ RUNTIME_NAMES = {
     "file": "the file itself",
 }
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
-# Ends every written report: by it the next report knows what it may replace (`report/recognise.py`).
+# Ends every written report: by it the next report knows what it may replace (`report/recognise_report.py`).
 _MAKER = re.compile(r"Made by rope-deploy(?: \((check|audit|bench|ci|baseline)\))?\.")
 VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}
 

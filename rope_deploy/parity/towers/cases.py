@@ -26,8 +26,8 @@ FEWEST_IDS = 2  # every vocabulary has these
 class TowerCase:
     """Inputs of `batch` images (None: BATCH where the batch is open), drawn with the seed `draw` and scaled.
 
-    `alike`: one number everywhere. `refusal`: the error that must be raised, since an axis of the main input has one
-    element too many.
+    `alike`: one number everywhere. `untouched`: the reference is the model as transformers runs it. `refusal`: the
+    error that must be raised, since an axis of the main input has one element too many.
     """
 
     id: str
@@ -36,6 +36,7 @@ class TowerCase:
     draw: int = 0
     scale: float = 1.0
     alike: bool = False
+    untouched: bool = False
     refusal: type[UsageError] | None = None
     skipped: str = ""
 
@@ -44,6 +45,7 @@ def tower_cases(manifest: Manifest) -> tuple[TowerCase, ...]:
     """Every case that the graph of a tower must pass."""
     cases = [
         TowerCase("example", "numbers drawn at random"),
+        TowerCase("untouched", "numbers drawn at random, against the model as transformers runs it", untouched=True),
         TowerCase("redrawn", "other numbers", draw=1),
         TowerCase("alike", "the same number everywhere: tokens differ by their place alone", alike=True),
         TowerCase("faint", f"numbers {FAINT:g} times as large", draw=2, scale=FAINT),

@@ -1,4 +1,4 @@
-"""A model run as if its roundings had fallen otherwise: what chance alone does to its results.
+"""Run a model with its roundings perturbed: how far chance alone moves its results.
 
 Another order of the same arithmetic, another runtime, another machine round elsewhere; where two experts or two keys
 are nearly tied, that decides. In a half type every result of arithmetic is moved, each element by itself, to one of its
@@ -12,10 +12,9 @@ Angles are no sums, and stay: the graph's tables repeat them.
 from __future__ import annotations
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 from rope_deploy.models.reference.wider_type import HALVES, is_half
+from rope_deploy.models.torch_private import TorchDispatchMode, tree_map_only
 
 # An element rounded to nearest errs by ulp²/12 in the mean square; a step of one ulp up or down with this chance
 # each does the same.
@@ -34,12 +33,12 @@ MOVED = {  # operators that round nothing
 PRODUCTS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "convolution": None}
 
 
-def shaken(model: torch.nn.Module, seed: int) -> TorchDispatchMode:
-    """The block in which `model` runs; the same `seed` shakes the same way."""
-    return Shaken(seed) if is_half(model) else ShakenSums(seed)
+def perturbed(model: torch.nn.Module, seed: int) -> TorchDispatchMode:
+    """The mode in which `model` runs with its roundings perturbed; the same `seed` gives the same results."""
+    return PerturbedRoundings(seed) if is_half(model) else PerturbedSums(seed)
 
 
-class Shaken(TorchDispatchMode):
+class PerturbedRoundings(TorchDispatchMode):
     """Half types: see above."""
 
     def __init__(self, seed: int):
@@ -63,7 +62,7 @@ class Shaken(TorchDispatchMode):
         return torch.where(still, tensor, torch.where(drawn < CHANCE, up, down))
 
 
-class ShakenSums(TorchDispatchMode):
+class PerturbedSums(TorchDispatchMode):
     """float32: see above. How much a sum errs is known from the same sum in float64."""
 
     def __init__(self, seed: int):

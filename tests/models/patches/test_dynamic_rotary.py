@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch._subclasses import FakeTensor
 
 from rope_deploy.models import run_reference, trace
-from rope_deploy.models.patches.stateless_rotary import make_stateless, unchanged
+from rope_deploy.models.torch_private import FakeTensor
 from tests import tiny
 
 DYNAMIC = {
@@ -82,48 +81,3 @@ def changes(loaded) -> float:
         feeds["attention_mask"] = np.ones_like(feeds["input_ids"])
         answers.append(run_reference(loaded, feeds)["logits"][:, :5])
     return float(np.abs(answers[0] - answers[1]).max())
-
-
-class Forgetful(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("table", torch.zeros(1))
-        self.length = 0
-
-
-def test_what_a_module_sets_on_itself_is_undone_even_after_a_failure():
-    module = Forgetful()
-    table = module.table
-    with pytest.raises(RuntimeError), unchanged(module):
-        module.length, module.extra = 7, torch.ones(1)
-        module.register_buffer("table", torch.ones(1))
-        module.register_buffer("more", torch.ones(1))
-        raise RuntimeError
-    assert module.length == 0
-    assert module.table is table
-    assert not hasattr(module, "extra")
-    assert not hasattr(module, "more")
-
-
-def test_two_factors_are_chosen_by_the_length_without_python():
-    """Phi-3.5-MoE's own module branches on it, which no tracer follows."""
-    from transformers import PhimoeConfig
-    from transformers.models.phimoe.modeling_phimoe import PhimoeRotaryEmbedding
-
-    rule = {"rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 32}
-    rule |= {"short_factor": [1.0 + 0.1 * n for n in range(8)], "long_factor": [2.0 + n for n in range(8)]}
-    rule |= {"short_mscale": 1.25, "long_mscale": 1.5}
-    config = PhimoeConfig(
-        hidden_size=64, num_attention_heads=4, max_position_embeddings=128, rope_parameters=rule,
-        original_max_position_embeddings=32,
-    )  # fmt: skip
-    own, ours = PhimoeRotaryEmbedding(config), PhimoeRotaryEmbedding(config)
-    assert make_stateless(ours) == 1
-    lengths = {}
-    for tokens in (5, 32, 33, 40, 5):
-        given = torch.zeros(1), torch.arange(tokens)[None]
-        for mine, theirs in zip(ours(*given), own(*given), strict=True):
-            assert torch.equal(mine, theirs), tokens
-        lengths[tokens] = float(ours(*given)[0][0, 0, 0])
-    assert lengths == {5: 1.25, 32: 1.25, 33: 1.5, 40: 1.5}
-    assert make_stateless(PhimoeRotaryEmbedding(PhimoeConfig(hidden_size=64, num_attention_heads=4))) == 0

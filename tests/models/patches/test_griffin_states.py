@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 
-from rope_deploy.models.patches.griffin import keep_states_in_cache
+from rope_deploy.models import patched
 from tests.tiny import LLAMA, fresh
 
 SIZES = {**LLAMA, "lru_width": 64, "block_types": ["recurrent", "attention"], "attention_window_size": 256}
@@ -20,8 +20,9 @@ def pair():
     """The model as transformers has it, and the same with its states in the cache."""
     own = fresh(hf.RecurrentGemmaForCausalLM, hf.RecurrentGemmaConfig(**SIZES))
     ours = copy.deepcopy(own)
-    assert keep_states_in_cache(ours) == 1
-    return own, ours
+    with patched(ours, "run") as names:
+        assert names == ("own-attention", "griffin-states")
+        yield own, ours
 
 
 def in_pieces(model: torch.nn.Module, *lengths: int) -> torch.Tensor:
@@ -65,4 +66,5 @@ def test_nothing_is_left_on_the_modules(pair):
 
 
 def test_other_models_are_left_alone():
-    assert keep_states_in_cache(fresh(hf.LlamaForCausalLM, hf.LlamaConfig(**LLAMA))) == 0
+    with patched(fresh(hf.LlamaForCausalLM, hf.LlamaConfig(**LLAMA)), "run") as names:
+        assert names == ("own-attention",)

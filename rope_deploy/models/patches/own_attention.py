@@ -14,19 +14,33 @@ Shapes: query [B, N, S, H], key and value [B, Nkv, T, H], mask bool [B or 1, 1, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from inspect import signature
+from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import causal_mask_function, sdpa_mask
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
 from rope_deploy.errors import ModelError
+from rope_deploy.models.module_tree import pretrained_parts
+from rope_deploy.models.patches.held_once import held_once
+from rope_deploy.models.patches.patch import Patch, changed
+from rope_deploy.models.transformers_private import (
+    ATTENTION_SETTING,
+    ATTENTIONS,
+    MASKS,
+    causal_mask_function,
+    sdpa_mask,
+    supports_attention_backend,
+)
 
 NAME = "rope_deploy"
 # What transformers' attentions may be given that changes their result and that ours does not do.
 UNSUPPORTED = ("softcap", "s_aux", "sinks", "position_bias")
+# Arguments of transformers' own mask, which ours is made of.
+MASK_ARGUMENTS = {"allow_is_causal_skip", "allow_is_bidirectional_skip", "use_vmap", "mask_function", "q_offset"}
 
 Listener = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], None]
 _listener: ContextVar[Listener | None] = ContextVar("attention_listener", default=None)
@@ -103,15 +117,92 @@ def explicit_mask(
     return mask & real[:, None, None, :]
 
 
-def use_own_attention(model: PreTrainedModel) -> bool:
-    """Switch `model` to the attention above; False where its attention cannot be replaced (it then runs eagerly)."""
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, explicit_mask)
+def replaceable(model: PreTrainedModel) -> bool:
+    """Whether the attention of `model` can be replaced by ours; if not, it runs and is traced eagerly."""
     config = model.config.get_text_config()
     softcapped = getattr(config, "attn_logit_softcapping", None)
     sinks = any(name.endswith("sinks") for name, _ in model.named_parameters())
-    if getattr(model, "_supports_attention_backend", False) and not softcapped and not sinks:
-        model.set_attn_implementation(NAME)
-        return True
-    model.set_attn_implementation("eager")
-    return False
+    return supports_attention_backend(model) and not softcapped and not sinks
+
+
+def own_settings(model: torch.nn.Module) -> list[str]:
+    """The configurations in `model` that name our attention."""
+    return [
+        f"{type(one).__name__}.{ATTENTION_SETTING}"
+        for one in _settings(model)
+        if getattr(one, ATTENTION_SETTING, None) == NAME
+    ]
+
+
+def _settings(model: torch.nn.Module) -> list[PreTrainedConfig]:
+    """Every configuration that a part of `model` reads, and those inside them."""
+    found: dict[int, PreTrainedConfig] = {}
+
+    def add(config: Any) -> None:
+        if isinstance(config, PreTrainedConfig) and id(config) not in found:
+            found[id(config)] = config
+            for name in config.sub_configs:
+                add(getattr(config, name, None))
+
+    for part in model.modules():
+        add(getattr(part, "config", None))
+    return list(found.values())
+
+
+@contextmanager
+def _attention(model: torch.nn.Module, name: str, native: bool) -> Iterator[None]:
+    """Inside the block the parts of `model` whose attention is `native` to us or not have the attention `name`."""
+    with ExitStack() as stack:
+        for config in _settings(model):
+            if ATTENTION_SETTING in vars(config):
+                stack.callback(setattr, config, ATTENTION_SETTING, getattr(config, ATTENTION_SETTING))
+        for part in pretrained_parts(model):
+            if replaceable(part) == native:
+                part.set_attn_implementation(name)
+        yield
+
+
+@contextmanager
+def _registered() -> Iterator[None]:
+    """Inside the block transformers knows our attention and our mask by NAME."""
+    _require_mask()
+    AttentionInterface.register(NAME, attend)
+    AttentionMaskInterface.register(NAME, explicit_mask)
+    try:
+        yield
+    finally:
+        del ATTENTIONS[NAME], MASKS[NAME]
+
+
+def _require_mask() -> None:
+    """Raise EnvironmentMissing where transformers' own mask, which ours is made of, takes other arguments."""
+    known = signature(sdpa_mask).parameters.keys()
+    if lost := MASK_ARGUMENTS - known:
+        raise changed(OWN_ATTENTION.name, f"sdpa_mask does not take {', '.join(sorted(lost))}", OWN_ATTENTION.versions)
+
+
+@contextmanager
+def _own(model: torch.nn.Module) -> Iterator[None]:
+    with held_once(NAME, _registered), _attention(model, NAME, native=True):
+        yield
+
+
+OWN_ATTENTION = Patch(
+    name="own-attention",
+    scope="run",
+    target="the attention and the mask that transformers looks up by name",
+    reason="One Attention node a call, an explicit mask for every cache length, grouped heads that stay grouped.",
+    versions=("transformers 5.23",),
+    applies=lambda model: any(replaceable(part) for part in pretrained_parts(model)),
+    apply=_own,
+)
+
+EAGER_ATTENTION = Patch(
+    name="eager-attention",
+    scope="run",
+    target="the attention that transformers chose for a model whose attention cannot be replaced",
+    reason="It has a softcap or sinks, or is older than the interface; eager is the code that all such models have.",
+    versions=("transformers 5.23",),
+    applies=lambda model: not all(replaceable(part) for part in pretrained_parts(model)),
+    apply=lambda model: _attention(model, "eager", native=False),
+)

@@ -1,12 +1,14 @@
 """What a model tells its attention is done: an indexer's choice masks, and what is not supported is refused."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import transformers as hf
 
 from rope_deploy.errors import ModelError
-from rope_deploy.models import wrap
-from rope_deploy.models.patches.attention import UNSUPPORTED, attend, picked
+from rope_deploy.models import patched
+from rope_deploy.models.patches.own_attention import UNSUPPORTED, attend, picked
 from tests import tiny
 
 SPARSE = {
@@ -20,12 +22,10 @@ TOKENS = 11  # more than an indexer picks
 
 def answers(implementation: str | None) -> torch.Tensor:
     model = tiny.fresh(hf.DeepseekV32ForCausalLM, hf.DeepseekV32Config(**SPARSE))
-    if implementation is None:
-        model = wrap(model, model.config.to_dict(), source="deepseek_v32").model
-    else:
+    if implementation is not None:
         model.set_attn_implementation(implementation)
     ids = torch.randint(3, tiny.VOCAB, (2, TOKENS), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.no_grad(), nullcontext() if implementation else patched(model, "run"):
         return model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
 
 
@@ -34,7 +34,9 @@ def test_only_what_the_indexer_picked_is_read():
 
 
 def test_reading_everything_is_another_answer(monkeypatch):
-    monkeypatch.setattr("rope_deploy.models.patches.attention.picked", lambda numbers, keys, size=1: torch.tensor(True))
+    monkeypatch.setattr(
+        "rope_deploy.models.patches.own_attention.picked", lambda numbers, keys, size=1: torch.tensor(True)
+    )
     assert (answers(None) - answers("eager"))[:, SPARSE["index_topk"] :].abs().max() > 0.05
 
 

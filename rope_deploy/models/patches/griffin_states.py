@@ -9,18 +9,26 @@ Source: De et al., Griffin (arXiv 2402.19427).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 
+from rope_deploy.models.patches.patch import Patch, Replacement, replaced
 
-def keep_states_in_cache(model: torch.nn.Module) -> int:
-    """Replace the forward of every such block in `model`; returns how many there were."""
-    blocks = {n: m for n, m in model.named_modules() if hasattr(m, "conv1d_state") and hasattr(m, "rg_lru")}
-    for name, block in blocks.items():
+BLOCK = ("linear_y", "linear_x", "act_fn", "conv_1d", "conv1d_width", "rg_lru", "linear_out")
+
+
+def _blocks(model: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """The recurrent blocks of `model` by their names."""
+    found = model.named_modules()
+    return {name: one for name, one in found if hasattr(one, "conv1d_state") and hasattr(one, "rg_lru")}
+
+
+def _replacements(model: torch.nn.Module) -> Iterator[Replacement]:
+    for name, block in _blocks(model).items():
         layer = next(int(part) for part in reversed(name.split(".")) if part.isdigit())
-        block.forward = partial(_forward, block, layer)
-    return len(blocks)
+        yield Replacement(block, "forward", partial(_forward, block, layer), needs=BLOCK)
 
 
 def _forward(
@@ -48,3 +56,14 @@ def _forward(
         past_key_values.update_recurrent_state(block.rg_lru.recurrent_states, layer)
     block.rg_lru.recurrent_states = None
     return block.linear_out(x * gate), None
+
+
+GRIFFIN_STATES = Patch(
+    name="griffin-states",
+    scope="run",
+    target="RecurrentGemmaRecurrentBlock.forward",
+    reason="transformers keeps the states on the modules, where no caller can pass them on.",
+    versions=("transformers 5.23",),
+    applies=lambda model: bool(_blocks(model)),
+    apply=lambda model: replaced(GRIFFIN_STATES.name, GRIFFIN_STATES.versions, _replacements(model)),
+)
