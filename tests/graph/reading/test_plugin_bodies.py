@@ -42,7 +42,7 @@ def test_what_is_exported_agrees(model):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("interleaved", 1, "does not turn as its attributes say"),
+        ("interleaved", 1, "does not rotate as its attributes say"),
         ("interleaved", 7, "name no rotation"),
         ("heads_axis", 2, "body does not t"),
         ("rotary_dim", 4, "body does not t"),
