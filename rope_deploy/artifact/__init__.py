@@ -5,7 +5,6 @@ from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, link_faul
 from rope_deploy.artifact.manifest import (
     PAST_PREFIX,
     PRESENT_PREFIX,
-    STYLES,
     TOLERANCES,
     FileInfo,
     Finding,
@@ -19,10 +18,9 @@ from rope_deploy.artifact.manifest import (
     changed_files,
     hash_file,
     load_manifest,
-    require_styles,
 )
 from rope_deploy.artifact.replace_folder import held_folder, new_folder, refuse_folder
-from rope_deploy.artifact.staging import place_of, staging
+from rope_deploy.artifact.staging import absolute_name, staging
 from rope_deploy.artifact.versioned_json import read_versioned
 from rope_deploy.artifact.weights_files import weights_name
 from rope_deploy.artifact.write_files import new_file, new_graph, put, refuse_existing, withdraw
@@ -32,7 +30,6 @@ __all__ = [
     "MODEL_NAME",
     "PAST_PREFIX",
     "PRESENT_PREFIX",
-    "STYLES",
     "TOLERANCES",
     "FileInfo",
     "Finding",
@@ -43,6 +40,7 @@ __all__ = [
     "Site",
     "TensorInfo",
     "Tolerances",
+    "absolute_name",
     "changed_files",
     "hash_file",
     "held_folder",
@@ -52,12 +50,10 @@ __all__ = [
     "new_file",
     "new_folder",
     "new_graph",
-    "place_of",
     "put",
     "read_versioned",
     "refuse_existing",
     "refuse_folder",
-    "require_styles",
     "staging",
     "syncing",
     "weights_name",

@@ -3,7 +3,7 @@
 All contestants take turns, round after round and starting with another one each time: a busy moment of the machine,
 or its slow warming up, falls on all. A ratio is the median of the ratios within each round, not the ratio of
 medians taken minutes apart. Load by other processes does not fall on all alike, so it is told, too, how long each
-contestant was kept waiting (`waiting.py`), and with one thread the ratio of processor times is taken.
+contestant was kept waiting (`processor_contention.py`), and with one thread the ratio of processor times is taken.
 """
 
 from __future__ import annotations

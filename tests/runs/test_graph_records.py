@@ -9,16 +9,16 @@ from onnx import helper
 
 from rope_deploy.artifact import STYLES, load_manifest
 from rope_deploy.results.records import Report
+from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.gates import with_gates
 from rope_deploy.runs.graph_records import read_graph
-from rope_deploy.runs.open_artifact import Opened
 from tests.runtimes.toy import LAYERS, write_toy
 
 CONDITIONS = ("all_rotations_converted", "one_table_per_rotation")
 
 
 def judged(folder, **limits):
-    graph = read_graph(Opened(folder, load_manifest(folder)), limits.get("provider"))
+    graph = read_graph(Artifact(folder, load_manifest(folder)), limits.get("provider"))
     report = with_gates(Report("t", "s", "", "m", {}, 0.0, graphs=(graph,)), **limits)
     return {gate.name: gate for gate in report.gates}
 
