@@ -17,6 +17,7 @@ import onnx
 
 from faults.edit_graph import Graph, set_attribute
 from rope_deploy.artifact import Rotation, Site
+from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION, STANDARD, operator_of
 from rope_deploy.rope import RopeSpec, from_angles, tables
 
 Moved = Callable[[Graph, str], str]
@@ -139,27 +140,17 @@ def plant(graph: Graph, wrong: list[tuple[Sound, Turn]], *, natural: bool) -> bo
 def node_of(graph: Graph, site: Site) -> onnx.NodeProto | None:
     """The one node that rotates `site`; None where several standard ones do."""
     if site.output is None:
-        return next(n for n in graph.users(site.input or "") if n.op_type == "GroupQueryAttention")
+        return next(n for n in graph.users(site.input or "") if n.op_type == GROUP_QUERY_ATTENTION)
     node = graph.producer(site.output)
     return node if node is not None and _slots(node) else None
 
 
 def _slots(node: onnx.NodeProto) -> tuple[int, int, int] | None:
     """Which inputs of a node are cos, sin and the row index."""
-    match node.domain, node.op_type:
-        case "", "Gather":
-            return 0, 0, 1
-        case "", "RotaryEmbedding":
-            return 1, 2, 3
-        case "com.microsoft", "RotaryEmbedding":
-            return 2, 3, 1
-        case "com.microsoft", "GroupQueryAttention":
-            return 7, 8, 9
-        case "rope_deploy", "RopeRotate":
-            return 1, 2, 3
-        case "rope_deploy", "RopeRotateQK":
-            return 2, 3, 4
-    return None
+    if (node.domain, node.op_type) == (STANDARD, "Gather"):
+        return 0, 0, 1
+    operator = operator_of(node)
+    return None if operator is None else (operator.cos, operator.sin, operator.rows)
 
 
 def _naturally(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
@@ -198,7 +189,7 @@ def _alike(one: Turn, other: Turn) -> bool:
 
 def _fits(node: onnx.NodeProto, sound: Sound, turn: Turn) -> bool:
     """Whether the node's attributes can say this layout, and its operator reads the whole index."""
-    if node.op_type == "GroupQueryAttention" and (turn.place is not None or 2 * len(turn.pairs) % 16):
+    if node.op_type == GROUP_QUERY_ATTENTION and (turn.place is not None or 2 * len(turn.pairs) % 16):
         return False
     if np.array_equal(turn.pairs, sound.turn.pairs):
         return True
@@ -212,7 +203,7 @@ def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, turn: Turn) -> None:
     if turn.place is not None:
         node.input[index] = sound.rows(turn.place)
     if not np.array_equal(turn.pairs, sound.turn.pairs):
-        width, fused = 2 * len(turn.pairs), node.op_type == "GroupQueryAttention"
+        width, fused = 2 * len(turn.pairs), node.op_type == GROUP_QUERY_ATTENTION
         neighbours = not np.array_equal(turn.pairs, half_split(width))
         set_attribute(node, "rotary_interleaved" if fused else "interleaved", int(neighbours))
         if not fused:

@@ -67,7 +67,7 @@ def read_model(path: Path, *, weights: bool = True) -> ir.Model:
                 tensor.external_data.add(key=key, value=str(value))
     try:
         model = ir.from_proto(proto)
-    except Exception as error:  # SerdeError, and whatever it meets before
+    except Exception as error:  # SerdeError, and what onnx-ir lets through
         raise UsageError(f"{path} is not a sound ONNX file: onnx-ir cannot take it apart.", todo=AGAIN) from error
     return model
 

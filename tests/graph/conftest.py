@@ -9,6 +9,6 @@ from tests.graph.sound import whole
 
 @pytest.fixture
 def path(tmp_path):
-    place = tmp_path / "model.onnx"
-    place.write_bytes(whole(place).SerializeToString())
-    return place
+    model = tmp_path / "model.onnx"
+    model.write_bytes(whole(model).SerializeToString())
+    return model

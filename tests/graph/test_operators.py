@@ -5,8 +5,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from rope_deploy.artifact import STYLES
 from rope_deploy.graph.operators import CONTRIB, GROUP_QUERY_ATTENTION, OPERATORS, forms_of_style, rotates
+from rope_deploy.styles import STYLES
 
 
 def both(op_type: str, domain: str, **attributes: int) -> list:

@@ -116,7 +116,7 @@ def sparse(model):
     model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=values, indices=indices, dims=[4]))
 
 
-def no_place(model):
+def no_location(model):
     tensor(model, "table").external_data.remove(entry(model, "location"))
 
 
@@ -272,7 +272,7 @@ UNSOUND: dict[Callable[[onnx.ModelProto], bytes | None], str] = {
     number_that_does_not_fit: "'scale' has numbers that do not fit its type",
     too_few_strings: "'scale' should have 4 strings and has 0",
     sparse: "'few' is a sparse tensor",
-    no_place: "'table' lies in another file, which is not named",
+    no_location: "'table' lies in another file, which is not named",
     offset_that_is_no_number: "offset of the tensor 'table' is '1e3'",
     endless_offset: "offset of the tensor 'table' is '9999",
     beyond_the_end: "'table' ends at byte 193 of 'data', which is cut short at 192",

@@ -190,7 +190,7 @@ def test_a_graph_that_rotates_otherwise_in_calls_that_no_case_makes_fails(artifa
 def test_an_operator_that_says_what_its_body_does_not_is_refused(artifacts, tmp_path, loaded):
     folder = tampered(artifacts / "plugin", tmp_path / "wrong", keep, contradicting_attribute)
     found, reported = verdict(folder, loaded)
-    assert found == "refused" and "its body does not turn as its attributes say" in str(reported)
+    assert found == "refused" and "its body does not rotate as its attributes say" in str(reported)
     assert "RD607" in {one.code for one in api.audit(folder).diagnoses}
 
 

@@ -1,1 +1,1 @@
-"""What a graph computes, found without changing it: dependence, data movement, evaluation, sizes, masks, names."""
+"""Find what a graph computes without changing it: dependence, data movement, evaluation, sizes, masks, names."""

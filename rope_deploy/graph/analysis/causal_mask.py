@@ -1,7 +1,7 @@
-"""What an attention mask lets through, found by evaluating it.
+"""Find what an attention mask lets through, by evaluating it.
 
 Fused attention operators take "causal, with this window" as attributes instead of a mask. Whether a traced mask is
-that, and nothing more, is decided on a few calls with padding, not by the way it was built.
+that, and nothing more, is decided on a few calls with padding, not by the nodes that it is built of.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def as_causal(mask: ir.Value, graph: ir.Graph, max_position: int) -> CausalMask 
     """The causal mask that `mask`, bool [B, 1, S, T], always equals; None if it is anything else."""
     try:
         last = _evaluate(mask, graph, np.ones((1, max_position), np.int64), 1)
-        seen = int(last.sum())
-        window = seen if seen < max_position else None
+        visible = int(last.sum())
+        window = visible if visible < max_position else None
         for batch, sequence, past in PROBES:
             real = np.ones((batch, past + sequence), np.int64)
             real[1, -max(1, sequence // 3) :] = 0
@@ -51,10 +51,10 @@ def expected(real: np.ndarray, sequence: int, window: int | None) -> np.ndarray:
     total = real.shape[1]
     query = np.arange(total - sequence, total)[:, None]
     key = np.arange(total)[None, :]
-    seen = key <= query
+    visible = key <= query
     if window is not None:
-        seen &= key > query - window
-    return seen[None, None] & real.astype(bool)[:, None, None, :]
+        visible &= key > query - window
+    return visible[None, None] & real.astype(bool)[:, None, None, :]
 
 
 def _evaluate(mask: ir.Value, graph: ir.Graph, real: np.ndarray, sequence: int) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Data movement: operators that only copy, reorder or negate elements, and where the elements came from.
+"""Trace data movement: operators that only copy, reorder or negate elements, and where the elements came from.
 
-An index ramp sent through such a fragment comes out as a map: the absolute value at a place says which element
-of the source went there, the sign says whether it was negated.
+An index ramp sent through such a fragment comes out as a map: the absolute value at an index is the number of the
+element of the source that went there, the sign is negative where it was negated.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each value of a graph depends on: one forward pass, two bits a value.
+"""Find what each value of a graph depends on: one forward pass, two bits a value.
 
 Shapes do not count: a value computed only from the *shape* of an activation depends on neither.
 """
@@ -32,8 +32,9 @@ def dependences(
 ) -> Mapping[ir.Value, Dependence]:
     """The dependence of every value; initializers and absent values have none and are not listed.
 
-    In a graph that takes no positions, whatever it counts is one; with `counting`, in any graph, or without it in
-    none. `tables` are values that hold a row a position, so that what is cut out of them depends on positions too.
+    A value that the graph counts (Range, CumSum) is a position. `counting` decides whether such values are looked for:
+    True in any graph, False in none, None in a graph that takes no positions. `tables` are values that hold a row for
+    each position, so that what is cut out of them depends on positions too.
     """
     marks: dict[ir.Value, Dependence] = {value: of_input(value.name) for value in graph.inputs}
     counts = Dependence.POSITION not in marks.values() if counting is None else counting

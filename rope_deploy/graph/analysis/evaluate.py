@@ -18,7 +18,7 @@ Trig = Callable[[np.ndarray], np.ndarray]
 # Values above this size would be weights; nothing that is evaluated here reads a weight. (A table of a million
 # positions has 256 MB.)
 LARGEST_CONSTANT = 512 << 20
-# Constants above this size are handed over as they lie on disk; written into the part they would be copied twice.
+# Constants above this size are passed as inputs, mapped from disk; as constants of the part they would be copied twice.
 LARGEST_WRITTEN = 64 << 10
 MOST_BYTES = 3 << 30  # held at a time
 MOST_WORK = 2**32  # elements made by one evaluation
@@ -26,8 +26,8 @@ HALF = {ir.DataType.FLOAT16: "float16", ir.DataType.BFLOAT16: "bfloat16"}
 
 
 class NotEvaluable(UnmatchedRotation):
-    """The wanted values cannot be computed: something they depend on was not bound, an operator does not take what it
-    gets, or the work would be too much."""
+    """The wanted values cannot be computed: something they depend on was not bound, an operator refuses its inputs, or
+    the work would be too much."""
 
 
 def evaluate(
@@ -72,7 +72,8 @@ def evaluate(
 
 
 def _run(evaluator: ReferenceEvaluator, feeds: Mapping[str, np.ndarray], kept: set[str]) -> dict[str, np.ndarray]:
-    """The values `kept`, node by node: each is asked for its size before it runs, and dropped after its last reader.
+    """Compute the values `kept` node by node; a node's size is checked before it runs, a value dropped after its last
+    reader.
 
     Written for onnx 1.23, whose evaluator lists what it runs in `rt_nodes_` and its constants in `rt_inits_`.
     """
@@ -83,26 +84,26 @@ def _run(evaluator: ReferenceEvaluator, feeds: Mapping[str, np.ndarray], kept: s
         inputs = [values[name] for name in node.input]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.onnx_node.attribute}
         if why := refusal(node.op_type, inputs, attributes):
-            raise NotEvaluable(f"{_words(node)} cannot be evaluated: {why}")
+            raise NotEvaluable(f"{_label(node)} cannot be evaluated: {why}")
         try:
             outputs = node.run(*inputs)
         except Exception as error:  # whatever numpy raises, and several kinds of onnx's own
             shapes = ", ".join(str(list(one.shape)) for one in inputs if isinstance(one, np.ndarray))
-            raise NotEvaluable(f"{_words(node)} does not take what it gets: {shapes}") from error
+            raise NotEvaluable(f"{_label(node)} does not take what it gets: {shapes}") from error
         for name, output in zip(node.output, outputs, strict=False):
             if not isinstance(output, np.ndarray | np.generic):
-                raise NotEvaluable(f"{_words(node)} makes no tensor")
+                raise NotEvaluable(f"{_label(node)} makes no tensor")
             values[name] = np.asarray(output)
             work, held = work + values[name].size, held + values[name].nbytes
         for name in {*node.input, *node.output} - kept - {""}:
             if last.get(name, -1) <= number and name not in feeds and name not in evaluator.rt_inits_:
                 held -= values.pop(name).nbytes
         if work > MOST_WORK or held > MOST_BYTES:
-            raise NotEvaluable(f"{_words(node)} cannot be evaluated: so far there are {work:.3g} elements")
+            raise NotEvaluable(f"{_label(node)} cannot be evaluated: so far there are {work:.3g} elements")
     return {name: values[name] for name in kept}
 
 
-def _words(node: OpRun) -> str:
+def _label(node: OpRun) -> str:
     name = node.onnx_node.name or next(iter(node.output), "")
     return f"{name} ({node.op_type})"
 

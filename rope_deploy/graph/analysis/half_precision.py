@@ -1,7 +1,7 @@
-"""Whether a graph works out its angles in a half type, and what that costs.
+"""Find whether a graph computes its angles in a half type, and what that costs.
 
 fp16 counts whole positions to 2048 and bf16 to 256, and an angle of 1000 is off by a quarter or by 2 there. A runtime
-may compute wider than the graph says (ONNX Runtime's CPU has no half kernels for most operators); a table would hold
+may compute wider than the graph states (ONNX Runtime's CPU has no half kernels for most operators); a table would hold
 the loss for good.
 """
 
@@ -26,7 +26,7 @@ FP32_SLACK = 2.5e-7
 
 @dataclass(frozen=True)
 class Shortened:
-    """A table that a half type, `dtype`, made wrong: of its angles, or of the frequencies (inv_freq) alone.
+    """What a table lost to a half type, `dtype`: that of its angles, or of the frequencies (inv_freq) alone.
 
     `error`: how far cos or sin is from what fp32 gives, at `position`; None for frequencies, whose right values are
     not in the graph.
@@ -39,7 +39,7 @@ class Shortened:
 
 
 def half_angles(factors: Sequence[ir.Value], marks: Marks) -> str:
-    """The half type that positions go through on their way to a cosine or to the row of a table; "" if none."""
+    """The half type that positions go through before a cosine is taken or a row of a table is picked; "" if none."""
     return next(_halves(factors, marks, of_positions=True), "")
 
 

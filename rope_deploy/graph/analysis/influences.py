@@ -1,8 +1,8 @@
-"""What a value follows from, as numbers, beside each token's own position: sizes of the call, masks, other tokens.
+"""Find what the numbers of a value follow from beside each token's own position: sizes, masks, other tokens.
 
 A size that only shapes a tensor (what Expand, Reshape or the end of a Slice are given) is in none of its numbers. The
-analysis is one pass over the nodes above the value and errs on the side of saying too much: what a mask is multiplied
-with follows from it, whether or not the product is zero.
+analysis is one pass over the nodes above the value and may name too much: what a mask is multiplied with follows from
+it, whether or not the product is zero.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rope_deploy.graph.analysis.input_axes import axes_of
 
 BATCH, TOKENS, OTHERS = "the size of the batch", "the number of tokens", "the positions of other tokens"
 _OWN = "the token's own position"
-# Inputs, by number, that say how large a result is and nothing of what is in it.
+# Inputs, by number, that set the size of a result and none of its numbers.
 _SHAPING: Mapping[str, frozenset[int]] = {
     "ConstantOfShape": frozenset({0}),
     "Expand": frozenset({1}),
@@ -107,7 +107,7 @@ class _Influences:
         return frozenset({BATCH if kind == "batch" else TOKENS})
 
     def _parts(self, node: ir.Node) -> tuple[Taint, ...] | None:
-        """The sizes in the list that `node` makes of lists of sizes; None if it makes none, or it cannot be told."""
+        """The sizes in the list that `node` makes of lists of sizes; None if it makes none, or they are unknown."""
         if node.op_type == "Concat":
             lists = [self._list(value) for value in node.inputs]
             return None if None in lists else tuple(part for one in lists for part in one)
@@ -145,7 +145,7 @@ def _mixes(node: ir.Node) -> bool:
         if _counts_up(node.inputs[1]):  # each token its own row, as where tables are made for one call
             return False
         axes = [node.attributes["axis"].as_int() if "axis" in node.attributes else 0]
-    if data.shape is None:  # features are numbers with a point; positions, before they turn anything, have none
+    if data.shape is None:  # features are floating; positions, before angles are made of them, are whole
         return data.dtype is not None and data.dtype.is_integer()
     return any(not isinstance(data.shape[axis], int) for axis in axes if -len(data.shape) <= axis < len(data.shape))
 

@@ -1,4 +1,4 @@
-"""What the axes of a graph's inputs are: batch, sequence, past, total."""
+"""Tell which axes of a graph's inputs are batch, sequence, past and total."""
 
 from __future__ import annotations
 

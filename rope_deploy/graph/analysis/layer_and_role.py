@@ -1,4 +1,4 @@
-"""Where a rotation applies: its layer, and whether queries or keys are rotated."""
+"""Find where a rotation applies: its layer, and whether queries or keys are rotated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def layer_of(node: ir.Node) -> int | None:
 
 
 def depth_of(node: ir.Node) -> int:
-    """How many modules lie around the node, as far as a tracer recorded them."""
+    """How many modules the node is nested in, as far as a tracer recorded them."""
     return (node.metadata_props.get(SCOPES) or "").count(",")
 
 
@@ -74,7 +74,7 @@ def role_of(root: ir.Value) -> Literal["q", "k"]:
         if value in seen:
             continue
         seen.add(value)
-        if value.is_graph_output() and any(word in value.name for word in CACHES):
+        if value.is_graph_output() and any(part in value.name for part in CACHES):
             return "k"
         for node, index in value.uses():
             if node.op_type in ATTENTIONS:

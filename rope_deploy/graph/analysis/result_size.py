@@ -1,4 +1,4 @@
-"""How large the result of an operator will be, worked out before it is: a line of a graph can ask for terabytes."""
+"""Estimate how large the result of an operator will be before it is computed: one node can ask for terabytes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Inputs = Sequence[np.ndarray | None]
 
 
 def require_tables(rows: int, rotary_dim: int, rotations: int, stated_by: str) -> None:
-    """Raise UsageError for more rows than fp32 tells apart, EnvironmentMissing for tables that memory cannot hold."""
+    """Raise UsageError for more rows than fp32 can number, EnvironmentMissing for tables that memory cannot hold."""
     require_positions(rows, stated_by)
     needed = rows * rotary_dim // 2 * (KEPT * rotations + WORKING)
     free = _free()

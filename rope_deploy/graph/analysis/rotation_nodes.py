@@ -1,4 +1,4 @@
-"""Which nodes of a lowered graph do the work of its rotations: those whose time is the rotation's."""
+"""Find the nodes of a lowered graph that compute its rotations, so that their time can be summed."""
 
 from __future__ import annotations
 

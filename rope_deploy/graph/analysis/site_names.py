@@ -1,4 +1,4 @@
-"""What the rotations of a graph are called: layer, q or k, and which of several of these.
+"""Name the sites of a graph: layer, role, and occurrence where a layer has several of one role.
 
 A layer rotates its q and its k once. Three kinds of model do otherwise: an indexer that picks what attention reads
 rotates a q and a k of its own; one layer may run several times; an encoder and a decoder both number their layers

@@ -1,6 +1,6 @@
-"""How many token ids a graph can take: the rows of the table that its tokens are looked up in.
+"""Find how many token ids a graph can take: the rows of the table that its tokens are looked up in.
 
-A configuration may say more or less than that: embeddings are padded, cut or extended, and a model of one's own states
+A configuration may state more or less than that: embeddings are padded, cut or extended, and a user's own model states
 nothing. What is added to an id before it is looked up counts too.
 """
 
@@ -29,7 +29,7 @@ RESULT = "logits"
 
 
 def with_vocabulary(manifest: Manifest, folder: Path) -> Manifest:
-    """`manifest` with the vocabulary of its graph in `folder`, where that tells. Raises UsageError if it is no ONNX."""
+    """`manifest` with the vocabulary of its graph, where it is known. Raises UsageError if it is no ONNX."""
     found = vocabulary(read_model(folder / MODEL_NAME, weights=False).graph)
     return manifest if found is None else replace(manifest, vocab_size=found)
 
@@ -44,7 +44,7 @@ def vocabulary(graph: ir.Graph) -> int | None:
 
 
 def _holds_tokens(value: ir.Value) -> bool:
-    named = value.name == POSITION_INPUT or any(word in value.name for word in ("mask", "position", "past"))
+    named = value.name == POSITION_INPUT or any(part in value.name for part in ("mask", "position", "past"))
     return not named and value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
 
 

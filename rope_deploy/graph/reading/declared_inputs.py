@@ -1,4 +1,4 @@
-"""What an ONNX file takes, as far as it says: names, types, axes, and how far whole numbers may go."""
+"""Read which inputs an ONNX file declares: names, types, axes, and how large whole numbers may be."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import onnx_ir as ir
 
 from rope_deploy.graph.io import read_model
 
-# What whole numbers go through on the way to the table that they index.
+# What whole numbers go through before they index a table.
 CARRIERS = frozenset({"Cast", "Identity", "Reshape", "Flatten", "Unsqueeze", "Squeeze", "Transpose"})
 
 
 @dataclass(frozen=True)
 class Input:
-    """An input of a graph. `dtype` in numpy's words; an axis is a number, a name, or None. `below`: whole numbers
-    must stay below the rows of the smallest table that they index, None if they index none."""
+    """An input of a graph. `dtype` is numpy's name; an axis is a number, a name, or None. `below`: the rows of the
+    smallest table that its whole numbers index, which they must stay below; None if they index none."""
 
     name: str
     dtype: str

@@ -1,4 +1,4 @@
-"""What an ONNX file itself says: its interface, its types, its tables. A manifest is held against this.
+"""Read what an ONNX file itself states: its interface, its types, its tables. A manifest is compared with this.
 
 No weight is read.
 """
@@ -19,7 +19,7 @@ from rope_deploy.graph.passes.library import CACHES
 from rope_deploy.graph.reading.plugin_bodies import contradictions
 from rope_deploy.graph.validation.graphs import all_nodes
 
-Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's word for the type, numbers and names of axes
+Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's name of the type, numbers and names of axes
 FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
 
@@ -27,9 +27,8 @@ FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorPr
 class Facts:
     """`dtype`: the type of most floating weights, `tables` apart, "" without any. `shapes` of the initializers.
     `styles`: whose rotary operators the graph has. `fused`: caches that GroupQueryAttention writes while it rotates;
-    `windowed`: one of them has a sliding window. `values`: names of inputs and of what nodes make. `files`: where
-    weights lie. `metadata` is what the file's writer put there. `contradictions`: custom operators whose attributes
-    say what their bodies do not.
+    `windowed`: one of them has a sliding window. `values`: names of inputs and of what nodes make. `files` hold
+    the weights. `metadata` is the file's own. `contradictions`: custom operators whose attributes and bodies differ.
     """
 
     opset: int
@@ -48,7 +47,7 @@ class Facts:
 
 
 def read_facts(path: Path) -> Facts:
-    """What the file at `path` says. Raises UsageError if it is no sound ONNX file."""
+    """The facts of the file at `path`. Raises UsageError if it is no sound ONNX file."""
     model, weights = read_proto(path, weights=False)
     graph = model.graph
     rotating = [(node, operator) for node in graph.node if (operator := rotates(node)) is not None]

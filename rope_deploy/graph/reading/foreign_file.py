@@ -91,9 +91,8 @@ def _why_kept(node: ir.Node, model: ir.Model) -> str:
     operator = rotates(node)
     if operator is None or operator.name == ROTARY_EMBEDDING or node.op_identifier() in model.functions:
         return ""
-    if operator.fused:
-        return "rotates inside a fused attention, which is not taken apart"
-    return f"{operator.opaque or 'rotates in an operator without a body'}, which is not taken apart"
+    where = "rotates inside a fused attention" if operator.fused else "rotates in an operator without a body"
+    return f"{where}, which is not taken apart"
 
 
 def _yield_names(graph: ir.Graph) -> None:

@@ -1,7 +1,7 @@
-"""Do the custom operators of a graph say what their bodies do?
+"""Check that the attributes of our custom operators state what their bodies compute.
 
 ONNX Runtime runs the body, TensorRT's plugin goes by the attributes: a graph in which they differ passes every check in
-the one and turns otherwise in the other. So each body is worked out on small random tensors, and held against the
+the one and rotates differently in the other. So each body is computed on small random tensors, and compared with the
 rotation that the attributes name.
 """
 
@@ -28,19 +28,19 @@ _HALF = 4e-2  # bfloat16's
 def contradictions(model: onnx.ModelProto) -> Iterator[str]:
     """Custom operators whose attributes and bodies differ, one sentence each; one of several that are alike."""
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    seen: dict[tuple, str] = {}
+    found: dict[tuple, str] = {}
     for node in model.graph.node:
         if node.domain != DOMAIN or node.op_type not in (ROTATE, ROTATE_QK):
             continue
         stated = {a.name: _value(a) for a in node.attribute}
         key = (node.op_type, node.overload, tuple(sorted((name, str(value)) for name, value in stated.items())))
-        if key not in seen:
-            seen[key] = _fault(node, stated, functions.get((node.domain, node.op_type, node.overload)))
-            if seen[key]:
-                yield f"{node.op_type} ({node.name or node.output[0]}): {seen[key]}"
+        if key not in found:
+            found[key] = _contradiction(node, stated, functions.get((node.domain, node.op_type, node.overload)))
+            if found[key]:
+                yield f"{node.op_type} ({node.name or node.output[0]}): {found[key]}"
 
 
-def _fault(node: onnx.NodeProto, stated: Mapping[str, Any], function: onnx.FunctionProto | None) -> str:
+def _contradiction(node: onnx.NodeProto, stated: Mapping[str, Any], function: onnx.FunctionProto | None) -> str:
     if function is None:
         return "it has no body."
     for name, usual in PLUGIN_UNUSED.items():
@@ -54,23 +54,27 @@ def _fault(node: onnx.NodeProto, stated: Mapping[str, Any], function: onnx.Funct
         return f"its attributes {dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))} name no rotation."
     count = 2 if node.op_type == ROTATE_QK else 1
     try:
-        got, due, near = _both(deserialize_function(function), count, axis, head, rotary, bool(interleaved))
-    except Exception as error:  # onnx_ir and numpy raise many kinds for a body that is none
+        got, expected, near = _computed_and_expected(
+            deserialize_function(function), count, axis, head, rotary, bool(interleaved)
+        )
+    except Exception as error:  # onnx_ir and numpy raise many kinds for such a body; it is reported
         return f"its body does not take what its attributes name ({' '.join(str(error).split())[:120]})."
-    if any(one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=near) for one, other in zip(got, due)):
-        return f"its body does not turn as its attributes say ({dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))})."
+    if any(
+        one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=near) for one, other in zip(got, expected)
+    ):
+        return f"its body does not rotate as its attributes say ({dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))})."
     return ""
 
 
 def _value(attribute: onnx.AttributeProto) -> Any:
     try:
         return onnx.helper.get_attribute_value(attribute)
-    except ValueError:  # of no type, or one that refers to another node's
+    except ValueError:  # of no type, or a reference; the caller reports it as missing
         return None
 
 
-def _both(function: ir.Function, count: int, axis: int, head: int, rotary: int, interleaved: bool):
-    """What the body makes of random tensors, what is due, and how far they may be apart."""
+def _computed_and_expected(function: ir.Function, count: int, axis: int, head: int, rotary: int, interleaved: bool):
+    """What the body computes of random tensors, what its attributes ask for, and how far they may be apart."""
     draw, sizes = np.random.default_rng(0), _SIZES
     shape = [sizes["batch"], sizes["tokens"], sizes["tokens"], head]
     shape[axis] = sizes["heads"]
@@ -83,5 +87,5 @@ def _both(function: ir.Function, count: int, axis: int, head: int, rotary: int, 
     rows = draw.integers(0, sizes["rows"], (sizes["batch"], sizes["tokens"]))
     got = evaluate(list(function.outputs), dict(zip(inputs, [*tensors, *caches, rows], strict=True)))
     cos, sin = (np.expand_dims(cache.astype(np.float64)[rows], axis) for cache in caches)
-    due = [rotate(one.astype(np.float64), cos, sin, interleaved=interleaved) for one in tensors]
-    return [one.astype(np.float64) for one in got], due, _NEAR.get(np.dtype(kind), _HALF)
+    expected = [rotate(one.astype(np.float64), cos, sin, interleaved=interleaved) for one in tensors]
+    return [one.astype(np.float64) for one in got], expected, _NEAR.get(np.dtype(kind), _HALF)

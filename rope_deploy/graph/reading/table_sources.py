@@ -26,7 +26,7 @@ SPAN = 4096  # tokens in a call of a graph that takes the first position alone
 class TableSource:
     """The values that hold cos and sin of a site.
 
-    Of a sum of products: `match` says which columns. Of an operator: `cos` and `sin` are half-width tables and
+    Of a sum of products: `match` names the columns. Of an operator: `cos` and `sin` are half-width tables and
     `rows` the row of each token; without rows they are [B, S, R/2] ready made, or, `by_length`, tables whose rows
     the operator picks by the length of each sequence. `from_first`: rows [1] is the row of the first token, and the
     others follow it.
@@ -230,7 +230,7 @@ def _usable(at, most: int, *, counted: bool) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if serves(middle) else (low, middle)
     if low < 0:
-        at(np.zeros(1, np.int64), 1)  # says why
+        at(np.zeros(1, np.int64), 1)  # raises Unreadable with the reason
     return low + 1
 
 

@@ -27,7 +27,7 @@ LONGEST_REASON = 240
 def check_shapes(model: onnx.ModelProto, files: ExternalFiles) -> None:
     """Raise Unsound if operators get types or shapes that they do not take.
 
-    Shapes stated of inner values are only what somebody wrote down, and exporters write some down wrong: where they
+    Shapes stated of inner values are hints that some exporters get wrong: where they
     contradict what the operators make, they are dropped from `model`. No weight is read.
     """
     skeleton = _skeleton(model, files)

@@ -30,7 +30,7 @@ KNOWN_TYPES &= frozenset(int(kind) for kind in ir.DataType)
 
 @dataclass(frozen=True)
 class ExternalData:
-    """Where the data of a tensor lies."""
+    """Where the data of a tensor are."""
 
     path: str
     offset: int
@@ -57,7 +57,7 @@ def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> Extern
     if tensor.data_type not in KNOWN_TYPES:
         raise Unsound(f"{what} has elements of an unknown type, number {tensor.data_type}")
     if tensor.HasField("segment"):
-        raise Unsound(f"{what} is a segment of a tensor, which nobody reads")
+        raise Unsound(f"{what} is a segment of a tensor, which is not read here")
     count = check_shape(list(tensor.dims), what)
     kind = ir.DataType(tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -79,7 +79,7 @@ def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> Extern
 def _external(tensor: TensorProto, what: str, files: ExternalFiles, count: int, kind: ir.DataType) -> ExternalData:
     stated = {entry.key: entry.value for entry in tensor.external_data}
     if any(isinstance(text, bytes) for text in (*stated, *stated.values())):  # as protobuf gives what is not UTF-8
-        raise Unsound(f"{what} lies in another file, and where is stated by what is no text")
+        raise Unsound(f"{what} lies in another file whose location is no text")
     if not stated.get("location"):
         raise Unsound(f"{what} lies in another file, which is not named")
     if kind == ir.DataType.STRING:

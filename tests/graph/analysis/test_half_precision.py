@@ -54,8 +54,8 @@ def found(angles: str, *, rows: int = ROWS, dtype: str = "float32", constants: s
 def error_of(rows: int, rounded) -> float:
     """The largest error of cos and sin whose positions went through a rounding, by numpy alone."""
     positions = np.arange(rows)
-    angles, due = (p.astype(np.float64)[:, None] * frequencies(8) for p in (rounded(positions), positions))
-    return max(float(np.abs(f(angles) - f(due)).max()) for f in (np.cos, np.sin))
+    angles, expected = (p.astype(np.float64)[:, None] * frequencies(8) for p in (rounded(positions), positions))
+    return max(float(np.abs(f(angles) - f(expected)).max()) for f in (np.cos, np.sin))
 
 
 @pytest.mark.parametrize(("code", "name"), [(10, "float16"), (16, "bfloat16")])
@@ -63,8 +63,8 @@ def test_positions_that_pass_a_half_type_are_found(code, name):
     lost = found(positions_through(code))
     assert (lost.what, lost.dtype) == ("angles", name)
     if name == "float16":
-        due = error_of(ROWS, lambda positions: positions.astype(np.float16))
-        assert lost.error == pytest.approx(due, rel=1e-2)
+        expected = error_of(ROWS, lambda positions: positions.astype(np.float16))
+        assert lost.error == pytest.approx(expected, rel=1e-2)
 
 
 @pytest.mark.parametrize(("code", "exact"), [(10, 2049), (16, 257)])

@@ -49,8 +49,8 @@ def found(body: str, head: str = HEAD) -> set[str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_reaches_the_number(name):
-    body, due = CASES[name]
-    assert found(body) == due
+    body, expected = CASES[name]
+    assert found(body) == expected
 
 
 def test_what_positions_are_counted_from_is_no_stranger_where_none_are_given():

@@ -21,7 +21,7 @@ MODELS = {
     "again": lambda: tiny.fresh(hf.HrmTextForCausalLM, hf.HrmTextConfig(**AGAIN)),
 }
 SITES = {
-    "indexed": {f"{layer}.{role}{turn}" for layer in (0, 1) for role in "qk" for turn in ("", ".1")},
+    "indexed": {f"{layer}.{role}{suffix}" for layer in (0, 1) for role in "qk" for suffix in ("", ".1")},
     "again": {f"{layer}.{role}" for layer in (0, 1, 2) for role in "qk"},
 }
 

@@ -1,4 +1,4 @@
-"""What is inside a Loop or a Scan is not followed, and that is said once for all of a kind."""
+"""What is inside a Loop or a Scan is not followed, and the reading names them once for each kind."""
 
 import onnx
 import pytest

@@ -40,9 +40,9 @@ def test_what_is_exported_agrees(model):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
-        ("interleaved", 1, "does not turn as its attributes say"),
+        ("interleaved", 1, "does not rotate as its attributes say"),
         ("interleaved", 7, "name no rotation"),
         ("heads_axis", 2, "body does not t"),
         ("rotary_dim", 4, "body does not t"),
@@ -54,9 +54,9 @@ def test_what_is_exported_agrees(model):
         ("sections", [2, 2, 2], "its body does nothing of that"),
     ],
 )
-def test_attributes_that_the_body_does_not_obey(model, name, value, said):
+def test_attributes_that_the_body_does_not_obey(model, name, value, message):
     attribute(model, name, value)
-    assert [said in fault for fault in contradictions(model)] == [True], list(contradictions(model))
+    assert [message in fault for fault in contradictions(model)] == [True], list(contradictions(model))
 
 
 def test_a_body_that_does_otherwise(model):
