@@ -12,10 +12,11 @@ from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import GateRecord, Report
 from rope_deploy.runs.baseline import SLOWDOWN, OtherMachine, admit, against
-from rope_deploy.runs.bench_contestants import TIMED, Load, entrants, keys, time_again, time_all
+from rope_deploy.runs.bench_contestants import Load, entrants, keys, time_again, time_all
 from rope_deploy.runs.open_artifact import model_of, open_artifacts, require_runtimes, source_named
 from rope_deploy.runs.report_frame import Frame, Progress, machine
 from rope_deploy.runs.settle_ratio import Unsettled, in_the_way
+from rope_deploy.runtimes import RUNTIMES
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 
@@ -44,7 +45,7 @@ def bench_artifacts(
     share in a process for each contestant. `baseline`, an earlier JSON report, adds a gate for each ratio; `unsettled`
     says whether one that other processes keep from being judged passes or fails.
     """
-    require_runtimes(runtimes, engine, TIMED)
+    require_runtimes(runtimes, engine, tuple(RUNTIMES))
     if not 0 < max_slowdown < math.inf:
         raise UsageError(f"A ratio cannot be below {max_slowdown:g}.", todo="Give --max-slowdown a number above 0.")
     if threads is not None and not 1 <= threads <= MOST_THREADS:
@@ -55,7 +56,7 @@ def bench_artifacts(
         raise UsageError(f"{folder} is a tower: it reads no prompt and predicts no token, which is what is timed here.")
     entered = entrants(artifacts, runtimes, engine)
     source = model if isinstance(model, str) else ""
-    if model is None and any(name.startswith("torch") for name in runtimes):
+    if model is None and any(RUNTIMES[name].opens == "model" for name in runtimes):
         source = source_named(manifest, trusted=trust_remote_code)
     # Any report with enough rounds may become a baseline.
     kept = rounds >= FEWEST_ROUNDS
@@ -75,7 +76,7 @@ def bench_artifacts(
         )
     frame = Frame(f"Latency of {folder}", manifest.source, "bench")
     loaded = None
-    if any(one.runtime.startswith("torch") for one in entered):
+    if any(RUNTIMES[one.runtime].opens == "model" for one in entered):
         progress(f"Loading {manifest.source if model is None else model}")
         loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
     timed = time_all(entered, loaded, load, progress)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.bench import (
+    Comparison,
     Contestant,
-    Job,
-    Rerun,
+    ContestantJob,
     measure,
-    measure_again,
-    run_alone,
+    measure_in_fresh_process,
+    resource_use_in_child,
     with_processor_ratios,
     workloads,
 )
@@ -27,13 +27,9 @@ from rope_deploy.results.records import ContestantRecord, LatencyRecord
 from rope_deploy.runs.baseline import Key
 from rope_deploy.runs.open_artifact import Opened
 from rope_deploy.runs.report_frame import Progress
-from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
-from rope_deploy.runtimes.torch_compiled import open_compiled
+from rope_deploy.runtimes import RUNTIMES, Runtime, Target, open_runtime
 
-TIMED = ("torch", "torch-compile", "ort", "trt")
-# What many machines cannot run although nothing is wrong: no GPU, no C++ compiler. The others are then timed without.
-OPTIONAL = ("torch-compile", "trt")
-REHEARSE = "rope_deploy.bench.contestant_worker:rehearse"
+REHEARSE = "rope_deploy.bench.contestant_job:rehearse"
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Entrant:
 
     @property
     def style(self) -> str:
-        return "" if self.runtime.startswith("torch") else self.opened.manifest.style
+        return "" if RUNTIMES[self.runtime].opens == "model" else self.opened.manifest.style
 
     @property
     def label(self) -> str:
@@ -83,14 +79,17 @@ def entrants(
 
     Raises UsageError if an engine's artifact cannot be told.
     """
-    found = [Entrant(name, artifacts[0]) for name in ("torch", "torch-compile") if name in runtimes]
-    if "ort" in runtimes:
-        found += [Entrant("ort", opened) for opened in artifacts]
-    if "trt" in runtimes:
-        built = [one for one in artifacts if engine_style in ("", one.manifest.style)]
-        if len(built) != 1:
-            raise UsageError("An engine is timed with the one artifact it was built from.", todo="Name that folder.")
-        found.append(Entrant("trt", built[0], engine))
+    found: list[Entrant] = []
+    for record in (one for one in RUNTIMES.values() if one.name in runtimes):
+        if record.opens == "engine":
+            built = [one for one in artifacts if engine_style in ("", one.manifest.style)]
+            if len(built) != 1:
+                raise UsageError(
+                    "An engine is timed with the one artifact it was built from.", todo="Name that folder."
+                )
+            found.append(Entrant(record.name, built[0], engine))
+        else:
+            found += [Entrant(record.name, one) for one in (artifacts if record.opens == "artifact" else artifacts[:1])]
     return tuple(found)
 
 
@@ -115,7 +114,7 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
                 taking_part.append(_enter(stack, entrant, loaded, load, progress))
                 records.append(ContestantRecord(entrant.runtime, entrant.style, "passed"))
             except (EnvironmentMissing, VendorError) as error:
-                if entrant.runtime not in OPTIONAL:
+                if not RUNTIMES[entrant.runtime].optional:
                     raise
                 errors.append(error)
                 records.append(ContestantRecord(entrant.runtime, entrant.style, "skipped", _in_a_line(error)))
@@ -135,7 +134,7 @@ def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load,
         jobs = [_job(one, load) for one in entered if (one.runtime, one.style) in here]
         if None not in jobs:
             progress("Timing with one thread in a fresh process")
-            latencies = with_processor_ratios(latencies, Rerun(tuple(jobs), load.rounds))
+            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), load.rounds))
     if not load.profile:
         return Timed(latencies, tuple(records))
     return _looked_at(entered, Timed(latencies, tuple(records)), load, progress)
@@ -154,8 +153,8 @@ def time_again(
     lengths = tuple(n for n in load.prompts if names & {one.name for one in workloads((n,), load.new)})
     new = load.new if names - {one.name for one in workloads(lengths, 0)} else 0
     progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
-    rerun = Rerun(tuple(replace(job, prompts=lengths, new=new) for job in jobs), load.rounds)
-    return with_processor_ratios(measure_again(rerun), rerun)
+    rerun = Comparison(tuple(replace(job, prompts=lengths, new=new) for job in jobs), load.rounds)
+    return with_processor_ratios(measure_in_fresh_process(rerun), rerun)
 
 
 def _enter(
@@ -171,18 +170,12 @@ def _enter(
 
 
 def _open(entrant: Entrant, loaded: LoadedModel | None, load: Load) -> Runtime:
-    match entrant.runtime:
-        case "torch":
-            return open_torch(loaded, threads=load.threads)
-        case "torch-compile":
-            return open_compiled(loaded, threads=load.threads)
-        case "trt":
-            if entrant.engine is None:
-                raise EnvironmentMissing("There is no engine to time: it was not built.")
-            _rehearse(entrant, load)
-            return open_trt(entrant.engine, entrant.opened.manifest)
-    _rehearse(entrant, load)
-    return open_ort(entrant.opened.folder, threads=load.threads, verify=False)
+    opens = RUNTIMES[entrant.runtime].opens
+    if opens == "artifact" or (opens == "engine" and entrant.engine is not None):
+        _rehearse(entrant, load)
+    opened = entrant.opened
+    target = Target(opened.folder, entrant.engine, loaded, opened.manifest, threads=load.threads)
+    return open_runtime(entrant.runtime, target)
 
 
 def _rehearse(entrant: Entrant, load: Load) -> None:
@@ -203,7 +196,7 @@ def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: P
         if record.verdict == "passed":
             progress(f"Profiling {entrant.label}")
             job = _job(entrant, load)
-            found = run_alone(job) if job else None
+            found = resource_use_in_child(job) if job else None
             note = (
                 found.note if found else "Not measured: the model was handed over loaded, and has no name to load by."
             )
@@ -229,10 +222,10 @@ def _who(record: LatencyRecord | ContestantRecord) -> tuple[str, str]:
     return record.runtime, record.style
 
 
-def _job(entrant: Entrant, load: Load) -> Job | None:
-    if entrant.runtime.startswith("torch") and not load.source:
+def _job(entrant: Entrant, load: Load) -> ContestantJob | None:
+    if RUNTIMES[entrant.runtime].opens == "model" and not load.source:
         return None
-    return Job(
+    return ContestantJob(
         runtime=entrant.runtime,
         folder=str(entrant.opened.folder),
         prompts=load.prompts,

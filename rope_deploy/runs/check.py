@@ -20,9 +20,9 @@ from rope_deploy.runs.artifact_limits import limits_of, require_limits
 from rope_deploy.runs.audit import first_audits
 from rope_deploy.runs.check_runtime import Questions, check_one, unopened
 from rope_deploy.runs.manifest_claims import against_graph, against_model, unlisted
-from rope_deploy.runs.open_artifact import RUNTIMES, Opened, artifact_folders, model_of, passed_over, require_runtimes
+from rope_deploy.runs.open_artifact import Opened, artifact_folders, model_of, passed_over, require_runtimes
 from rope_deploy.runs.report_frame import Frame, Progress
-from rope_deploy.runtimes import Remembering, open_torch
+from rope_deploy.runtimes import CHECKED, Remembering, open_torch
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
@@ -54,14 +54,14 @@ def check_artifacts(
     is the only one, what keeps it from opening is raised, before the model is loaded. `allow_limits` names limits of
     the artifact that are known of, see `runs.limits`; `accept` codes of mistakes that were accepted at the export.
     """
-    require_runtimes(runtimes, engine)
+    require_runtimes(runtimes, engine, CHECKED)
     if model is not None and not reference:
         raise UsageError("A check without reference needs no model.", todo="Leave out --model or --no-reference.")
     contestants = [name for name in runtimes if name != "torch"]
     if not contestants:
         raise UsageError(
             "PyTorch is what others are compared with: nothing would be run.",
-            exists=f"Runtimes to compare: {', '.join(name for name in RUNTIMES if name != 'torch')}.",
+            exists=f"Runtimes to compare: {', '.join(name for name in CHECKED if name != 'torch')}.",
         )
     artifacts, outcomes, notes = _sifted(folder, contestants, verify, progress)
     _require_known(only, artifacts)

@@ -16,9 +16,7 @@ from rope_deploy.results.records import CheckRecord, DiagnosisRecord
 from rope_deploy.runs.manifest_claims import demanded
 from rope_deploy.runs.open_artifact import Opened
 from rope_deploy.runs.report_frame import Progress
-from rope_deploy.runtimes import Runtime, open_isolated, open_ort, open_trt
-
-CHILD = "rope_deploy.runtimes.child"
+from rope_deploy.runtimes import Runtime, Target, open_in_child, open_runtime
 
 
 @dataclass(frozen=True)
@@ -99,16 +97,11 @@ def attempt(
 
 
 def _open(opened: Opened, runtime: str, engine: Path | None, isolated: bool) -> Runtime:
-    folder = opened.folder.resolve()
-    if runtime == "trt":
-        if isolated:
-            return open_isolated(
-                runtime, f"{CHILD}:open_engine", {"engine": str(engine.resolve()), "folder": str(folder)}
-            )
-        return open_trt(engine, opened.manifest)
+    engine = engine.resolve() if engine else None
+    target = Target(folder=opened.folder.resolve(), engine=engine, taps=True)
     if isolated:
-        return open_isolated(runtime, f"{CHILD}:open_artifact", {"folder": str(folder), "verify": False})
-    return open_ort(folder, taps=True, verify=False)
+        return open_in_child(runtime, target)
+    return open_runtime(runtime, replace(target, manifest=opened.manifest))
 
 
 def unopened(style: str, runtime: str, error: RopeDeployError, code: str = "") -> Outcome:

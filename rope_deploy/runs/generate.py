@@ -9,9 +9,7 @@ from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import GenerationRecord
 from rope_deploy.runs.open_artifact import Opened
 from rope_deploy.runs.report_frame import Progress
-from rope_deploy.runtimes import greedy, open_isolated, open_torch
-
-ARTIFACT = "rope_deploy.runtimes.child:open_artifact"
+from rope_deploy.runtimes import Target, greedy, open_in_child, open_torch
 
 
 def require_tokenizer(loaded: LoadedModel) -> None:
@@ -46,8 +44,9 @@ def generate_all(
     ]
     for opened in artifacts:
         progress(f"Generating with {opened.manifest.style} in ONNX Runtime")
-        arguments = {"folder": str(opened.folder.resolve()), "verify": False, "taps": False}
-        with open_isolated("ort", ARTIFACT, arguments) as runtime:  # ONNX Runtime may crash on the file
+        with open_in_child(
+            "ort", Target(folder=opened.folder.resolve())
+        ) as runtime:  # ONNX Runtime may crash on the file
             for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
                 tokens = greedy(runtime, opened.manifest, ids, new_tokens, stop=stop)
                 records.append(_record(loaded, "ort", opened.manifest.style, prompt, tokens, tokens == want))

@@ -16,6 +16,7 @@ from rope_deploy.runs.bench_contestants import Entrant, Load, Timed, entrants, k
 from rope_deploy.runs.open_artifact import Opened
 from rope_deploy.runs.report_frame import Progress, machine
 from rope_deploy.runs.settle_ratio import in_the_way
+from rope_deploy.runtimes import RUNTIMES
 
 
 class Slowdown:
@@ -120,6 +121,5 @@ class Slowdown:
 def _expected(config: RunConfig) -> list[tuple[str, str]]:
     """(runtime, style) of everyone that `entrants` will name, in its order, before there are any artifacts."""
     runtimes = config.bench.runtimes
-    found = [(name, "") for name in ("torch", "torch-compile") if name in runtimes]
-    found += [("ort", style) for style in config.export.styles if "ort" in runtimes]
-    return found + ([("trt", config.build.style)] if "trt" in runtimes else [])
+    styles = {"model": ("",), "artifact": config.export.styles, "engine": (config.build.style,) if config.build else ()}
+    return [(name, style) for name, record in RUNTIMES.items() if name in runtimes for style in styles[record.opens]]

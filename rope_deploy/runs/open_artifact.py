@@ -14,8 +14,6 @@ from rope_deploy.errors import ModelError, UsageError
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
 
-RUNTIMES = ("torch", "ort", "trt")
-
 
 @dataclass(frozen=True)
 class Opened:
@@ -128,7 +126,7 @@ def source_named(manifest: Manifest, *, trusted: bool) -> str:
     )
 
 
-def require_runtimes(runtimes: Sequence[str], engine: Path | None, known: Sequence[str] = RUNTIMES) -> None:
+def require_runtimes(runtimes: Sequence[str], engine: Path | None, known: Sequence[str]) -> None:
     """Raise UsageError for a runtime that is not `known`, for none at all, or for trt without an engine."""
     if not runtimes:
         raise UsageError("No runtime was named.", exists=f"Runtimes: {', '.join(known)}.")

@@ -21,6 +21,7 @@ from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quot
 from rope_deploy.graph.io import read_proto, tensors_of
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
+from rope_deploy.runtimes.registry import Target
 from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
 
 CPU = ("CPUExecutionProvider",)
@@ -74,6 +75,11 @@ class OrtRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session  # frees the weights
+
+
+def open_target(target: Target) -> OrtRuntime:
+    """The artifact of `target`; see `registry`."""
+    return open_ort(target.folder, threads=target.threads, taps=target.taps, verify=target.verify)
 
 
 def open_ort(

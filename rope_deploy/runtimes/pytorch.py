@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from rope_deploy.models import Exact, LoadedModel, Piece
+    from rope_deploy.runtimes.registry import Target
 
 
 class TorchRuntime:
@@ -163,6 +164,11 @@ class ExactTorch(_Borrowing):
 def _cached(feeds: Mapping[str, np.ndarray]) -> bool:
     """Whether there is a cache, be it of length 0 as in a first prompt."""
     return any(name.startswith("past_key_values.") for name in feeds)
+
+
+def open_target(target: Target) -> TorchRuntime:
+    """The loaded model of `target`; see `registry`."""
+    return open_torch(target.loaded, threads=target.threads)
 
 
 def open_torch(loaded: LoadedModel, *, threads: int | None = None) -> TorchRuntime:

@@ -15,6 +15,7 @@ from rope_deploy.runtimes.pytorch import TorchRuntime
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
+    from rope_deploy.runtimes.registry import Target
 
 
 class CompiledRuntime(TorchRuntime):
@@ -41,6 +42,11 @@ class CompiledRuntime(TorchRuntime):
         import torch
 
         torch.compiler.reset()
+
+
+def open_target(target: Target) -> CompiledRuntime:
+    """The loaded model of `target`; see `registry`."""
+    return open_compiled(target.loaded, threads=target.threads)
 
 
 def open_compiled(loaded: LoadedModel, *, threads: int | None = None) -> CompiledRuntime:

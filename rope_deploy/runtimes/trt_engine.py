@@ -13,10 +13,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from rope_deploy.artifact import Manifest, TensorInfo, hash_file
+from rope_deploy.artifact import Manifest, TensorInfo, hash_file, load_manifest
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
+from rope_deploy.runtimes.registry import Target
 from rope_deploy.runtimes.taps import read_taps
 from rope_deploy.trt import FLAVORS, EngineManifest, Flavor, Profile, gpus, installed_version, load_engine_manifest
 
@@ -79,6 +80,14 @@ class TrtRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._runner.deactivate()
+
+
+def open_target(target: Target) -> TrtRuntime:
+    """The engine of `target`, built from the artifact in its folder; see `registry`. Its taps are those it was built
+    with. Raises EnvironmentMissing if there is no engine, and what `open_trt` raises."""
+    if target.engine is None:
+        raise EnvironmentMissing("There is no engine to time: it was not built.")
+    return open_trt(target.engine, target.manifest or load_manifest(target.folder))
 
 
 def open_trt(engine: Path, manifest: Manifest, *, plugins: Iterable[Path] = ()) -> TrtRuntime:

@@ -12,10 +12,10 @@ from rope_deploy import __version__
 from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
 from rope_deploy.errors import ConfigError, GraphRefused, UsageError
 from rope_deploy.results.records import EngineRecord
-from rope_deploy.trt.build_job import Job, Progress
-from rope_deploy.trt.build_launch import run_worker
-from rope_deploy.trt.build_source import Source, open_source
+from rope_deploy.trt.build_in_child import build_in_child
 from rope_deploy.trt.engine_manifest import EngineManifest, put_in_place, refuse_manifest
+from rope_deploy.trt.engine_request import EngineRequest, Progress
+from rope_deploy.trt.engine_source import Source, open_source
 from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require
 from rope_deploy.trt.refused_nodes import judged
 from rope_deploy.trt.requested_profiles import requested_profiles
@@ -74,7 +74,7 @@ def build_engine(
     with staging(target), ExitStack() as finishing:
         unfinished = finishing.enter_context(new_file(target, force=force))
         new_cache = unfinished.with_name(f"{unfinished.name}.cache")
-        job = Job(
+        request = EngineRequest(
             flavor=found.name,
             model=str(opened.model.resolve()),
             output=str(unfinished.resolve()),
@@ -86,7 +86,7 @@ def build_engine(
             taps=tapped,
         )
         try:
-            outcome = run_worker(job, progress)
+            outcome = build_in_child(request, progress)
         except GraphRefused as error:
             raise (judged(error, opened.model, opened.manifest) if opened.manifest else error) from None
         manifest = EngineManifest(

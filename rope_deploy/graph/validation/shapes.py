@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from rope_deploy.childprocess import ChildFailed, forked
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.faults import Fault, node_words
-from rope_deploy.graph.validation.forked import Ended, forked
 from rope_deploy.graph.validation.graphs import subgraphs
 from rope_deploy.graph.validation.tensors import MOST_ELEMENTS, check_tensor
 
@@ -33,7 +33,7 @@ def check_shapes(model: onnx.ModelProto, files: ExternalFiles) -> None:
     skeleton = _skeleton(model, files)
     try:
         found = forked(lambda: _inferred(skeleton))
-    except Ended as how:
+    except ChildFailed as how:
         raise Fault(f"onnx's shape inference {how}") from None
     if "reason" in found:
         raise Fault(found["reason"])
