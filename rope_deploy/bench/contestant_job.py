@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rope_deploy.artifact import Manifest, load_manifest
-from rope_deploy.bench.latency import Workload, arrays, start, workloads
+from rope_deploy.bench.latency import Workload, initial_past, random_feeds, workloads
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
 from rope_deploy.runtimes import RUNTIMES, Runtime, Target, as_past, open_runtime
 
@@ -54,7 +54,7 @@ def run_workloads(runtime: Runtime, manifest: Manifest, job: ContestantJob) -> t
     """Run every workload of the job once; returns them."""
     wanted = workloads(job.prompts, job.new if manifest.cache else 0)
     for workload in wanted:
-        past = start(runtime, manifest, workload)
+        past = initial_past(runtime, manifest, workload)
         for step in range(workload.steps):
-            past = as_past(manifest, runtime.run(arrays(manifest, workload.tokens, workload.past + step) | past))
+            past = as_past(manifest, runtime.run(random_feeds(manifest, workload.tokens, workload.past + step) | past))
     return wanted

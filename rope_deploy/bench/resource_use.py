@@ -14,7 +14,7 @@ import psutil
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.bench.contestant_job import ContestantJob, open_job, run_workloads
-from rope_deploy.bench.latency import Workload, arrays, start
+from rope_deploy.bench.latency import Workload, initial_past, random_feeds
 from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, how_ended, run_in_child
 from rope_deploy.errors import RopeDeployError
 from rope_deploy.runtimes import RUNTIMES
@@ -89,8 +89,8 @@ def _with_profile(
 
     profiler = Profiler(Path(job.folder), manifest, threads=job.threads)
     for workload in wanted:
-        past = start(profiler, manifest, workload)
-        feeds = arrays(manifest, workload.tokens, workload.past) | past
+        past = initial_past(profiler, manifest, workload)
+        feeds = random_feeds(manifest, workload.tokens, workload.past) | past
         profiler.run(feeds)
         for _ in range(COUNTED):
             profiler.run(feeds, workload.name)

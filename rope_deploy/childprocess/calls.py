@@ -40,13 +40,13 @@ def call(
         return task.run(progress)
     step = doing
 
-    def told(text: str) -> None:
+    def on_progress(text: str) -> None:
         nonlocal step
         step = text
         progress(text)
 
     try:
-        return run_in_child(task, told)
+        return run_in_child(task, on_progress)
     except ChildDied as death:
         raise _crash(death, step, chosen) from None
     except MemoryError as error:

@@ -11,13 +11,13 @@ from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Manifest
 from rope_deploy.parity.compare import Difference, largest, magnitude, missing, shape_fault, size, token_errors, worst
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.run_calls import Step
-from rope_deploy.runtimes import Arrays, compact, compacting_layers, row_axes
+from rope_deploy.runtimes import Arrays, compact_layers, to_compact, token_axes
 
 
 def kept(manifest: Manifest, step: Step) -> Iterator[Difference]:
     """A cache that grows keeps the rows it had; a fused attention may move them. Of states only the shape is said."""
-    past, fused = step.columns.shape[1] - step.call.tokens, compacting_layers(manifest)
-    for name, axis in row_axes(manifest).items():
+    past, fused = step.columns.shape[1] - step.call.tokens, compact_layers(manifest)
+    for name, axis in token_axes(manifest).items():
         layer, part = _place(name)
         before, after = step.feeds[name.replace(PRESENT_PREFIX, PAST_PREFIX, 1)], step.got.get(name)
         shape = list(before.shape)
@@ -36,17 +36,17 @@ def caches_of(manifest: Manifest, oracle: Oracle, step: Step) -> Iterator[Differ
     """The real rows of everything that grows, where each layer keeps them, and all of every state."""
     keys, compacting = (
         {site.layer: site for site in manifest.sites if site.role == "k" and not site.occurrence},
-        compacting_layers(manifest),
+        compact_layers(manifest),
     )
     mask, got, want = step.call.attention_mask, step.got, step.standard
-    for name, axis in row_axes(manifest).items():
+    for name, axis in token_axes(manifest).items():
         layer, part = _place(name)
         if fault := shape_fault(got.get(name), want[name].shape):
             yield missing("cache", name, fault, layer, part)
         elif axis is None:
             yield _state(manifest, step, name)
         else:
-            arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
+            arrange = partial(to_compact, mask=mask) if layer in compacting else np.asarray
             theirs, positions = arrange(want[name]), arrange(step.columns)
             site = keys.get(layer) if part == "key" else None
             scale, real = magnitude(theirs), arrange(mask) == 1

@@ -35,7 +35,7 @@ from rope_deploy.parity.rounding_chance import usual
 from rope_deploy.parity.run_calls import Pair, Step
 from rope_deploy.parity.towers.compare_sites import Turn
 from rope_deploy.parity.towers.name_mistake import name_of
-from rope_deploy.runtimes import compact
+from rope_deploy.runtimes import to_compact
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -264,11 +264,11 @@ def _view(site: Site, call: Call, got: Tensors, standard: Tensors) -> View | Non
         return None
     keys = {"ours": got[cache]}
     if cache in standard:
-        keys["theirs"] = compact(standard[cache], call.attention_mask)
+        keys["theirs"] = to_compact(standard[cache], call.attention_mask)
     sees = _sees(call)
 
     def apart(answer: Tensors) -> np.ndarray:
-        made = products(answer[rotated], compact(answer[cache], call.attention_mask))
+        made = products(answer[rotated], to_compact(answer[cache], call.attention_mask))
         return product_errors(made, standard[rotated], keys["theirs"], sees)
 
     return View(
@@ -286,7 +286,7 @@ def _sees(call: Call) -> np.ndarray:
     mask, tokens = call.attention_mask, call.tokens
     columns = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
     last = mask.shape[1] - tokens + np.arange(tokens)
-    return (compact(mask, mask) == 1)[:, None, :] & (compact(columns, mask)[:, None, :] <= last[:, None])
+    return (to_compact(mask, mask) == 1)[:, None, :] & (to_compact(columns, mask)[:, None, :] <= last[:, None])
 
 
 def _direct(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray | None:

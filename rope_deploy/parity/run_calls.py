@@ -13,7 +13,7 @@ from rope_deploy.parity.case_calls import Call, calls_for
 from rope_deploy.parity.cases import Case
 from rope_deploy.parity.oracle import UNIT_ROUNDOFF, Oracle
 from rope_deploy.parity.rounding_chance import Chance, Patience, allowed, ratios
-from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
+from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past, in_cache_layout
 
 # With the largest number, where it is not that of the type that is exact for it.
 LARGEST = {"float16": 65504.0, "bfloat16": np.inf, "float32": float(np.finfo(np.float32).max)}
@@ -128,7 +128,7 @@ def walk(case: Case, pair: Pair) -> Iterator[Step]:
         refused, kept = case.refusal is not None and number == len(case.later), past
         want, truth, chance = {}, {}, None
         if pair.reference is not None:
-            kept = as_kept(manifest, past, call.attention_mask[:, : -call.tokens])
+            kept = in_cache_layout(manifest, past, call.attention_mask[:, : -call.tokens])
         exactly = None
         if pair.reference is not None and not refused:
             asked = call.feeds(manifest, past)
@@ -149,7 +149,7 @@ def walk(case: Case, pair: Pair) -> Iterator[Step]:
 
 def _exactly(pair: Pair, asked: Arrays, want: Arrays) -> tuple[Arrays, Chance]:
     truth = _held(pair.exact.run(asked, taps=True), want, LARGEST[pair.manifest.dtype])
-    return truth, Chance(partial(pair.reference.shaken, asked), pair.patience)
+    return truth, Chance(partial(pair.reference.perturbed, asked), pair.patience)
 
 
 def _held(truth: Arrays, narrow: Arrays, largest: float) -> Arrays:

@@ -18,7 +18,7 @@ from rope_deploy.bench import (
     with_processor_ratios,
     workloads,
 )
-from rope_deploy.bench.latency import arrays, require_fit, start
+from rope_deploy.bench.latency import initial_past, random_feeds, require_fit
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
@@ -186,7 +186,7 @@ def _rehearse(entrant: Entrant, load: Load) -> None:
 
 def _first_run(runtime: Runtime, manifest: Manifest, load: Load) -> None:
     for workload in workloads(load.prompts[:1], load.new if manifest.cache else 0):
-        runtime.run(arrays(manifest, workload.tokens, workload.past) | start(runtime, manifest, workload))
+        runtime.run(random_feeds(manifest, workload.tokens, workload.past) | initial_past(runtime, manifest, workload))
 
 
 def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: Progress) -> Timed:

@@ -22,7 +22,7 @@ from rope_deploy.runs.check_runtime import Questions, check_one, unopened
 from rope_deploy.runs.manifest_claims import against_graph, against_model, unlisted
 from rope_deploy.runs.open_artifact import Opened, artifact_folders, model_of, passed_over, require_runtimes
 from rope_deploy.runs.report_frame import Frame, Progress
-from rope_deploy.runtimes import CHECKED, Remembering, open_torch
+from rope_deploy.runtimes import CHECKED, Memoized, open_torch
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
@@ -82,7 +82,7 @@ def check_artifacts(
             reach = max((spec.reach for spec in loaded.specs.values()), default=None)
             artifacts, untrue = _true(artifacts, loaded, contestants)
             outcomes += untrue
-            pytorch = stack.enter_context(Remembering(open_torch(loaded)))
+            pytorch = stack.enter_context(Memoized(open_torch(loaded)))
             if model is None:
                 notes.append(f"Compared with {artifacts[0].manifest.source}, which the manifest names.")
         else:

@@ -27,7 +27,7 @@ from rope_deploy.runs.latency_gate import Slowdown
 from rope_deploy.runs.open_artifact import Opened, open_artifacts
 from rope_deploy.runs.report_files import refuse_foreign, write_report
 from rope_deploy.runs.report_frame import Frame, Progress
-from rope_deploy.runtimes import Remembering, Runtime, open_torch
+from rope_deploy.runtimes import Memoized, Runtime, open_torch
 from rope_deploy.runtimes.ort_placement import require_provider
 from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
 
@@ -197,7 +197,7 @@ def _check(config: RunConfig, artifacts, loaded, engines, progress: Progress) ->
     )
     questions = Questions(wanted.set, (), wanted.seed, tolerances, prose(loaded), config.export.accept)
     outcomes = [*_limited(config, artifacts, loaded)]
-    with Remembering(open_torch(loaded)) as reference:
+    with Memoized(open_torch(loaded)) as reference:
         for opened in artifacts:
             for runtime in wanted.runtimes:
                 if runtime == "trt":

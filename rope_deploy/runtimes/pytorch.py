@@ -26,7 +26,7 @@ class TorchRuntime:
 
     def __init__(self, loaded: LoadedModel, threads: int | None = None):
         self._loaded, self._threads, self._before = loaded, threads, 0
-        self._said: dict[bytes, np.ndarray] = {}
+        self._untouched_results: dict[bytes, np.ndarray] = {}
 
     @cached_property
     def exact(self) -> ExactTorch:
@@ -40,19 +40,19 @@ class TorchRuntime:
 
         return run_reference(self._loaded, dict(feeds), taps, cache=_cached(feeds))
 
-    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
-        """What it gives, taps too, with its roundings fallen otherwise."""
+    def perturbed(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """The result of `run` with taps, its roundings perturbed by `seed`."""
         from rope_deploy.models import run_shaken
 
         return run_shaken(self._loaded, dict(feeds), seed, cache=_cached(feeds))
 
     def untouched(self, result: str) -> UntouchedTorch | None:
-        """The same model as transformers runs it, at the beginning of a text; `result` is what its answer is called.
+        """The same model as transformers runs it, before the first token of a text; `result` names its output.
 
-        None where it is not known: a model that could not be copied before anything was replaced in it.
+        None for a model that could not be copied before anything was replaced in it.
         """
         model = self._loaded.untouched
-        return None if model is None else UntouchedTorch(model, result, self._said)
+        return None if model is None else UntouchedTorch(model, result, self._untouched_results)
 
     def __enter__(self) -> Self:
         if self._threads is not None:
@@ -73,7 +73,7 @@ class TorchRuntime:
 
 
 class _Borrowing:
-    """A runtime on a model that stays with its owner: there is nothing to open or to close."""
+    """A runtime on a model that stays with its owner: nothing is opened or closed."""
 
     def __enter__(self) -> Self:
         return self
@@ -84,10 +84,10 @@ class _Borrowing:
 
 
 class UntouchedTorch(_Borrowing):
-    """A model as transformers runs it, without anything of ours, in the middle of a text. Made by `untouched`.
+    """A model as transformers runs it, without any patch of ours, in the middle of a text. Made by `untouched`.
 
-    Each call goes on from the one before: the cache is the model's own, and so are masks and positions; of what it is
-    fed it looks at tokens and at padding. It gives the result alone.
+    Each call continues the one before: the cache is the model's own, and so are masks and positions; of its feeds it
+    reads the tokens and the padding. It returns the result alone.
     """
 
     name = "torch, untouched"
@@ -102,8 +102,8 @@ class UntouchedTorch(_Borrowing):
         """The same model computed in a wider type."""
         return ExactUntouched(self._model, self._result, self._known, self._pieces)
 
-    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
-        """What it gives for what it was fed last, with its roundings fallen otherwise."""
+    def perturbed(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """The result of the last `run`, its roundings perturbed by `seed`."""
         from rope_deploy.models import run_untouched
 
         return {self._result: run_untouched(self._model, self._pieces, shaken=seed)}
@@ -120,7 +120,7 @@ class UntouchedTorch(_Borrowing):
 
 
 class ExactUntouched(_Borrowing):
-    """A model as transformers runs it, in a wider type: what it gives for what the other was fed last."""
+    """A model as transformers runs it, in a wider type: its result for the last call of the other."""
 
     name = "torch, untouched, exact"
     taps = False
@@ -162,7 +162,7 @@ class ExactTorch(_Borrowing):
 
 
 def _cached(feeds: Mapping[str, np.ndarray]) -> bool:
-    """Whether there is a cache, be it of length 0 as in a first prompt."""
+    """Whether the feeds hold a cache; that of a first prompt has length 0."""
     return any(name.startswith("past_key_values.") for name in feeds)
 
 

@@ -25,7 +25,7 @@ class CompiledRuntime(TorchRuntime):
     taps = False
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
-        """Run once; see `runtimes.base`. Raises VendorError if compiling fails, e.g. without a C++ compiler."""
+        """Run once; see `runtimes.protocol`. Raises VendorError if compiling fails, e.g. without a C++ compiler."""
         try:
             return super().run(feeds)
         except Exception as error:  # dynamo, inductor and the C++ compiler share no base below Exception

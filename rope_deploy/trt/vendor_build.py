@@ -26,7 +26,7 @@ from rope_deploy.trt.engine_request import BuildResult, EngineRequest, Progress
 from rope_deploy.trt.flavors import FLAVORS, Flavor
 
 STEP_SECONDS = 0.1  # steps closer together than this are not reported
-# Said about every graph with int64 inputs, and of every second use of a function; true, and of no consequence.
+# Warnings about every graph with int64 inputs, and about every second use of a function; they have no consequence.
 NOISE = ("has Int64 binding", "the output tensors of this new instance will not be queryable")
 DISAGREEING_SHAPES = "not self-consistent"  # TensorRT mentions this and builds on; the engine cannot run there
 OTHER_EXPORT = "Export with another --style or --opset, or a custom operator with --plugin."
