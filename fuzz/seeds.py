@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 import rope_deploy
+from rope_deploy import styles
 from rope_deploy.artifact import FileInfo, TensorInfo, hash_file
 from tests import tiny, towers
 from tests.audit import files
 from tests.models.gguf_file import write_gguf
 
-STYLES = ("tables", "onnx", "contrib", "plugin")
+STYLES = tuple(styles.STYLES)
 
 
 def made_seeds(folder: Path) -> Path:

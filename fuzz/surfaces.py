@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faults.wrong_artifacts import OF_TABLES, WRONG
+from rope_deploy import styles
 
-STYLES = ("tables", "onnx", "contrib", "plugin")
+STYLES = tuple(styles.STYLES)
 FORMS = ("chain", "standard", "contrib", "fused", "computed", "counted")
 OUTPUTS = ("out", "out.onnx", "out.engine")
 

@@ -1,15 +1,29 @@
 """What rope_deploy does, as functions. The command line calls these and nothing else.
 
-Heavy packages are imported by the function that needs them: importing this module costs nothing.
+Each function makes the options of its command from its keyword arguments, whose meaning and defaults
+`rope_deploy.options` states, and hands them to one function of `runs`. Heavy packages are imported by the function that
+needs them: importing this module costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rope_deploy.childprocess import Limits, call
+from rope_deploy.options import (
+    Angles,
+    AuditOptions,
+    BenchOptions,
+    BuildOptions,
+    CheckOptions,
+    CiOptions,
+    ExportOptions,
+    OtherMachine,
+    RewriteOptions,
+    Unsettled,
+)
 
 if TYPE_CHECKING:
     from rope_deploy.doctor import Diagnosis
@@ -44,8 +58,12 @@ def _silent(_: object) -> None:
     pass
 
 
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
 def load(source: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> LoadedModel:
-    """A Hugging Face folder, a .gguf file, a hub name, or package.module:factory. Raises ModelError."""
+    """Load a model: a Hugging Face folder, a .gguf file, a hub name, or package.module:factory. Raises ModelError."""
     from rope_deploy.models import load_model
 
     return load_model(source, dtype=dtype, trust_remote_code=trust_remote_code)
@@ -55,18 +73,18 @@ def export(
     source: str | LoadedModel,
     folder: str | Path,
     *,
-    styles: Sequence[str] = ("tables",),
-    dtype: str = "float32",
-    opset: int | None = None,
-    max_position: int | None = None,
-    angles: Literal["model", "float64"] = "model",
-    example: str | Path | None = None,
-    cache: bool = True,
-    fused_attention: bool = True,
-    allow_unmatched: bool = False,
-    accept: Sequence[str] = (),
-    trust_remote_code: bool = False,
-    force: bool = False,
+    styles: Sequence[str] = ExportOptions.styles,
+    dtype: str = ExportOptions.dtype,
+    opset: int | None = ExportOptions.opset,
+    max_position: int | None = ExportOptions.max_position,
+    angles: Angles = ExportOptions.angles,
+    example: str | Path | None = ExportOptions.example,
+    cache: bool = ExportOptions.cache,
+    fused_attention: bool = ExportOptions.fused_attention,
+    allow_unmatched: bool = ExportOptions.allow_unmatched,
+    accept: Sequence[str] = ExportOptions.accept,
+    trust_remote_code: bool = ExportOptions.trust_remote_code,
+    force: bool = ExportOptions.force,
     progress: Progress = _silent,
 ) -> tuple[ExportRecord, ...]:
     """Export a model to ONNX in one or more styles, tracing it once.
@@ -80,25 +98,23 @@ def export(
     Raises UsageError, ModelError, UnmatchedRotation (a rotation not understood), MistakeFound (a mistake that was not
     accepted), EnvironmentMissing (a full disk).
     """
-    from rope_deploy.runs.export import export_model
-
-    return export_model(
-        source,
-        Path(folder),
-        styles,
+    options = ExportOptions(
+        styles=tuple(styles),
         dtype=dtype,
-        trust_remote_code=trust_remote_code,
         opset=opset,
-        fused_attention=fused_attention,
-        force=force,
-        accept=accept,
-        cache=cache,
         max_position=max_position,
         angles=angles,
-        example=example and Path(example),
+        example=_path(example),
+        cache=cache,
+        fused_attention=fused_attention,
         allow_unmatched=allow_unmatched,
-        progress=progress,
+        accept=tuple(accept),
+        trust_remote_code=trust_remote_code,
+        force=force,
     )
+    from rope_deploy.runs.export import export_model
+
+    return export_model(source, Path(folder), options, progress=progress)
 
 
 def rewrite(
@@ -106,14 +122,14 @@ def rewrite(
     target: str | Path,
     style: str,
     *,
-    config: str | Path | None = None,
-    angles: Literal["model", "float64"] = "model",
-    opset: int | None = None,
-    max_position: int | None = None,
-    allow_unmatched: bool = False,
-    accept: Sequence[str] = (),
-    run: bool = True,
-    force: bool = False,
+    config: str | Path | None = RewriteOptions.config,
+    angles: Angles = RewriteOptions.angles,
+    opset: int | None = RewriteOptions.opset,
+    max_position: int | None = RewriteOptions.max_position,
+    allow_unmatched: bool = RewriteOptions.allow_unmatched,
+    accept: Sequence[str] = RewriteOptions.accept,
+    run: bool = RewriteOptions.run,
+    force: bool = RewriteOptions.force,
     progress: Progress = _silent,
 ) -> ExportRecord:
     """Rewrite the rotations of an ONNX file that somebody else exported to `style`; the rest stays what it was.
@@ -127,14 +143,9 @@ def rewrite(
     config.json), UnmatchedRotation (a rotation was not understood), MistakeFound (a mistake that was not accepted),
     CheckFailed (the result does not answer as the original does), EnvironmentMissing (a full disk).
     """
-    return call(
-        "rope_deploy.runs.rewrite:rewrite_judged",
-        Path(source),
-        Path(target),
-        style,
-        doing=f"Rewriting {source}",
-        limits=Limits.of_file(Path(source)),
-        config=None if config is None else Path(config),
+    options = RewriteOptions(
+        style=style,
+        config=_path(config),
         angles=angles,
         opset=opset,
         max_position=max_position,
@@ -142,6 +153,14 @@ def rewrite(
         accept=tuple(accept),
         run=run,
         force=force,
+    )
+    return call(
+        "rope_deploy.runs.rewrite:rewrite_judged",
+        Path(source),
+        Path(target),
+        options,
+        doing=f"Rewriting {source}",
+        limits=Limits.of_file(Path(source)),
         progress=progress,
     )
 
@@ -149,18 +168,18 @@ def rewrite(
 def check(
     folder: str | Path,
     *,
-    runtimes: Sequence[str] = ("ort",),
-    model: str | LoadedModel | None = None,
-    engine: str | Path | None = None,
-    cases: Sequence[str] = (),
-    quick: bool = False,
-    seed: int = 0,
-    ignore_hashes: bool = False,
-    reference: bool = True,
-    isolated: bool = True,
-    trust_remote_code: bool = False,
-    allow_limits: Sequence[str] = (),
-    accept: Sequence[str] = (),
+    runtimes: Sequence[str] = CheckOptions.runtimes,
+    model: str | LoadedModel | None = CheckOptions.model,
+    engine: str | Path | None = CheckOptions.engine,
+    cases: Sequence[str] = CheckOptions.cases,
+    quick: bool = CheckOptions.quick,
+    seed: int = CheckOptions.seed,
+    ignore_hashes: bool = CheckOptions.ignore_hashes,
+    reference: bool = CheckOptions.reference,
+    isolated: bool = CheckOptions.isolated,
+    trust_remote_code: bool = CheckOptions.trust_remote_code,
+    allow_limits: Sequence[str] = CheckOptions.allow_limits,
+    accept: Sequence[str] = CheckOptions.accept,
     progress: Progress = _silent,
 ) -> Report:
     """Compare an artifact (or each one in a folder of artifacts) with PyTorch, case by case.
@@ -173,24 +192,23 @@ def check(
 
     Raises UsageError (no artifact, changed files, an unknown runtime or case), ModelError, EnvironmentMissing.
     """
-    from rope_deploy.runs.check import check_artifacts
-
-    return check_artifacts(
-        Path(folder),
-        runtimes=runtimes,
+    options = CheckOptions(
+        runtimes=tuple(runtimes),
         model=model,
-        engine=Path(engine) if engine is not None else None,
-        only=cases,
-        which="quick" if quick else "full",
+        engine=_path(engine),
+        cases=tuple(cases),
+        quick=quick,
         seed=seed,
-        verify=not ignore_hashes,
+        ignore_hashes=ignore_hashes,
         reference=reference,
         isolated=isolated,
         trust_remote_code=trust_remote_code,
-        allow_limits=allow_limits,
-        accept=accept,
-        progress=progress,
+        allow_limits=tuple(allow_limits),
+        accept=tuple(accept),
     )
+    from rope_deploy.runs.check import check_artifacts
+
+    return check_artifacts(Path(folder), options, progress=progress)
 
 
 def explain(code: str) -> Page:
@@ -206,10 +224,10 @@ def explain(code: str) -> Page:
 def audit(
     subject: str | Path,
     *,
-    against: str | Path | None = None,
-    max_position: int | None = None,
-    fail_on: Sequence[str] = (),
-    ignore_hashes: bool = False,
+    against: str | Path | None = AuditOptions.against,
+    max_position: int | None = AuditOptions.max_position,
+    fail_on: Sequence[str] = AuditOptions.fail_on,
+    ignore_hashes: bool = AuditOptions.ignore_hashes,
     progress: Progress = _silent,
 ) -> Report:
     """Hold what an .onnx file by any exporter stores and computes against its model's configuration.
@@ -222,15 +240,18 @@ def audit(
 
     Raises UsageError (not ONNX, no rotations, an unknown rope type or code), ConfigError, ModelError.
     """
+    options = AuditOptions(
+        against=_path(against),
+        max_position=max_position,
+        fail_on=tuple(fail_on),
+        ignore_hashes=ignore_hashes,
+    )
     return call(
         "rope_deploy.runs.audit:audit_path",
         Path(subject),
+        options,
         doing=f"Auditing {subject}",
         limits=Limits.of_file(Path(subject)),
-        against=None if against is None else Path(against),
-        max_position=max_position,
-        fail_on=tuple(fail_on),
-        verify=not ignore_hashes,
         progress=progress,
     )
 
@@ -238,19 +259,19 @@ def audit(
 def bench(
     folder: str | Path,
     *,
-    runtimes: Sequence[str] = ("ort",),
-    model: str | LoadedModel | None = None,
-    engine: str | Path | None = None,
-    prompt: int | Sequence[int] = 128,
-    new: int = 16,
-    rounds: int = 10,
-    threads: int | None = None,
-    profile: bool = False,
-    baseline: str | Path | None = None,
-    max_slowdown: float = 1.2,
-    other_machine: Literal["refuse", "skip", "compare"] = "refuse",
-    unsettled: Literal["pass", "fail"] = "pass",
-    trust_remote_code: bool = False,
+    runtimes: Sequence[str] = BenchOptions.runtimes,
+    model: str | LoadedModel | None = BenchOptions.model,
+    engine: str | Path | None = BenchOptions.engine,
+    prompt: int | Sequence[int] = BenchOptions.prompt,
+    new: int = BenchOptions.new,
+    rounds: int = BenchOptions.rounds,
+    threads: int | None = BenchOptions.threads,
+    profile: bool = BenchOptions.profile,
+    baseline: str | Path | None = BenchOptions.baseline,
+    max_slowdown: float = BenchOptions.max_slowdown,
+    other_machine: OtherMachine = BenchOptions.other_machine,
+    unsettled: Unsettled = BenchOptions.unsettled,
+    trust_remote_code: bool = BenchOptions.trust_remote_code,
     progress: Progress = _silent,
 ) -> Report:
     """Time a prefill of each length in `prompt` and, per token, decoding `new` after it, in interleaved rounds.
@@ -258,40 +279,39 @@ def bench(
     Ratios refer to PyTorch, or to the first artifact. `unsettled` is what becomes of one that load keeps from being
     judged. Raises as `check` does, UsageError for an unfit `baseline`.
     """
-    from rope_deploy.runs.bench import bench_artifacts
-
-    return bench_artifacts(
-        Path(folder),
-        runtimes=runtimes,
+    options = BenchOptions(
+        runtimes=tuple(runtimes),
         model=model,
-        engine=Path(engine) if engine is not None else None,
-        prompts=(prompt,) if isinstance(prompt, int) else tuple(prompt),
+        engine=_path(engine),
+        prompt=(prompt,) if isinstance(prompt, int) else tuple(prompt),
         new=new,
         rounds=rounds,
         threads=threads,
         profile=profile,
-        baseline=Path(baseline) if baseline is not None else None,
+        baseline=_path(baseline),
         max_slowdown=max_slowdown,
         other_machine=other_machine,
         unsettled=unsettled,
         trust_remote_code=trust_remote_code,
-        progress=progress,
     )
+    from rope_deploy.runs.bench import bench_artifacts
+
+    return bench_artifacts(Path(folder), options, progress=progress)
 
 
 def build(
     source: str | Path,
     target: str | Path,
     *,
-    style: str | None = None,
-    flavor: str | None = None,
-    capabilities: Sequence[str] = (),
-    profiles: Sequence[str] = (),
-    plugin: str | Path | None = None,
-    timing_cache: str | Path | None = None,
-    taps: bool = False,
-    accept: Sequence[str] = (),
-    force: bool = False,
+    style: str | None = BuildOptions.style,
+    flavor: str | None = BuildOptions.flavor,
+    capabilities: Sequence[str] = BuildOptions.capabilities,
+    profiles: Sequence[str] = BuildOptions.profiles,
+    plugin: str | Path | None = BuildOptions.plugin,
+    timing_cache: str | Path | None = BuildOptions.timing_cache,
+    taps: bool = BuildOptions.taps,
+    accept: Sequence[str] = BuildOptions.accept,
+    force: bool = BuildOptions.force,
     progress: Callable[[BuildProgress], None] | None = None,
 ) -> EngineRecord:
     """Compile an artifact or ONNX file into a TensorRT engine, with a manifest beside it.
@@ -302,22 +322,20 @@ def build(
 
     Raises UsageError, EnvironmentMissing (no flavour or GPU), VendorError (GraphRefused names nodes), as `export` does.
     """
-    from rope_deploy.runs.build import build_styled
-
-    return build_styled(
-        Path(source),
-        Path(target),
-        style,
+    options = BuildOptions(
+        style=style,
         flavor=flavor,
         capabilities=tuple(capabilities),
         profiles=tuple(profiles),
-        plugin=Path(plugin) if plugin is not None else None,
-        timing_cache=Path(timing_cache) if timing_cache is not None else None,
+        plugin=_path(plugin),
+        timing_cache=_path(timing_cache),
         taps=taps,
         accept=tuple(accept),
         force=force,
-        progress=progress,
     )
+    from rope_deploy.runs.build import build_styled
+
+    return build_styled(Path(source), Path(target), options, progress=progress)
 
 
 def plugin_build(
@@ -356,21 +374,26 @@ def plugin_info(library: str | Path) -> PluginLibrary:
 def run_ci(
     config: str | Path,
     *,
-    source: str | None = None,
-    force: bool = False,
-    update_baseline: bool = False,
+    source: str | None = CiOptions.source,
+    force: bool = CiOptions.force,
+    update_baseline: bool = CiOptions.update_baseline,
     progress: Progress = _silent,
 ) -> tuple[Report, dict[str, Path]]:
-    """Carry out a configuration file: export, build, check, bench, generate, judge, and write the report_files.
+    """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
 
     `source` replaces the model named in the file; `update_baseline` writes its [bench] baseline instead of judging by
     it, unless the run fails. Returns the report and where its formats were written. A failed gate is no exception.
 
     Raises ConfigError with every fault of the file, UsageError for an unfit baseline, and what the single steps raise.
     """
+    options = CiOptions(
+        source=source,
+        force=force,
+        update_baseline=update_baseline,
+    )
     from rope_deploy.runs.ci import run_file
 
-    return run_file(Path(config), source=source, force=force, update_baseline=update_baseline, progress=progress)
+    return run_file(Path(config), options, progress=progress)
 
 
 def write_report(report: Report, path: str | Path) -> None:

@@ -14,6 +14,7 @@ from rope_deploy import api
 from rope_deploy.artifact import Manifest, load_manifest
 from rope_deploy.export import Prepared, prepare, write
 from rope_deploy.models.example_inputs import Example
+from rope_deploy.options import ExportOptions
 from rope_deploy.parity import cases_for
 from rope_deploy.results.records import CheckRecord
 
@@ -40,7 +41,7 @@ AT_A_THRESHOLD = ("below-", "beyond-", "across-", "decode-across-")
 
 def traced(loaded, *, cache: bool = True, example: Example | None = None) -> Prepared:
     """The model as all styles share it, a tower made for `example`. Raises Stop."""
-    return guarded(lambda: prepare(loaded, cache=cache, example=example))
+    return guarded(lambda: prepare(loaded, ExportOptions(cache=cache), example=example))
 
 
 def in_styles(

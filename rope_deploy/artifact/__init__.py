@@ -5,7 +5,6 @@ from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, link_faul
 from rope_deploy.artifact.manifest import (
     PAST_PREFIX,
     PRESENT_PREFIX,
-    STYLES,
     TOLERANCES,
     FileInfo,
     Finding,
@@ -19,7 +18,6 @@ from rope_deploy.artifact.manifest import (
     changed_files,
     hash_file,
     load_manifest,
-    require_styles,
 )
 from rope_deploy.artifact.replace_folder import held_folder, new_folder, refuse_folder
 from rope_deploy.artifact.staging import place_of, staging
@@ -32,7 +30,6 @@ __all__ = [
     "MODEL_NAME",
     "PAST_PREFIX",
     "PRESENT_PREFIX",
-    "STYLES",
     "TOLERANCES",
     "FileInfo",
     "Finding",
@@ -57,7 +54,6 @@ __all__ = [
     "read_versioned",
     "refuse_existing",
     "refuse_folder",
-    "require_styles",
     "staging",
     "syncing",
     "weights_name",

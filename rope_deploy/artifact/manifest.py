@@ -6,7 +6,7 @@ Frozen dataclasses, decoded and validated by pydantic.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,23 +17,11 @@ from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, artifact_
 from rope_deploy.artifact.versioned_json import read_versioned
 from rope_deploy.artifact.write_files import listing
 from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.styles import StyleName
 
 SCHEMA_VERSION = 2
 # A cache goes in as past_key_values.{layer}.{part} and comes out as present.{layer}.{part}.
 PAST_PREFIX, PRESENT_PREFIX = "past_key_values.", "present."
-
-Style = Literal["tables", "onnx", "contrib", "plugin"]
-STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
-
-
-def require_styles(styles: Sequence[str]) -> None:
-    """Raise UsageError for a style that does not exist, or one given twice."""
-    strange = [style for style in styles if style not in STYLES]
-    if strange or not styles or len(set(styles)) != len(styles):
-        raise UsageError(
-            f"Unknown style {', '.join(map(repr, strange))}." if strange else "Give each style once, and at least one.",
-            exists=f"Styles: {', '.join(STYLES)}.",
-        )
 
 
 @dataclass(frozen=True)
@@ -178,7 +166,7 @@ class Manifest:
     task: Literal["decoder", "encoder", "tower"]
     cache: bool
     layers: int
-    style: Style
+    style: StyleName
     opset: int
     dtype: str
     angles: Literal["model", "float64"]

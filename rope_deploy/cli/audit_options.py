@@ -1,54 +1,39 @@
-"""`rope-deploy check --audit`: what a file holds, against its model's configuration."""
+"""The options of `rope-deploy check --audit`, which compares a file with its model's configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-if TYPE_CHECKING:
-    from rope_deploy.results.records import Report
+from rope_deploy.cli.common import split_names
+from rope_deploy.options import AuditOptions
 
-
-@dataclass(frozen=True)
-class AuditOptions:
-    """What --audit was given with."""
-
-    against: Path | None
-    max_position: int | None
-    fail_on: tuple[str, ...]
-
-    def run(self, subject: Path, ignore_hashes: bool, progress: Callable[[str], None]) -> Report:
-        from rope_deploy import api
-
-        return api.audit(
-            subject,
-            against=self.against,
-            max_position=self.max_position,
-            fail_on=self.fail_on,
-            ignore_hashes=ignore_hashes,
-            progress=progress,
-        )
-
-
+# Parameters of `check` that an audit reads; every other one is refused beside --audit.
 READ = ("folder", "audited", "against", "max_position", "fail_on", "ignore_hashes", "reports", "as_json")
 
 
 def _unread(context: click.Context) -> list[str]:
-    """The options that were given and that an audit has no use for."""
+    """The options that were given on the command line although an audit does not read them."""
     given = [
         one for one in context.command.params if context.get_parameter_source(one.name) is ParameterSource.COMMANDLINE
     ]
     return [one.opts[0] for one in given if one.name not in READ]
 
 
+def _split_codes(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(code.upper() for code in split_names(context, parameter, value))
+
+
 def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command --audit and what belongs to it, as one argument `audit`: AuditOptions, None without --audit."""
+    """Give a command --audit and the options of an audit, as one argument `audit`: a dictionary, None without --audit.
+
+    Its keys are fields of `AuditOptions`, without `ignore_hashes`, which the command has by itself.
+    """
 
     @click.option(
         "--audit",
@@ -59,18 +44,21 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--against",
         metavar="CONFIG",
+        default=AuditOptions.against,
         type=click.Path(path_type=Path),
         help="With --audit: the model's config.json, or its folder. Default: what lies beside the file.",
     )
     @click.option(
         "--max-position",
         metavar="N",
+        default=AuditOptions.max_position,
         type=click.IntRange(min=1),
         help="With --audit: how many positions the tables must serve. Default: what the configuration says.",
     )
     @click.option(
         "--fail-on",
         multiple=True,
+        callback=_split_codes,
         metavar="CODES",
         help="With --audit: hazards that count as mistakes, e.g. RD605 (Cos and Sin at run time). Repeatable.",
     )
@@ -83,11 +71,11 @@ def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
         fail_on: tuple[str, ...],
         **kwargs: Any,
     ) -> Any:
-        codes = tuple(code.strip().upper() for text in fail_on for code in text.split(",") if code.strip())
-        if not audited and (against is not None or max_position is not None or codes):
+        if not audited and (against is not None or max_position is not None or fail_on):
             raise click.UsageError("--against, --max-position and --fail-on belong to --audit.")
         if audited and (unread := _unread(click.get_current_context())):
             raise click.UsageError(f"{', '.join(unread)} cannot be given with --audit, which runs nothing.")
-        return command(*args, audit=AuditOptions(against, max_position, codes) if audited else None, **kwargs)
+        audit = {"against": against, "max_position": max_position, "fail_on": fail_on} if audited else None
+        return command(*args, audit=audit, **kwargs)
 
     return with_audit

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 from click.core import ParameterSource
 
-from rope_deploy.cli.check import split_names
-from rope_deploy.cli.common import deliver, json_option, print_json, report_option, require_places
+from rope_deploy.cli.common import json_option, report_option, require_writable, show_and_write, split_names
 from rope_deploy.cli.progress import shown_steps
+from rope_deploy.options import BenchOptions, OtherMachine, Unsettled
+from rope_deploy.runtime_kinds import TIMED
 
-GATE_OPTIONS = ("max_slowdown", "other_machine", "unsettled")  # what judges by a baseline
+GATE_OPTIONS = ("max_slowdown", "other_machine", "unsettled")  # how a baseline is judged by
 
 
 def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[int, ...]:
     """Whole numbers from 1 on, given by repeating an option, by commas, or both."""
-    words = split_names(context, parameter, value)
-    if wrong := [word for word in words if not (word.isdecimal() and int(word))]:
+    texts = split_names(context, parameter, value)
+    if wrong := [text for text in texts if not (text.isdecimal() and int(text))]:
         raise click.BadParameter(f"{', '.join(wrong)}: give whole numbers from 1 on, such as 128,512,2048.")
-    return tuple(map(int, words))
+    return tuple(map(int, texts))
 
 
 @click.command()
@@ -28,26 +30,29 @@ def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str
     "--runtime",
     "runtimes",
     multiple=True,
-    default=("ort",),
+    default=BenchOptions.runtimes,
     show_default=True,
     callback=split_names,
     metavar="NAMES",
-    help="Who takes part: torch, torch-compile, ort, trt, separated by commas.",
+    help=f"Who takes part: {', '.join(TIMED)}, separated by commas.",
 )
 @click.option("--model", metavar="MODEL", help="The PyTorch model, if it is not where it was at export time.")
 @click.option("--engine", metavar="FILE", type=click.Path(path_type=Path), help="The engine, for runtime trt.")
 @click.option(
     "--prompt",
-    "prompts",
     multiple=True,
-    default=("128",),
+    default=tuple(map(str, BenchOptions.prompt)),
     show_default=True,
     callback=lengths,
     metavar="LENGTHS",
     help="Tokens of the prefill; several lengths, separated by commas, give prefill by length and decode by context.",
 )
-@click.option("--new", type=click.IntRange(min=0), default=16, show_default=True, help="Tokens decoded after each.")
-@click.option("--rounds", type=click.IntRange(min=1), default=10, show_default=True, help="Interleaved rounds.")
+@click.option(
+    "--new", type=click.IntRange(min=0), default=BenchOptions.new, show_default=True, help="Tokens decoded after each."
+)
+@click.option(
+    "--rounds", type=click.IntRange(min=1), default=BenchOptions.rounds, show_default=True, help="Interleaved rounds."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each runtime. Default: each chooses.")
 @click.option(
     "--profile",
@@ -63,22 +68,22 @@ def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str
 @click.option(
     "--max-slowdown",
     type=click.FloatRange(min=0, min_open=True),
-    default=1.2,
+    default=BenchOptions.max_slowdown,
     show_default=True,
     metavar="FACTOR",
     help="How many times what it was in the baseline a ratio may be, beyond what noise explains.",
 )
 @click.option(
     "--other-machine",
-    type=click.Choice(["refuse", "skip", "compare"]),
-    default="refuse",
+    type=click.Choice(get_args(OtherMachine)),
+    default=BenchOptions.other_machine,
     show_default=True,
     help="What to do with a baseline of another machine.",
 )
 @click.option(
     "--unsettled",
-    type=click.Choice(["pass", "fail"]),
-    default="pass",
+    type=click.Choice(get_args(Unsettled)),
+    default=BenchOptions.unsettled,
     show_default=True,
     help="What becomes of a ratio that other processes keep from being judged.",
 )
@@ -89,57 +94,24 @@ def lengths(context: click.Context, parameter: click.Parameter, value: tuple[str
 def bench(
     context: click.Context,
     folder: Path,
-    runtimes: tuple[str, ...],
-    model: str | None,
-    engine: Path | None,
-    prompts: tuple[int, ...],
-    new: int,
-    rounds: int,
-    threads: int | None,
-    profile: bool,
     baseline: Path | None,
-    max_slowdown: float,
-    other_machine: str,
-    unsettled: str,
-    trust_remote_code: bool,
     reports: tuple[Path, ...],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Time prefill and decode in interleaved rounds, so that the ratios hold on a busy machine too.
 
     DIR is an artifact, or a folder of artifacts that are then timed side by side.
     """
     from rope_deploy import api
-    from rope_deploy.report import render
 
     given = [name for name in GATE_OPTIONS if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if given and baseline is None:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         raise click.UsageError(f"{names} without --baseline FILE: there is nothing to hold this run against.")
-    require_places(reports, "bench")
+    require_writable(reports, "bench")
     if baseline is not None and baseline.resolve() in {path.resolve() for path in reports}:
         raise click.UsageError(f"--report would replace the baseline {baseline}: give the report another name.")
     with shown_steps() as progress:
-        result = api.bench(
-            folder,
-            runtimes=runtimes,
-            model=model,
-            engine=engine,
-            prompt=prompts,
-            new=new,
-            rounds=rounds,
-            threads=threads,
-            profile=profile,
-            baseline=baseline,
-            max_slowdown=max_slowdown,
-            other_machine=other_machine,
-            unsettled=unsettled,
-            trust_remote_code=trust_remote_code,
-            progress=progress,
-        )
-    if as_json:
-        deliver(context, result, reports, lambda found: print_json(render(found, "json")))
-    else:
-        from rope_deploy.report.terminal import show
-
-        deliver(context, result, reports, show)
+        result = api.bench(folder, baseline=baseline, progress=progress, **options)
+    show_and_write(context, result, reports, as_json=as_json)

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, print_json, split_at_commas
 from rope_deploy.cli.console import echo, plain
-from rope_deploy.cli.export import STYLES
+from rope_deploy.options import AUTO, FlavorName
+from rope_deploy.styles import STYLES
 
 if TYPE_CHECKING:
     from rope_deploy.results.records import EngineRecord
@@ -35,19 +36,20 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
 )
 @click.option(
     "--style",
-    type=click.Choice(["auto", *STYLES]),
+    type=click.Choice([AUTO, *STYLES]),
     help="Which one of several styles in DIR; auto: the best that the flavour accepts. With it a MODEL is taken too, "
     "and exported to FILE.engine.artifact.",
 )
 @click.option(
     "--flavor",
-    type=click.Choice(["tensorrt", "rtx"]),
+    type=click.Choice(get_args(FlavorName)),
     help="Default: tensorrt if it and a GPU are here, else rtx, which needs no GPU to build.",
 )
 @click.option(
     "--compute-capability",
     "capabilities",
     multiple=True,
+    callback=split_at_commas,
     metavar="X.Y",
     help="GPUs to build for, e.g. 8.9; repeat it or separate by commas. Default for rtx: 8.0 and later.",
 )
@@ -72,20 +74,7 @@ PLAIN_DEPTH = 1  # without a terminal only the outer phases are worth a line
 @accept_option
 @force_option
 @json_option
-def build(
-    source: Path,
-    target: Path,
-    style: str | None,
-    flavor: str | None,
-    capabilities: tuple[str, ...],
-    profiles: tuple[str, ...],
-    plugin: Path | None,
-    timing_cache: Path | None,
-    taps: bool,
-    accept: tuple[str, ...],
-    force: bool,
-    as_json: bool,
-) -> None:
+def build(source: Path, target: Path, as_json: bool, **options: Any) -> None:
     """Compile an artifact or ONNX file into a TensorRT engine.
 
     DIR is an artifact or, with --style, a folder that has one of each style in it.
@@ -100,20 +89,7 @@ def build(
     from rope_deploy import api
 
     with shown_progress() as progress:
-        record = api.build(
-            source,
-            target,
-            style=style,
-            flavor=flavor,
-            capabilities=tuple(part.strip() for text in capabilities for part in text.split(",")),
-            profiles=profiles,
-            plugin=plugin,
-            timing_cache=timing_cache,
-            taps=taps,
-            accept=accept,
-            force=force,
-            progress=progress,
-        )
+        record = api.build(source, target, progress=progress, **options)
     if as_json:
         print_json(asdict(record))
     else:
@@ -136,7 +112,7 @@ def shown_progress() -> Iterator[Callable[[Progress], None]]:
     from rich.console import Console
 
     with Console(stderr=True).status("Starting") as status:
-        yield lambda progress: status.update(plain(_in_words(progress)))
+        yield lambda progress: status.update(plain(_phase_text(progress)))
 
 
 def _print_phase(progress: Progress) -> None:
@@ -144,5 +120,5 @@ def _print_phase(progress: Progress) -> None:
         echo(progress.phase, err=True)
 
 
-def _in_words(progress: Progress) -> str:
+def _phase_text(progress: Progress) -> str:
     return f"{progress.phase} {progress.done}/{progress.steps}" if progress.steps else progress.phase

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rope_deploy.cli.audit_options import AuditOptions, audit_options
-from rope_deploy.cli.common import accept_option, deliver, json_option, print_json, report_option, require_places
+from rope_deploy.cli.audit_options import audit_options
+from rope_deploy.cli.common import (
+    accept_option,
+    json_option,
+    negated_flag,
+    report_option,
+    require_writable,
+    show_and_write,
+    split_names,
+)
 from rope_deploy.cli.explain import explain_option
 from rope_deploy.cli.progress import shown_steps
-
-
-def split_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
-    """Names given by repeating an option, by commas, or both."""
-    return tuple(name.strip() for text in value for name in text.split(",") if name.strip())
+from rope_deploy.options import CheckOptions
 
 
 @click.command()
@@ -23,7 +28,7 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
     "--runtime",
     "runtimes",
     multiple=True,
-    default=("ort",),
+    default=CheckOptions.runtimes,
     show_default=True,
     callback=split_names,
     metavar="NAMES",
@@ -36,13 +41,13 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 )
 @click.option(
     "--quick/--full",
-    default=False,
+    default=CheckOptions.quick,
     help="A few cases that still meet every mistake that has a name, or all of them (the default).",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the tokens.")
-@click.option(
+@click.option("--seed", type=int, default=CheckOptions.seed, show_default=True, help="Seed of the tokens.")
+@negated_flag(
     "--no-reference",
-    is_flag=True,
+    "reference",
     help="Judge the rotations by the manifest's rules alone; loads no PyTorch. The report says what was not seen.",
 )
 @click.option("--ignore-hashes", is_flag=True, help="Check the files although they are not those that were exported.")
@@ -68,20 +73,10 @@ def split_names(context: click.Context, parameter: click.Parameter, value: tuple
 def check(
     context: click.Context,
     folder: Path,
-    runtimes: tuple[str, ...],
-    model: str | None,
-    engine: Path | None,
-    cases: tuple[str, ...],
-    quick: bool,
-    seed: int,
-    no_reference: bool,
-    accept: tuple[str, ...],
-    ignore_hashes: bool,
-    trust_remote_code: bool,
-    allow_limits: tuple[str, ...],
-    audit: AuditOptions | None,
+    audit: dict[str, Any] | None,
     reports: tuple[Path, ...],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Compare an artifact with PyTorch: prefill, chunks, decode, padding, positions up to the table's end.
 
@@ -96,32 +91,12 @@ def check(
     What is wrong is named by a code; `--explain CODE` says what it means, and needs no DIR.
     """
     from rope_deploy import api
-    from rope_deploy.report import render
 
-    require_places(reports, "check" if audit is None else "audit")
+    require_writable(reports, "check" if audit is None else "audit")
     with shown_steps() as progress:
         result = (
-            audit.run(folder, ignore_hashes, progress)
-            if audit is not None
-            else api.check(
-                folder,
-                runtimes=runtimes,
-                model=model,
-                engine=engine,
-                cases=cases,
-                quick=quick,
-                seed=seed,
-                ignore_hashes=ignore_hashes,
-                reference=not no_reference,
-                trust_remote_code=trust_remote_code,
-                accept=accept,
-                allow_limits=allow_limits,
-                progress=progress,
-            )
+            api.check(folder, progress=progress, **options)
+            if audit is None
+            else api.audit(folder, progress=progress, ignore_hashes=options["ignore_hashes"], **audit)
         )
-    if as_json:
-        deliver(context, result, reports, lambda found: print_json(render(found, "json")))
-    else:
-        from rope_deploy.report.terminal import show
-
-        deliver(context, result, reports, show)
+    show_and_write(context, result, reports, as_json=as_json)

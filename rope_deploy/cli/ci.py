@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +15,7 @@ from rope_deploy.cli.progress import shown_steps
 
 @click.command()
 @click.argument("config", metavar="CONFIG.toml", type=click.Path(path_type=Path))
-@click.option("--model", metavar="MODEL", help="Use this model instead of the one named in the file.")
+@click.option("--model", "source", metavar="MODEL", help="Use this model instead of the one named in the file.")
 @click.option(
     "--update-baseline",
     is_flag=True,
@@ -23,9 +24,7 @@ from rope_deploy.cli.progress import shown_steps
 @force_option
 @json_option
 @click.pass_context
-def ci(
-    context: click.Context, config: Path, model: str | None, update_baseline: bool, force: bool, as_json: bool
-) -> None:
+def ci(context: click.Context, config: Path, as_json: bool, **options: Any) -> None:
     """Export, build, check, time and report as a configuration file says, and exit with 1 if anything fails.
 
     \b
@@ -35,9 +34,7 @@ def ci(
     from rope_deploy.report import render
 
     with shown_steps() as progress:
-        result, files = api.run_ci(
-            config, source=model, force=force, update_baseline=update_baseline, progress=progress
-        )
+        result, files = api.run_ci(config, progress=progress, **options)
     if as_json:
         document = json.loads(render(result, "json"))
         print_json({**document, "files": {name: str(path) for name, path in files.items()}})

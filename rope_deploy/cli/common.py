@@ -40,6 +40,21 @@ report_option = click.option(
 )
 
 
+def split_names(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Split names that were given by repeating an option, by commas, or both."""
+    return tuple(name.strip() for text in value for name in text.split(",") if name.strip())
+
+
+def split_at_commas(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Split likewise, and keep an empty name between two commas: the command then names it as a fault."""
+    return tuple(name.strip() for text in value for name in text.split(","))
+
+
+def negated_flag(flag: str, field: str, *, help: str) -> Callable[[Any], Any]:
+    """Make a flag such as --no-cache that sets the option `field` to False; it is True without the flag."""
+    return click.option(flag, field, is_flag=True, callback=lambda context, parameter, given: not given, help=help)
+
+
 @dataclass
 class _Document:
     """Standard output while --json is in force, and whether the one document has been written to it."""
@@ -68,11 +83,11 @@ def json_in_force() -> bool:
     return _document.get() is not None
 
 
-def require_places(reports: Sequence[Path], kind: Kind) -> None:
-    """See that each report can be written, before the work and not after.
+def require_writable(reports: Sequence[Path], kind: Kind) -> None:
+    """Make sure, before the work and not after, that each report can be written.
 
-    Raises UsageError for a wrong ending or a file that no report of `kind` replaces, and EnvironmentMissing for a place
-    that cannot be written to.
+    Raises UsageError for a wrong ending or a file that no report of `kind` replaces, and EnvironmentMissing for a
+    folder that cannot be written to.
     """
     from rope_deploy.artifact import staging
     from rope_deploy.report import format_of
@@ -85,11 +100,17 @@ def require_places(reports: Sequence[Path], kind: Kind) -> None:
             pass
 
 
-def deliver(context: click.Context, result: Report, reports: Sequence[Path], shown: Callable[[Report], None]) -> None:
+def show_and_write(context: click.Context, result: Report, reports: Sequence[Path], *, as_json: bool) -> None:
     """Show the result, write the report files asked for, and exit with 1 if it failed."""
     from rope_deploy import api
+    from rope_deploy.report import render
 
-    shown(result)
+    if as_json:
+        print_json(render(result, "json"))
+    else:
+        from rope_deploy.report.terminal import show
+
+        show(result)
     for path in reports:
         api.write_report(result, path)
     if result.verdict == "failed":

@@ -1,7 +1,7 @@
-"""All that a command prints goes through here: names in files are other people's, and a terminal obeys what it reads.
+"""Print everything that a command prints, with control characters written as escapes.
 
-`\\x1b]0;title\\x07` in the name of a rotation would rename the window; other sequences move the cursor over what was
-said before, or reorder the text. Such characters are written as escapes.
+Names in files may come from anybody, and a terminal obeys what it reads: `\\x1b]0;title\\x07` in the name of a rotation
+would rename the window; other sequences move the cursor over earlier output, or reorder the text.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def echo(text: str = "", *, err: bool = False) -> None:
 
 
 def echo_json(text: str, file: TextIO | None = None) -> None:
-    """Print a JSON document, the same value with nothing in it that a terminal obeys."""
+    """Print a JSON document with the same value, written so that a terminal obeys nothing in it."""
     from rope_deploy.results.wording import clean_json
 
     click.echo(clean_json(text), file=file)
 
 
 def plain(text: str) -> Text:
-    """One line for a live display: no markup in it is obeyed either."""
+    """Make one line of text for a live display, which obeys no markup in it."""
     from rich.text import Text
 
     from rope_deploy.results.wording import line

@@ -34,12 +34,12 @@ def doctor(context: click.Context, as_json: bool) -> None:
         print_json([asdict(diagnosis) for diagnosis in found])
     else:
         for diagnosis in found:
-            echo(_in_words(diagnosis))
+            echo(_description(diagnosis))
     if not healthy(found):
         context.exit(3)
 
 
-def _in_words(found: Diagnosis) -> str:
+def _description(found: Diagnosis) -> str:
     optional = "" if found.required else " (optional)"
     line = f"{MARKS[found.state]} {found.name} {found.version}{optional}: {found.state}".replace("  ", " ")
     details = [text for text in (found.purpose, found.detail, found.todo if found.state != "works" else "") if text]

@@ -1,4 +1,4 @@
-"""What a failure looks like to the person at the terminal, or to the program that asked for JSON."""
+"""Turn any exception into the message for the terminal, or the JSON document, and the exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc", "bad allocation", "
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure in words: what was asked, the single faults, what exists, what to do, and the exit code."""
+    """A failure for people to read: what was asked, each fault, what exists, what to do, and the exit code."""
 
     kind: str
     exit_code: int
@@ -29,7 +29,7 @@ class Failure:
 
 
 def describe(error: BaseException) -> Failure:
-    """Find the words and the exit code for any exception."""
+    """Describe any exception: its message and its exit code."""
     kind = type(error).__name__
     if isinstance(error, RopeDeployError):
         faults = error.faults if isinstance(error, ConfigError) else ()
@@ -55,10 +55,10 @@ def describe(error: BaseException) -> Failure:
             todo="Use a machine with more memory, a smaller model, or a shorter --max-position.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure("DiskFull", 3, f"The disk is full{_place(error)}.", todo="Free some space and try again.")
+        return Failure("DiskFull", 3, f"The disk is full{_where(error)}.", todo="Free some space and try again.")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         reason = (error.strerror or "not permitted").lower()
-        return Failure(kind, 3, f"The system refused access{_place(error)}: {reason}.")
+        return Failure(kind, 3, f"The system refused access{_where(error)}: {reason}.")
     fault = InternalFault.of(kind, str(error))
     return Failure(kind, fault.exit_code, fault.asked, todo=fault.todo)
 
@@ -114,7 +114,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
-def _place(error: OSError) -> str:
+def _where(error: OSError) -> str:
     return f" at {error.filename}" if error.filename else ""
 
 

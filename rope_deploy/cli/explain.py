@@ -11,7 +11,7 @@ from rope_deploy.cli.console import echo
 
 
 def _explain(context: click.Context, parameter: click.Parameter, code: str | None) -> None:
-    """Eager, so that no DIR is asked for."""
+    """Print the page of a code and end the command. The option is eager, so that no DIR is asked for."""
     if code is None or context.resilient_parsing:
         return
     from rope_deploy import api

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
-from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, negated_flag, print_json
 from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
+from rope_deploy.options import Angles, Dtype, ExportOptions
+from rope_deploy.styles import STYLES
 
-STYLES = ("tables", "onnx", "contrib", "plugin")
 ALL = "all"
 
 
@@ -30,8 +32,8 @@ ALL = "all"
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    default="float32",
+    type=click.Choice(get_args(Dtype)),
+    default=ExportOptions.dtype,
     show_default=True,
     help="Type of the weights and of the computation.",
 )
@@ -41,8 +43,8 @@ ALL = "all"
 )
 @click.option(
     "--angles",
-    type=click.Choice(["model", "float64"]),
-    default="model",
+    type=click.Choice(get_args(Angles)),
+    default=ExportOptions.angles,
     show_default=True,
     help="Tables with the model's own fp32 arithmetic, or computed in fp64 from its configuration.",
 )
@@ -52,30 +54,14 @@ ALL = "all"
     type=click.Path(path_type=Path),
     help="For a tower: an array for each argument of its forward. Default: made from its configuration.",
 )
-@click.option("--no-cache", is_flag=True, help="Export a decoder without its KV cache.")
-@click.option("--no-fused-attention", is_flag=True, help="Keep style contrib from using GroupQueryAttention.")
+@negated_flag("--no-cache", "cache", help="Export a decoder without its KV cache.")
+@negated_flag("--no-fused-attention", "fused_attention", help="Keep style contrib from using GroupQueryAttention.")
 @click.option("--allow-unmatched", is_flag=True, help="Export although some rotation was not understood.")
 @accept_option
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @force_option
 @json_option
-def export(
-    model: str,
-    folder: Path,
-    styles: tuple[str, ...],
-    dtype: str,
-    opset: int | None,
-    max_position: int | None,
-    angles: str,
-    example: Path | None,
-    no_cache: bool,
-    no_fused_attention: bool,
-    allow_unmatched: bool,
-    accept: tuple[str, ...],
-    trust_remote_code: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
+def export(model: str, folder: Path, styles: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Export a model to ONNX with its rotary embeddings tabulated and written in one of four styles.
 
     MODEL is a Hugging Face folder with safetensors, a .gguf file, a hub name (owner/name), or
@@ -89,23 +75,8 @@ def export(
     from rope_deploy import api
 
     with shown_steps() as progress:
-        records = api.export(
-            model,
-            folder,
-            styles=STYLES if ALL in styles else styles or ("tables",),
-            dtype=dtype,
-            opset=opset,
-            max_position=max_position,
-            angles=angles,
-            example=example,
-            cache=not no_cache,
-            fused_attention=not no_fused_attention,
-            allow_unmatched=allow_unmatched,
-            accept=accept,
-            trust_remote_code=trust_remote_code,
-            force=force,
-            progress=progress,
-        )
+        chosen = tuple(STYLES) if ALL in styles else styles or ExportOptions.styles
+        records = api.export(model, folder, styles=chosen, progress=progress, **options)
     if as_json:
         print_json([asdict(record) for record in records])
         return

@@ -11,7 +11,7 @@ from rope_deploy.cli.common import json_option, print_json
 from rope_deploy.cli.console import echo
 
 if TYPE_CHECKING:
-    from rope_deploy.runs import Inspection
+    from rope_deploy.runs.inspect import Inspection
 
 # What a reader looks for first; the rest of a spec belongs to --json.
 SHOWN = ("rope_type", "rope_theta", "factor", "rotary_dim", "head_dim", "interleaved", "max_position")
@@ -32,10 +32,10 @@ def inspect(subject: str, trust_remote_code: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        echo(_in_words(found))
+        echo(_description(found))
 
 
-def _in_words(found: Inspection) -> str:
+def _description(found: Inspection) -> str:
     width = max((len(label) for label in found.facts), default=0)
     lines = [f"{found.subject} ({found.kind})"]
     lines += [f"  {label:{width}}  {value}" for label, value in found.facts.items()]
@@ -48,5 +48,5 @@ def _in_words(found: Inspection) -> str:
 
 
 def _flat(spec: dict) -> dict:
-    """A spec with its rule's own keys beside its own."""
+    """Merge the keys of a spec's rule into those of the spec."""
     return {**spec, **(spec.get("rope_parameters") or {}), **(spec.get("scaling") or {})}

@@ -1,4 +1,4 @@
-"""The entry point: finds the command, runs it, and turns every failure into a message and an exit code.
+"""The entry point: it finds the command, runs it, and makes a message and an exit code of every failure.
 
 Commands are loaded when they are named, so `rope-deploy --help` costs no more than click itself.
 """
@@ -83,15 +83,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Never raises, whatever the command does."""
     quiet_libraries()
     wait_without_spinning()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    own, separator, rest = _partition(given)
+    own, separator, rest = _partition(list(sys.argv[1:] if arguments is None else arguments))
     traceback = TRACEBACK_FLAG in own or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
-    words = [word for word in own if word != TRACEBACK_FLAG] + separator + rest
+    given = [argument for argument in own if argument != TRACEBACK_FLAG] + separator + rest
     as_json = "--json" in own
     document = None
     try:
         with _terminable(), stdout_for_json() if as_json else nullcontext() as document:
-            code = _invoke(words)
+            code = _invoke(given)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -102,20 +101,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return show(describe(error), error, as_json=unanswered, traceback=traceback)
 
 
-def _invoke(words: list[str]) -> int:
-    """Run one command; the code is what `ctx.exit` gave, else 0."""
+def _invoke(arguments: list[str]) -> int:
+    """Run one command and return the code given to `ctx.exit`, else 0."""
     try:
-        with group.make_context("rope-deploy", words) as context:
+        with group.make_context("rope-deploy", arguments) as context:
             group.invoke(context)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     return 0
 
 
-def _partition(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def _partition(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Split at the first "--", behind which nothing is an option."""
-    at = list(words).index("--") if "--" in words else len(words)
-    return list(words[:at]), list(words[at : at + 1]), list(words[at + 1 :])
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    return arguments[:at], arguments[at : at + 1], arguments[at + 1 :]
 
 
 @contextmanager
@@ -137,5 +136,5 @@ def _terminable() -> Iterator[None]:
 
 
 def _abandon_stdout() -> None:
-    """The reader is gone: point stdout at nothing, or the interpreter complains when it flushes at exit."""
+    """Point stdout at nothing once its reader is gone: the interpreter would complain when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

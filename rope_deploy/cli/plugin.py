@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rope_deploy.cli.common import force_option, json_option, print_json
+from rope_deploy.cli.common import force_option, json_option, print_json, split_at_commas
 from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
@@ -41,6 +41,7 @@ def plugin() -> None:
     "--arch",
     "architectures",
     multiple=True,
+    callback=split_at_commas,
     metavar="X.Y",
     help="Compute capabilities to compile for, e.g. 8.9; repeat it or separate by commas. Default: 7.5, 8.0, 8.6, 8.9, "
     "9.0, 10.0, 12.0, and PTX for later GPUs.",
@@ -82,7 +83,7 @@ def build(
     with shown_steps() as progress:
         library = api.plugin_build(
             target,
-            architectures=tuple(part.strip() for text in architectures for part in text.split(",")),
+            architectures=architectures,
             tensorrt_root=tensorrt_root,
             build_folder=build_folder,
             force=force,
@@ -108,10 +109,10 @@ def _show(library: PluginLibrary, as_json: bool) -> None:
     if as_json:
         print_json(asdict(library))
     else:
-        echo(_in_words(library))
+        echo(_description(library))
 
 
-def _in_words(library: PluginLibrary) -> str:
+def _description(library: PluginLibrary) -> str:
     machine = [text.removesuffix("-real") for text in library.architectures if not text.endswith("-virtual")]
     virtual = [text.removesuffix("-virtual") for text in library.architectures if text.endswith("-virtual")]
     targets = ", ".join([*(f"sm_{text}" for text in machine), *(f"PTX of compute_{text}" for text in virtual)])

@@ -12,7 +12,7 @@ from rope_deploy.cli.console import echo, plain
 
 @contextmanager
 def shown_steps() -> Iterator[Callable[[str], None]]:
-    """A function that takes each step as it begins."""
+    """Yield a function that shows each step as it begins."""
     began = time.perf_counter()
     if not sys.stderr.isatty():
         yield lambda step: echo(f"[{time.perf_counter() - began:6.1f} s] {step}", err=True)

@@ -1,4 +1,4 @@
-"""Silence what libraries say for their own sake, so that what we print is all there is to read."""
+"""Silence the progress bars, warnings and notices of libraries, so that only our own output is printed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import warnings
 # Read by the libraries when they are imported; a value the user has set already wins.
 _VARIABLES = {
     "TOKENIZERS_PARALLELISM": "false",
-    "TQDM_DISABLE": "1",  # our own steps say what goes on; a bar of every library would fill a log
-    "HF_HUB_VERBOSITY": "error",  # each of its retries; what failed in the end is said by us
+    "TQDM_DISABLE": "1",  # our own steps show what goes on; a bar of every library would fill a log
+    "HF_HUB_VERBOSITY": "error",  # it reports each retry; our own message names what failed in the end
     "TORCH_LOGS": "-all",  # errors only; torch resets its loggers on import, so a level set here would not last
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -20,7 +20,7 @@ _LOGGERS = ("accelerate", "huggingface_hub", "onnx_ir", "onnxscript", "transform
 
 
 def quiet_libraries() -> None:
-    """Called once, by the command line, before any library is imported. Python callers keep every message.
+    """Silence them. The command line calls this once, before it imports any library; Python callers keep every message.
 
     `python -W default -m rope_deploy ...` brings the warnings back.
     """

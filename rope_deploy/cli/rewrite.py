@@ -1,16 +1,18 @@
-"""`rope-deploy rewrite`: somebody else's ONNX file in, the same with its rotations in another style out."""
+"""`rope-deploy rewrite`: an ONNX file by any exporter in, the same with its rotations in another style out."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, get_args
 
 import click
 
-from rope_deploy.cli.common import accept_option, force_option, json_option, print_json
+from rope_deploy.cli.common import accept_option, force_option, json_option, negated_flag, print_json
 from rope_deploy.cli.console import echo
-from rope_deploy.cli.export import STYLES
 from rope_deploy.cli.progress import shown_steps
+from rope_deploy.options import Angles, RewriteOptions
+from rope_deploy.styles import STYLES
 
 
 @click.command()
@@ -33,8 +35,8 @@ from rope_deploy.cli.progress import shown_steps
 )
 @click.option(
     "--angles",
-    type=click.Choice(["model", "float64"]),
-    default="model",
+    type=click.Choice(get_args(Angles)),
+    default=RewriteOptions.angles,
     show_default=True,
     help="Tables with the angles that the file computes, or computed in fp64 from --config.",
 )
@@ -47,23 +49,10 @@ from rope_deploy.cli.progress import shown_steps
 )
 @click.option("--allow-unmatched", is_flag=True, help="Write the file although some rotation was not understood.")
 @accept_option
-@click.option("--no-run", is_flag=True, help="Write the file without running it beside the original.")
+@negated_flag("--no-run", "run", help="Write the file without running it beside the original.")
 @force_option
 @json_option
-def rewrite(
-    source: Path,
-    target: Path,
-    style: str,
-    config: Path | None,
-    angles: str,
-    opset: int | None,
-    max_position: int | None,
-    allow_unmatched: bool,
-    accept: tuple[str, ...],
-    no_run: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
+def rewrite(source: Path, target: Path, style: str, as_json: bool, **options: Any) -> None:
     """Bring the rotary embeddings of an existing ONNX file to one of four styles.
 
     The file may come from any exporter, with rotations in standard operators, as RotaryEmbedding of ONNX or ONNX
@@ -76,20 +65,7 @@ def rewrite(
     from rope_deploy import api
 
     with shown_steps() as progress:
-        record = api.rewrite(
-            source,
-            target,
-            style,
-            config=config,
-            angles=angles,
-            opset=opset,
-            max_position=max_position,
-            allow_unmatched=allow_unmatched,
-            accept=accept,
-            run=not no_run,
-            force=force,
-            progress=progress,
-        )
+        record = api.rewrite(source, target, style, progress=progress, **options)
     if as_json:
         print_json(asdict(record))
         return

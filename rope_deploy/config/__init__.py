@@ -7,7 +7,6 @@ in it. Nothing here touches a model: paths and packages are looked for by `model
 from rope_deploy.config.model_source import model_source, with_source
 from rope_deploy.config.read_toml import decode_config, load_config
 from rope_deploy.config.schema import (
-    MOST_THREADS,
     BenchSection,
     BuildSection,
     CheckSection,
@@ -18,9 +17,15 @@ from rope_deploy.config.schema import (
     OutputSection,
     RunConfig,
 )
+from rope_deploy.config.section_options import (
+    bench_options,
+    build_options,
+    check_options,
+    engine_path,
+    export_options,
+)
 
 __all__ = [
-    "MOST_THREADS",
     "BenchSection",
     "BuildSection",
     "CheckSection",
@@ -30,7 +35,12 @@ __all__ = [
     "ModelSection",
     "OutputSection",
     "RunConfig",
+    "bench_options",
+    "build_options",
+    "check_options",
     "decode_config",
+    "engine_path",
+    "export_options",
     "load_config",
     "model_source",
     "with_source",

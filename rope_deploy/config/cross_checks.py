@@ -15,16 +15,16 @@ from rope_deploy.config.schema import (
     ModelSection,
     OutputSection,
 )
-
-# The opset that brought ai.onnx RotaryEmbedding.
-ROTARY_EMBEDDING_OPSET = 23
-# Fewer say too little about their own noise (rope_deploy.bench.FEWEST_ROUNDS).
-ROUNDS_OF_A_BASELINE = 5
+from rope_deploy.options import ROUNDS_OF_A_BASELINE
+from rope_deploy.styles import STYLES
 
 
 def breaches(sections: Mapping[str, Any]) -> Iterator[str]:
-    """Apply every rule whose tables were decoded. A table that was left out is None in `sections`; one that
-    has faults of its own is absent, and the rules that need it wait until it is mended."""
+    """Apply every rule whose tables were decoded.
+
+    A table that was left out is None in `sections`. One with faults of its own is absent, and the rules that need it
+    are not applied until it is corrected.
+    """
     for rule, needs in RULES:
         if all(name in sections for name in needs):
             yield from rule(*(sections[name] for name in needs))
@@ -43,15 +43,17 @@ def model_is_named_once(model: ModelSection) -> Iterator[str]:
         yield "[model] file: must be a path inside the package."
 
 
-def onnx_style_has_its_opset(export: ExportSection) -> Iterator[str]:
-    if "onnx" in export.styles and export.opset is not None and export.opset < ROTARY_EMBEDDING_OPSET:
-        yield (
-            f"[export] opset: style onnx needs opset {ROTARY_EMBEDDING_OPSET} or later, not {export.opset}. "
-            "Leave opset out, or take onnx off styles."
-        )
+def every_style_has_its_opset(export: ExportSection) -> Iterator[str]:
+    for name in dict.fromkeys(export.styles):
+        oldest = STYLES[name].oldest_opset
+        if oldest is not None and export.opset is not None and export.opset < oldest:
+            yield (
+                f"[export] opset: style {name} needs opset {oldest} or later, not {export.opset}. "
+                f"Leave opset out, or take {name} off styles."
+            )
 
 
-def lists_say_things_once(
+def lists_have_each_entry_once(
     export: ExportSection, check: CheckSection, bench: BenchSection | None, output: OutputSection
 ) -> Iterator[str]:
     lists: dict[str, tuple[str, ...]] = {
@@ -61,10 +63,10 @@ def lists_say_things_once(
         "[bench] prompt": tuple(map(str, bench.prompts)) if bench else (),
         "[output] formats": output.formats,
     }
-    for path, words in lists.items():
-        for word in dict.fromkeys(words):
-            if words.count(word) > 1:
-                yield f"{path}: {word} is there {words.count(word)} times."
+    for path, entries in lists.items():
+        for entry in dict.fromkeys(entries):
+            if entries.count(entry) > 1:
+                yield f"{path}: {entry} is there {entries.count(entry)} times."
 
 
 def engine_comes_from_an_exported_style(build: BuildSection | None, export: ExportSection) -> Iterator[str]:
@@ -145,8 +147,8 @@ def half_types_have_no_fixed_tolerances(model: ModelSection, check: CheckSection
 
 RULES: tuple[tuple[Callable[..., Iterator[str]], tuple[str, ...]], ...] = (
     (model_is_named_once, ("model",)),
-    (onnx_style_has_its_opset, ("export",)),
-    (lists_say_things_once, ("export", "check", "bench", "output")),
+    (every_style_has_its_opset, ("export",)),
+    (lists_have_each_entry_once, ("export", "check", "bench", "output")),
     (engine_comes_from_an_exported_style, ("build", "export")),
     (capabilities_fit_the_flavor, ("build",)),
     (profiles_ascend, ("build",)),

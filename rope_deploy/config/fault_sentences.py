@@ -1,4 +1,4 @@
-"""Pydantic's errors and unknown names, said in the words of the TOML file."""
+"""The sentences for pydantic's errors and for unknown names, in the terms of the TOML file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def key_path(parts: Iterable[str | int]) -> str:
     return f"[{table}]{text}"
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A full sentence naming the nearest known word, or all of them when none is near."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A full sentence naming the nearest known name, or all of them when none is near."""
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
     return f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known)}."
 
 
@@ -57,7 +57,7 @@ def _sentence(fault: Mapping[str, Any], table: str, keys: Mapping[str, Sequence[
         case "missing" | "missing_argument" if len(fault["loc"]) == 1:
             return "this key is needed."
         case "literal_error":
-            known = [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")]
+            known = [choice.strip("'") for choice in context["expected"].replace(" or ", ", ").split(", ")]
             hint = did_you_mean(value, known) if isinstance(value, str) else f"Known here: {', '.join(known)}."
             return f"{show(value)} is not one of the choices. {hint}"
         case "string_type" if isinstance(value, int | float) and not isinstance(value, bool):

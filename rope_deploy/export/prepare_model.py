@@ -1,11 +1,11 @@
-"""What all styles of one model share: the trace, the markers, the audit."""
+"""Prepare a model for every style at once: trace it, raise its rotations to markers, audit their tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rope_deploy.artifact import Finding
 from rope_deploy.errors import UsageError
@@ -19,6 +19,7 @@ from rope_deploy.models.example_inputs import Example, cast, guess_example, read
 from rope_deploy.models.loading.load import DTYPES
 from rope_deploy.models.torch_trig import cos, sin
 from rope_deploy.models.tracing.trace import TOKENS
+from rope_deploy.options import Angles, ExportOptions
 from rope_deploy.rope.from_config import stated_length, text_config
 
 DEFAULT_MAX_POSITION = 4096  # for models that do not say
@@ -35,7 +36,7 @@ class Prepared:
     raised: Raised
     audited: tuple[Audited, ...]
     cache: bool
-    angles: Literal["model", "float64"]
+    angles: Angles
     max_position: int
     example: Example | None = None
 
@@ -55,47 +56,45 @@ class Prepared:
 
 def prepare(
     loaded: LoadedModel,
+    options: ExportOptions = ExportOptions(),
     *,
-    cache: bool = True,
-    max_position: int | None = None,
-    angles: Literal["model", "float64"] = "model",
-    allow_unmatched: bool = False,
-    example: Example | Path | None = None,
+    example: Example | None = None,
     judge: Callable[[list[Audited]], list[Audited]] = lambda audited: audited,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Prepared:
-    """Trace `loaded`, raise its rotations and audit their tables.
+    """Trace `loaded`, raise its rotations and audit their tables, as `options` say.
 
-    `max_position` is the number of rows of the tables, by default the model's own maximum. `angles` "float64"
-    replaces the model's fp32 tables by ones computed from its configuration in fp64. `example` is what a tower is fed,
-    as it is or in an .npz file; without it, it is guessed. `judge` decides what becomes of differences from the
-    configuration: it returns the rotations with the findings to keep, or raises.
+    `example` is what a tower is traced with, instead of the file that `options` name; without both it is guessed.
+    `judge` decides what becomes of differences from the configuration: it returns the rotations with the findings to
+    keep, or raises.
 
     Raises ModelError, UnmatchedRotation, or UsageError where fp64 tables cannot be had.
     """
+    max_position, angles = options.max_position, options.angles
     usual = stated_length(loaded.config) or DEFAULT_MAX_POSITION
     limit = max_position or max((spec.reach for spec in loaded.specs.values()), default=usual)
     if loaded.task != "tower":
         widest = max((spec.rotary_dim for spec in loaded.specs.values()), default=2)
-        said_by = "--max-position" if max_position else f"as the configuration of {loaded.source} says"
-        require_tables(limit, widest, max(1, len(loaded.specs)), said_by)
-    example = _example(loaded, example, max_position)
+        stated_by = "--max-position" if max_position else f"as the configuration of {loaded.source} says"
+        require_tables(limit, widest, max(1, len(loaded.specs)), stated_by)
+    example = _example(loaded, example or options.example, max_position)
     progress("Tracing the model")
-    model = trace(loaded, cache=cache, example=example)
+    model = trace(loaded, cache=options.cache, example=example)
     progress("Finding the rotations")
     clean(model)
-    raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched)
+    raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=options.allow_unmatched)
     audited = audit(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
     if loaded.task == "tower":
         limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
-        audited = [where_it_counts(one) for one in audited]
+        audited = [_without_unfollowed_rule(one) for one in audited]
     audited = judge(audited)
     if angles == "float64":
         audited = [in_float64(one) for one in audited]
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
     elif audited and all(one.angles == "float64" for one in audited):
         angles = "float64"  # as they are in the model
-    return Prepared(loaded, raised, tuple(audited), cache and loaded.task == "decoder", angles, limit, example)
+    cached = options.cache and loaded.task == "decoder"
+    return Prepared(loaded, raised, tuple(audited), cached, angles, limit, example)
 
 
 def _example(loaded: LoadedModel, given: Example | Path | None, max_position: int | None) -> Example | None:
@@ -121,14 +120,14 @@ def types_of_layers(raised: Raised, loaded: LoadedModel) -> dict[int, str]:
 
 
 def layer_types(raised: Raised, config: Mapping[str, Any]) -> dict[int, str]:
-    """The same by a configuration in transformers' words."""
+    """The same by a configuration with transformers' keys."""
     types = dict(enumerate(text_config(config).get("layer_types") or ()))
     layers = {node.attributes["rotation"].value: node.attributes["layer"].value for node in raised.markers()}
     return {rotation: types.get(layer, "") for rotation, layer in layers.items()}
 
 
-def where_it_counts(one: Audited) -> Audited:
-    """A rotation of a tower with its stated rule only if it follows it: rows and columns have another, unstated one."""
+def _without_unfollowed_rule(one: Audited) -> Audited:
+    """A rotation of a tower, with its stated rule only if it follows it: rows and columns follow an unstated one."""
     if one.spec is None or any(finding.code in ("table-differs", "size-differs") for finding in one.findings):
         name = one.rotation.name
         note = f"{name}: no rule is stated for its angles; the model's own are exported, a row for each token."

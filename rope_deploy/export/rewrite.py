@@ -1,4 +1,4 @@
-"""Rewrite an ONNX file and say how what it computes compares with the model's configuration."""
+"""Rewrite an ONNX file, and compare what it computes with the model's configuration."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from rope_deploy.artifact import Finding
-from rope_deploy.errors import UsageError
 from rope_deploy.export.audit_tables import Audited, audit
 from rope_deploy.export.one_sided_layers import one_sided
 from rope_deploy.export.prepare_model import in_float64, layer_types
@@ -17,6 +15,7 @@ from rope_deploy.graph.passes.transpose_weights import weights_dtype
 from rope_deploy.graph.raising.raise_rotations import Raised
 from rope_deploy.graph.rewrite import rewrite_file as rewrite_graph
 from rope_deploy.models.loading.stated_rotation import stated_rotation
+from rope_deploy.options import RewriteOptions
 from rope_deploy.results.records import ExportRecord
 from rope_deploy.rope import RopeSpec
 from rope_deploy.rope.read_config import read_config_file
@@ -28,14 +27,8 @@ Judge = Callable[[list[Audited], Mapping[str, RopeSpec], str], list[Audited]]
 def rewrite_file(
     source: Path,
     target: Path,
-    style: str,
+    options: RewriteOptions,
     *,
-    config: Path | None = None,
-    angles: Literal["model", "float64"] = "model",
-    opset: int | None = None,
-    max_position: int | None = None,
-    allow_unmatched: bool = False,
-    force: bool = False,
     judge: Judge = lambda audited, specs, dtype: audited,
     before: Callable[[Path, tuple[Audited, ...]], str] = lambda path, audited: "",
     progress: Callable[[str], None] = lambda step: None,
@@ -47,13 +40,8 @@ def rewrite_file(
     as it was.
     """
     began = time.perf_counter()
-    if angles == "float64" and config is None:
-        raise UsageError(
-            "Angles in fp64 are computed from a rule, and none is stated.",
-            todo="Give --config with the model's config.json, or leave --angles out.",
-        )
-    stated = {} if config is None else read_config_file(config)
-    specs = {} if config is None else stated_rotation(stated).specs
+    stated = {} if options.config is None else read_config_file(options.config)
+    specs = {} if options.config is None else stated_rotation(stated).specs
     audited: tuple[Audited, ...] = ()
     sides: tuple[Finding, ...] = ()
     ran = ""
@@ -63,7 +51,7 @@ def rewrite_file(
         sides = one_sided(raised, "file")
         found = audit(raised.rotations, specs, layer_types(raised, stated), of="file")
         audited = tuple(judge(found, specs, weights_dtype(raised.model)))
-        if angles == "float64":
+        if options.angles == "float64":
             audited = tuple(in_float64(one) for one in audited)
         return replace(raised, rotations=tuple(one.rotation for one in audited))
 
@@ -74,21 +62,21 @@ def rewrite_file(
     written = rewrite_graph(
         source,
         target,
-        style,
-        opset=opset,
-        max_position=max_position,
+        options.style,
+        opset=options.opset,
+        max_position=options.max_position,
         stated_position=max((spec.max_position for spec in specs.values()), default=None),
-        allow_unmatched=allow_unmatched,
-        force=force,
+        allow_unmatched=options.allow_unmatched,
+        force=options.force,
         found=judged,
         before=finished,
         progress=progress,
     )
-    findings = [finding.message for one in audited for finding in one.findings if _tells(finding)]
+    findings = [finding.message for one in audited for finding in one.findings if _is_news(finding)]
     findings += [finding.message for finding in sides]
     weights = sum(info.bytes for info in written.summary.weights.values())
     return ExportRecord(
-        style=style,
+        style=options.style,
         folder=str(target),
         opset=written.opset,
         nodes=written.summary.nodes,
@@ -102,6 +90,6 @@ def rewrite_file(
     )
 
 
-def _tells(finding: Finding) -> bool:
-    """Whether a finding says more than that no configuration was given, which whoever asked knows."""
+def _is_news(finding: Finding) -> bool:
+    """Whether a finding says more than that no configuration was given, which the caller knows."""
     return finding.code != "no-config"

@@ -1,4 +1,4 @@
-"""What a lowered graph cannot do although its inputs would allow it, read off its operators."""
+"""What a lowered graph cannot do although its inputs would allow it: this follows from its operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rope_deploy.graph.lower import Lowered
 
 
 def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:
-    """GroupQueryAttention takes lengths where the model had a mask, and lengths say less.
+    """The limits of a graph: GroupQueryAttention takes lengths where the model had a mask, and lengths say less.
 
     `tokens` is what the trace was limited to.
     """

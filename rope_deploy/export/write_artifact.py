@@ -21,11 +21,13 @@ from rope_deploy.artifact import (
     new_folder,
     put,
 )
+from rope_deploy.export.audit_tables import Audited
 from rope_deploy.export.prepare_model import Prepared
 from rope_deploy.export.style_limits import limits_of
 from rope_deploy.graph.analysis.vocabulary import vocabulary
 from rope_deploy.graph.lower import Lowered, lower
 from rope_deploy.graph.lower.cache_rows import cache_names
+from rope_deploy.graph.lower.marked_site import LoweredSite
 from rope_deploy.graph.save import Summary, save
 from rope_deploy.models import LoadedModel, save_companions
 from rope_deploy.models.example_inputs import Example
@@ -107,7 +109,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
 
 
 def _layers(loaded: LoadedModel, lowered: Lowered) -> int:
-    """As many as the configuration states, or as rotate: those of a tower are counted as they come."""
+    """The number of layers: what the configuration states, at least those that rotate; of a tower, those alone."""
     rotating = 1 + max((site.layer for site in lowered.sites), default=-1)
     return rotating if loaded.task == "tower" else max(loaded.layers, rotating)
 
@@ -117,7 +119,7 @@ def _fixed(example: Example | None) -> dict[str, Fixed]:
     return {name: Fixed(str(tensor.numpy().dtype), tensor.tolist()) for name, tensor in given.items()}
 
 
-def _rotation(audited, lowered: Lowered) -> Rotation:
+def _rotation(audited: Audited, lowered: Lowered) -> Rotation:
     rotation = audited.rotation
     cos, sin = cache_names(lowered.model, rotation)
     return Rotation(
@@ -134,7 +136,7 @@ def _rotation(audited, lowered: Lowered) -> Rotation:
     )
 
 
-def _site(site) -> Site:
+def _site(site: LoweredSite) -> Site:
     return Site(
         layer=site.layer,
         role=site.role,

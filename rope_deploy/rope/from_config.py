@@ -23,7 +23,7 @@ from rope_deploy.rope.family_facts import (
     is_interleaved,
 )
 from rope_deploy.rope.read_rule import is_number, read_rule, rule_named
-from rope_deploy.rope.rope_parameters import RopeSettings, short
+from rope_deploy.rope.rope_parameters import RopeParameters, short
 from rope_deploy.rope.rules import RULES, DynamicNTK, NtkAlpha, Scaling
 from rope_deploy.rope.spec import LARGEST_HEAD, RopeSpec, axes_faults, fill_faults, section_faults
 
@@ -41,12 +41,16 @@ _SIGNS = (
     "local_rope_theta",
     "qk_rope_head_dim",
 )
-# Keys beside the rope dictionary that say what a rotation is, or where: those that are read, here and in layers.py.
+# Keys beside the rope dictionary that state a rotation or its layers and are read, here or in rotating_layers.py.
 _READ = frozenset(_SIGNS) | {
     "layer_rope_theta", "no_rope_layer_interval", "no_rope_layers", "rope_interleave", "use_mem_rope",
 }  # fmt: skip
 LIKE_ROPE = re.compile("rope|rotary|ntk|yarn|xpos|neox_style|position_interpolation")
-_USUAL = {"use_rope": True, "use_rotary": True, "is_neox_style": True}  # what is taken of them anyway; of others false
+_USUAL = {
+    "use_rope": True,
+    "use_rotary": True,
+    "is_neox_style": True,
+}  # the value that has no effect; false for all others
 RULE_KEYS = {field for rule in RULES.values() for field in rule.__dataclass_fields__}
 _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
@@ -60,11 +64,11 @@ def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = N
     """One spec per rotation of the model: keyed by layer type, or by "" when there is only one rule.
 
     config: the JSON of a model, or of a multimodal model, whose text part is then taken. `interleaved` is not in
-    most configurations: None looks the model type up (families.py), a bool overrides.
+    most configurations: None looks the model type up (family_facts.py), a bool overrides.
 
     Values left out are filled in as transformers 5.23 does: from the keys of version 4, then from the defaults of
     the model type. Where transformers knows the model type, have its own class read the file first
-    (models.configuration). A key of a rope dictionary that nothing reads is a fault (settings.py).
+    (models/loading/stated_rotation.py). A key of a rope dictionary that nothing reads is a fault.
 
     Raises ModelError where no rotation is stated, UsageError for an unknown rope type, ConfigError with every fault.
     """
@@ -229,7 +233,7 @@ def _layer_theta(config: Mapping[str, Any], layer_type: str) -> Any:
 def _spec(
     config: Mapping[str, Any], layer_type: str, parameters: Mapping[str, Any], interleaved: bool
 ) -> tuple[RopeSpec | None, list[str]]:
-    settings, model_type = RopeSettings(parameters), str(config.get("model_type", ""))
+    settings, model_type = RopeParameters(parameters), str(config.get("model_type", ""))
     rule, faults = _rule(settings, model_type)
     head_dim, max_position = _head_dim(config, layer_type), _max_position(config, rule)
     theta, partial = _theta(config, settings, model_type), _partial(config, settings, model_type)
@@ -294,19 +298,19 @@ def _spec(
     )
 
 
-def _rule(settings: RopeSettings, model_type: str) -> tuple[type[Scaling], list[str]]:
+def _rule(settings: RopeParameters, model_type: str) -> tuple[type[Scaling], list[str]]:
     """The rule's class, by `rope_type` or by the older `type`, and what is wrong with these.
 
-    Raises UsageError for a name that is not known. The older spellings of a name are translated as the configuration
+    Raises UsageError for a name that is not known. Older names are translated as the configuration
     classes do.
     """
     names = {key: settings.read(key) for key in ("rope_type", "type") if settings.states(key)}
     faults = [f"{key} is null: leave it out, or name a rule." for key, name in names.items() if name is None]
     if names.get("rope_type") is not None:
         faults = []  # whatever the older key says
-    spelled = [_translated(name, model_type) for name in names.values() if name is not None]
-    rule = rule_named(spelled[0] if spelled else "default")
-    if len(spelled) == 2 and spelled[0] != spelled[1]:
+    named = [_translated(name, model_type) for name in names.values() if name is not None]
+    rule = rule_named(named[0] if named else "default")
+    if len(named) == 2 and named[0] != named[1]:
         faults.append(f"rope_type says {names['rope_type']!r}, and type says {names['type']!r}.")
     if rule is DynamicNTK and model_type.startswith(ALPHA) and settings.read("alpha"):
         rule = NtkAlpha
@@ -353,7 +357,7 @@ def _max_position(config: Mapping[str, Any], rule: type[Scaling]) -> Any:
     return _first(config, _MAX_POSITION)
 
 
-def _theta(config: Mapping[str, Any], settings: RopeSettings, model_type: str) -> Any:
+def _theta(config: Mapping[str, Any], settings: RopeParameters, model_type: str) -> Any:
     thetas, own = _thetas_by_layer(config), settings.read("rope_theta")
     if len(thetas) == 1:
         return thetas[0]
@@ -363,7 +367,7 @@ def _theta(config: Mapping[str, Any], settings: RopeSettings, model_type: str) -
     return THETA.get(model_type, 10_000.0) if stated is None else stated
 
 
-def _partial(config: Mapping[str, Any], settings: RopeSettings, model_type: str) -> Any:
+def _partial(config: Mapping[str, Any], settings: RopeParameters, model_type: str) -> Any:
     for stated in (settings.read("partial_rotary_factor"), _first(config, ["partial_rotary_factor", "rotary_pct"])):
         if stated is not None:
             return stated
@@ -371,9 +375,9 @@ def _partial(config: Mapping[str, Any], settings: RopeSettings, model_type: str)
 
 
 def _widths(config: Mapping[str, Any], head_dim: int, partial: float) -> tuple[int, int]:
-    """How many elements turn, and the odd width that PyTorch's arange(0, width, 2) rounded up to it, else 0.
+    """How many elements are rotated, and the odd width that PyTorch's arange(0, width, 2) rounded up to it, else 0.
 
-    `rotary_dim` (GPT-J, CodeGen) counts elements; the other spellings are shares of the head.
+    `rotary_dim` (GPT-J, CodeGen) counts elements; the other keys are shares of the head.
     """
     stated = config.get("rotary_dim")
     if _is_size(stated) and config.get("model_type") not in IGNORES_ROTARY_DIM:

@@ -1,4 +1,4 @@
-"""Which position each token has."""
+"""The position of each token, derived from the attention mask."""
 
 from __future__ import annotations
 

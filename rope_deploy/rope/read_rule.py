@@ -1,4 +1,4 @@
-"""From a mapping, as JSON has it, to one checked scaling rule; every fault is collected, none is raised."""
+"""Read one scaling rule from a JSON mapping. Faults are collected, not raised."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_rule(rule: type[Scaling], values: Mapping[str, Any], rotary_dim: int) -
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
+    """Whether `value` is a number that a float can hold."""
     try:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:

@@ -1,4 +1,4 @@
-"""A rope dictionary of a configuration that knows which of its keys were read: none is passed over in silence."""
+"""The `rope_parameters` of a configuration, with a record of the keys that were read: no key is ignored silently."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 _BESIDE_ALPHA = "Hunyuan's files state it beside alpha, and its module reads alpha alone"
 
-# Keys that leave cos and sin as they are: read by nobody, and known to be of no consequence. By rule, "" for all.
+# Keys that no rule reads and that do not change cos and sin, each with the reason. By rule; "" holds for all rules.
 HARMLESS: Mapping[str, Mapping[str, str]] = {
     "": {
         "finetuned": "how a YaRN checkpoint was made",
@@ -32,23 +32,23 @@ HARMLESS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-class RopeSettings:
-    """The keys and values of one rule. A null counts as absent, but for `states`."""
+class RopeParameters:
+    """The keys and values of one rule. A null counts as absent, except for `states`."""
 
     def __init__(self, stated: Mapping[str, Any]):
         self._stated, self._read = dict(stated), set()
 
     def read(self, key: str) -> Any:
-        """The value of `key`, from now on accounted for; None if it is absent."""
+        """The value of `key`, None if it is absent; `key` then counts as read."""
         self._read.add(key)
         return self._stated.get(key)
 
     def states(self, key: str) -> bool:
-        """Whether `key` is there, if only as null."""
+        """Whether `key` is present, also as null."""
         return key in self._stated
 
     def of_rule(self, keys: Iterable[str]) -> dict[str, Any]:
-        """Those of `keys` that are stated, nulls among them; read from now on."""
+        """Those of `keys` that are present, nulls included; they then count as read."""
         return {key: self.read(key) for key in keys if self.states(key)}
 
     def unread(self, rope_type: str) -> list[str]:
@@ -65,6 +65,6 @@ class RopeSettings:
 
 
 def short(value: object, most: int = 60) -> str:
-    """`value` in a message."""
+    """`value` for a message, cut to `most` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"

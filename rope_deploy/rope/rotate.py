@@ -1,4 +1,4 @@
-"""The rotation itself, as plainly as it can be written: the reference everything else is judged by."""
+"""The rotation itself, written as plainly as possible. It is the reference for every other implementation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 def rotate(x: NDArray[Any], cos: NDArray[Any], sin: NDArray[Any], *, interleaved: bool) -> NDArray[Any]:
-    """Turn the first R elements of each vector; the rest pass through.
+    """Rotate the first R elements of each vector; the rest pass through.
 
     x: [..., S, H]; cos, sin: [S, R/2], or [..., S, R/2] where they broadcast against x's leading axes.
     The result has x's shape and the dtype numpy gives to x · cos: give fp64 throughout for an oracle.
 
     Half-split (GPT-NeoX, Llama) pairs element i with i + R/2, interleaved (RoFormer, GPT-J) pairs 2i with 2i + 1.
-    A proportional rotation has R = H, its still pairs have cos 1 and sin 0.
+    A proportional rotation has R = H, its unrotated pairs have cos 1 and sin 0.
     """
     half = cos.shape[-1]
     if cos.shape != sin.shape or 2 * half > x.shape[-1]:

@@ -1,4 +1,4 @@
-"""RopeSpec: all there is to know about one rotation, and how to write it down."""
+"""RopeSpec: the full specification of one rotation, and its JSON form."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class RopeSpec:
     """One rotation, independent of any model.
 
     head_dim:      elements of the vector handed to the rotation (of an MLA head: its rotary slice)
-    rotary_dim:    how many of them turn, a prefix; even. Proportional scaling pairs across the whole head
+    rotary_dim:    how many of them are rotated, a prefix; even. Proportional scaling pairs across the whole head
     interleaved:   pairs are (0, 1), (2, 3), … instead of (0, R/2), (1, R/2 + 1), …
     rope_theta:    the base of the frequencies
     scaling:       the rule, with its own parameters
     max_position:  positions the model was made for, 0 … max_position − 1; a size, the rules do not read it
-    reversed:      turns the other way: the tables' sine is negated (nanochat)
+    reversed:      rotates in the opposite direction: the sine is negated (nanochat)
     mrope_section: pairs given to each axis of a multi-axis position (Qwen2-VL); empty for plain positions
-    mrope_interleaved: the axes take turns (Qwen3-VL) instead of having a run of pairs each
+    mrope_interleaved: pairs go to the axes alternately (Qwen3-VL) instead of in one run per axis
     mrope_axes:    the axis of each pair where it follows neither order (Ernie 4.5 VL); else empty
     exponent_dim:  the width whose fractions are the exponents of the base, where that is not rotary_dim: an odd share
                    of the head, which PyTorch's arange(0, width, 2) rounds up to whole pairs; else 0
@@ -73,7 +73,7 @@ class RopeSpec:
 
     @property
     def attention_scaling(self) -> float:
-        """Factor folded into cos and sin, of calls as short as the rule leaves alone."""
+        """The factor folded into cos and sin, for calls short enough that the rule does not change them."""
         return self.scaling.attention_scaling
 
     def attention_scaling_at(self, seq_len: int | None) -> float:
@@ -93,7 +93,7 @@ class RopeSpec:
 
     @property
     def reach(self) -> int:
-        """How many positions the rule is meant for.
+        """The number of positions the rule is meant for.
 
         Dynamic NTK states the length the model was trained for, and stretches it by its factor; a table of the
         stated length would end exactly where the rule begins.
@@ -111,9 +111,9 @@ class RopeSpec:
         """The axis of a position that each pair follows, [rotary_dim/2]; zeros where a position has one.
 
         Sections are runs of pairs, axis after axis. Interleaved, every third pair (of three axes) belongs to the
-        second, every third after it to the third, as far as their sections reach; the first axis has all others.
-        Of such, sections that do not fill the width leave the rest to the first axis, and what lies beyond it counts
-        for nothing. `mrope_axes` overrides all this.
+        second, every third after it to the third, as far as their sections reach; the first axis has all others,
+        also the pairs that sections leave over. Sections beyond the width have no effect. `mrope_axes` overrides all
+        this.
         """
         if self.mrope_axes:
             return np.array(self.mrope_axes, np.int64)
@@ -135,7 +135,7 @@ class RopeSpec:
         return self.scaling.inv_freq(self, seq_len, dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe; `rope_parameters` is spelled as Hugging Face spells it."""
+        """JSON-safe; `rope_parameters` is written as Hugging Face writes it."""
         rule = self.scaling.to_dict()
         return {
             "head_dim": self.head_dim,
@@ -198,8 +198,10 @@ def section_faults(section: object, name: str = "mrope_section") -> list[str]:
 
 
 def fill_faults(section: Sequence[int], rotary_dim: int) -> Iterator[str]:
-    """Sections, of axes that do not take turns, that are not as many pairs as turn: modeling code splits the pairs by
-    them, and stops."""
+    """What is wrong with consecutive sections that do not add up to the number of rotated pairs.
+
+    Modeling code splits the pairs by these sections and fails if they do not fit.
+    """
     pairs, stated = rotary_dim // 2, sum(section)
     if stated != pairs:
         yield f"mrope_section must add up to the {pairs} pairs that turn; {list(section)} makes {stated}."

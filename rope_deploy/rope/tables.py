@@ -35,9 +35,9 @@ def cos_sin(
     axes first, [A, ...]: each pair then takes that of its axis. Without, all axes are alike, as they are of text.
     """
     precision = np.float32 if angles == "model" else np.float64
-    places = by_pair(spec, positions).astype(precision)
+    per_pair = by_pair(spec, positions).astype(precision)
     frequencies = _frequencies(spec, seq_len if spec.depends_on_length else None, precision)
-    return from_angles(spec, (places * frequencies).astype(np.float64), precision, seq_len=seq_len)
+    return from_angles(spec, (per_pair * frequencies).astype(np.float64), precision, seq_len=seq_len)
 
 
 def by_pair(spec: RopeSpec, positions: NDArray[Any]) -> NDArray[Any]:
@@ -49,7 +49,7 @@ def by_pair(spec: RopeSpec, positions: NDArray[Any]) -> NDArray[Any]:
 
 @lru_cache(maxsize=256)
 def _frequencies(spec: RopeSpec, seq_len: int | None, precision: type) -> NDArray[Any]:
-    """`spec.inv_freq`, kept: a diagnosis asks for the angles of the same rules thousands of times."""
+    """`spec.inv_freq`, cached: a diagnosis asks for the angles of the same rules thousands of times."""
     return spec.inv_freq(seq_len, precision)
 
 

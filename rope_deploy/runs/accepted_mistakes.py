@@ -1,4 +1,4 @@
-"""Name what sets the rotations of a model or a file apart from its configuration, and stop unless that is accepted."""
+"""Name the mistakes by which rotations differ from their configuration, and stop unless each was accepted."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 # Mistakes of precision: the rule is the stated one, and tables computed in fp64 are free of them.
 OF_PRECISION = frozenset({"RD501", "RD502", "RD503", "RD504"})
 ROUNDED = "table-rounded"
-# Findings that are a mistake by what they say; that of a table has to be fitted first.
+# Findings that are a mistake by themselves; a difference of tables has to be fitted first.
 CODE_OF = {"size-differs": "RD103", "axes-differ": "RD209", "layout-differs": "RD101"}
 
 
 @dataclass(frozen=True)
 class Judge:
-    """What becomes of differences between rotations and the rules in `specs`, those of a configuration by layer type.
+    """Decides about differences between rotations and the rules in `specs`, those of a configuration by layer type.
 
-    `accepted`: codes of mistakes that were accepted. `mended`: the tables are about to be computed in fp64, so that
+    `accepted`: codes of mistakes that were accepted. `recomputed`: the tables are about to be computed in fp64, so that
     mistakes of precision are gone. `dtype` is that of the weights: a model in a half type may round cos and sin to it,
     which is no mistake of whoever exports it. `layouts`: whether pairs of another layout are a mistake, as in a file; a
     model is right about its own, which configurations do not state.
@@ -40,7 +40,7 @@ class Judge:
 
     specs: Mapping[str, RopeSpec]
     accepted: frozenset[str]
-    mended: bool = False
+    recomputed: bool = False
     dtype: str = "float32"
     layouts: bool = False
 
@@ -49,7 +49,7 @@ class Judge:
         judged = [replace(one, findings=tuple(self._named(one))) for one in audited]
         found = [finding for one in judged for finding in one.findings if finding.accepted]
         if wrong := [finding for finding in found if not self._passes(finding)]:
-            raise _stop(wrong)
+            raise _mistake_found(wrong)
         return [replace(one, findings=tuple(map(self._with_outcome, one.findings))) for one in judged]
 
     def _passes(self, finding: Finding) -> bool:
@@ -57,10 +57,10 @@ class Judge:
 
     @staticmethod
     def _with_outcome(finding: Finding) -> Finding:
-        """A mistake with what was done about it; one that is mended has no need of being accepted."""
+        """A mistake with what was done about it; one that computing the tables again removes needs no acceptance."""
         if finding.code == ROUNDED:
-            said = f"{finding.message} The tables are computed in fp64 from the configuration instead."
-            return replace(finding, severity="info", message=said, accepted="")
+            message = f"{finding.message} The tables are computed in fp64 from the configuration instead."
+            return replace(finding, severity="info", message=message, accepted="")
         return replace(finding, message=f"{finding.message} Accepted.") if finding.accepted else finding
 
     def _named(self, one: Audited) -> Iterator[Finding]:
@@ -70,8 +70,8 @@ class Judge:
                 yield from self._of_table(one, finding)
             elif finding.code in CODE_OF and (self.layouts or finding.code != "layout-differs"):
                 code = CODE_OF[finding.code]
-                said = finding.message.removeprefix(f"{rotation.name}: ")
-                yield _finding(finding.code, code, rotation, f"{said[:1].upper()}{said[1:]}")
+                text = finding.message.removeprefix(f"{rotation.name}: ")
+                yield _finding(finding.code, code, rotation, f"{text[:1].upper()}{text[1:]}")
             else:
                 yield finding
         shortened = rotation.table.shortened
@@ -79,7 +79,7 @@ class Judge:
             yield _shortened(rotation)
 
     def _of_table(self, one: Audited, finding: Finding) -> Iterator[Finding]:
-        """Nothing where rounding explains the difference after all: exporters round in an order of their own."""
+        """The mistake in a table; nothing where rounding explains it, as exporters round in other orders."""
         table = found_table(one.rotation)
         spec = replace(self.specs[one.layer_type], mrope_section=())
         others = {name: other for name, other in self.specs.items() if name != one.layer_type}
@@ -95,13 +95,13 @@ class Judge:
             yield _finding("table-differs", "RD900", one.rotation, f"Its table cannot be compared: {reason}.")
             return
         off = f" {compared.what.capitalize()} is off by {compared.error:.2g} at position {compared.position}."
-        said = named.explanation + ("" if named.code == "RD900" else off)
-        code = ROUNDED if self.mended and named.code in OF_PRECISION else "table-differs"
-        yield _finding(code, named.code, one.rotation, said)
+        text = named.explanation + ("" if named.code == "RD900" else off)
+        code = ROUNDED if self.recomputed and named.code in OF_PRECISION else "table-differs"
+        yield _finding(code, named.code, one.rotation, text)
 
 
 def found_table(rotation: RaisedRotation) -> FoundTable:
-    """The table of a rotation as a file's tables are judged."""
+    """The table of a rotation in the form in which the tables of files are judged."""
     table, shortened = rotation.table, rotation.table.shortened
     name = table.cos.dtype.name
     lost = {} if shortened is None else {shortened.what: shortened.dtype}
@@ -123,15 +123,15 @@ def _shortened(rotation: RaisedRotation) -> Finding:
     lost = rotation.table.shortened
     if lost.what == "frequencies":
         return _finding("table-differs", "RD504", rotation, f"inv_freq is stored in {lost.dtype}.")
-    said = f"The angles are computed in {lost.dtype}: cos or sin is off by {lost.error:.2g} at position {lost.position}"
-    return _finding("table-differs", "RD501", rotation, f"{said} from what they are in float32.")
+    text = f"The angles are computed in {lost.dtype}: cos or sin is off by {lost.error:.2g} at position {lost.position}"
+    return _finding("table-differs", "RD501", rotation, f"{text} from what they are in float32.")
 
 
-def _finding(kind: str, code: str, rotation: RaisedRotation, said: str) -> Finding:
-    return Finding(kind, "error", f"{rotation.name}: {code}, {CODES[code].lower()}. {said}", accepted=code)
+def _finding(kind: str, code: str, rotation: RaisedRotation, text: str) -> Finding:
+    return Finding(kind, "error", f"{rotation.name}: {code}, {CODES[code].lower()}. {text}", accepted=code)
 
 
-def _stop(found: Sequence[Finding]) -> MistakeFound:
+def _mistake_found(found: Sequence[Finding]) -> MistakeFound:
     codes = tuple(dict.fromkeys(finding.accepted for finding in found))
     several = len({finding.message.partition(":")[0] for finding in found}) > 1
     todo = [f"`rope-deploy check --explain {codes[0]}` says what it means."]

@@ -1,4 +1,4 @@
-"""What an artifact cannot do, or does for fewer positions than its model: seen, and allowed by whoever runs the check.
+"""What an artifact cannot do, or does for fewer positions than its model: reported, and allowed by name.
 
 A limit keeps cases from being judged, so it is never passed over. `check` shows one that an operator of the graph
 explains (GroupQueryAttention takes lengths where the model has a mask) or that its tables prove, and fails for one that
@@ -20,7 +20,7 @@ CODE = "RD608"
 
 
 @dataclass(frozen=True)
-class Limited:
+class ReportedLimits:
     """The limits of one artifact, as a report shows them."""
 
     record: CheckRecord
@@ -34,16 +34,20 @@ def require_limits(names: Collection[str]) -> None:
         raise UsageError(f"There is no limit {', '.join(strange)}.", exists=f"Limits: {', '.join(LIMITS)}.")
 
 
-def limits_of(
+def report_limits(
     manifest: Manifest, reach: int | None, *, allowed: Collection[str] = (), strict: bool = False
-) -> Limited | None:
-    """None where there is no limit. `reach`: positions of the model; `strict`: each must be among `allowed`."""
+) -> ReportedLimits | None:
+    """The limits of an artifact; None where there is none. `reach`: positions that the model serves.
+
+    A limit fails if it is not among `allowed` and nothing but the manifest states it, or, where `strict`, for being
+    there at all.
+    """
     found = restrictions(manifest, reach)
     if not found:
         return None
     unproven = {"tokens"} if any(rotation.cos_cache for rotation in manifest.rotations) else {"tokens", "max_position"}
-    failing = {name: said for name, said in found.items() if name not in allowed and (strict or name in unproven)}
-    said = "; ".join(f"{name}: {text}" for name, text in found.items())
+    failing = {name: text for name, text in found.items() if name not in allowed and (strict or name in unproven)}
+    listed = "; ".join(f"{name}: {text}" for name, text in found.items())
     about = manifest.style, "file"
     record = CheckRecord(
         *about,
@@ -51,11 +55,11 @@ def limits_of(
         detail="what the graph cannot do although its model can",
         verdict="failed" if failing else "skipped",
         worst=None,
-        message=f"{CODE}: what lies beyond was not judged. {said}.",
+        message=f"{CODE}: what lies beyond was not judged. {listed}.",
         seconds=0.0,
     )
-    note = f"{CODE}: {manifest.style} has limits, and what lies beyond was not judged. {said}."
+    note = f"{CODE}: {manifest.style} has limits, and what lies beyond was not judged. {listed}."
     if not failing:
-        return Limited(record, note)
+        return ReportedLimits(record, note)
     explanation = f"Not judged, and not allowed by name ({', '.join(failing)}): {'; '.join(failing.values())}."
-    return Limited(record, note, (DiagnosisRecord(*about, CODE, CODES[CODE], "the artifact", explanation),))
+    return ReportedLimits(record, note, (DiagnosisRecord(*about, CODE, CODES[CODE], "the artifact", explanation),))

@@ -1,12 +1,11 @@
-"""Hold a benchmark against an earlier one, by ratios: absolute times of two runs cannot be compared.
+"""Compare a benchmark with an earlier one, by ratios: absolute times of two runs cannot be compared.
 
-A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over
-interleaved rounds with an interval, and a gate fails only if even the favourable end of the quotient's interval is
-above the limit, in every measurement that counts (`settling.py`): neither noise nor the load of other processes fails
-it, and neither passes for a clean result.
+A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over interleaved
+rounds with an interval. A gate fails only if even the favourable end of the quotient's interval is above the limit, in
+every measurement that counts (`judge_ratio.py`): neither noise nor the load of other processes makes it fail.
 
 Ratios carry over between moments of one machine, not between machines: how a matrix product compares with another
-depends on the processor. So a baseline of another machine is refused, unless it is said what to do with it.
+depends on the processor. So a baseline of another machine is refused, unless the options say what to do with it.
 """
 
 from __future__ import annotations
@@ -15,31 +14,27 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from rope_deploy.artifact import new_file, put
 from rope_deploy.bench import FEWEST_ROUNDS
 from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.options import BenchOptions, OtherMachine, Unsettled
 from rope_deploy.report.json_format import from_json, to_json
 from rope_deploy.results.records import ContestantRecord, GateRecord, LatencyRecord, Report
+from rope_deploy.runs.judge_ratio import TRIES, is_settled, judge_ratio, limit_text, processor_ratio, wall_ratio
 from rope_deploy.runs.report_files import refuse_foreign
-from rope_deploy.runs.settle_ratio import TRIES, Unsettled, judge, processor, settled, wall, word
 from rope_deploy.safe_reading import read_bytes
 
-# How much slower is slower. Medians of repeated runs on a shared machine differ by up to 12 %, beyond what the spread
-# within one run shows: memory lies elsewhere in each process.
-SLOWDOWN = 1.2
 GATE = "max_slowdown"
 
-OtherMachine = Literal["refuse", "skip", "compare"]
-Key = tuple[str, str, str]  # runtime, style, workload
-# Measures the ratios named, in a fresh process; () where that cannot be.
-Again = Callable[[Collection[Key]], Sequence[LatencyRecord]]
+Key = tuple[str, str, str]  # of a ratio: runtime, style, workload
+# Measures the ratios of these keys, in a fresh process; () where that cannot be.
+MeasureAgain = Callable[[Collection[Key]], Sequence[LatencyRecord]]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """An admitted baseline: its ratios by key; `foreign` says why it is not to be judged by, "" if it is."""
+    """An admitted baseline: its ratios by key. `foreign` says why nothing is judged by it, "" if it is judged."""
 
     ratios: Mapping[Key, LatencyRecord]
     foreign: str = ""
@@ -67,7 +62,7 @@ def read_baseline(path: Path, *, update: str) -> Report:
     return report
 
 
-def admit(
+def admit_baseline(
     path: Path,
     *,
     machine: str,
@@ -78,7 +73,7 @@ def admit(
     other_machine: OtherMachine,
     update: str,
 ) -> Baseline:
-    """Read `path` and see, before anything is timed, whether this run can be held against it.
+    """Read `path` and decide, before anything is timed, whether this run can be compared with it.
 
     Raises UsageError or ConfigError for a baseline that is none, of another schema, model, machine, reference or
     number of threads, made with too few rounds, or without one of `wanted`.
@@ -101,11 +96,11 @@ def admit(
             todo=update,
         )
     for one in wanted:
-        _comparable(path, ratios[one], reference, threads, update)
+        _require_comparable(path, ratios[one], reference, threads, update)
     return Baseline(ratios, foreign if other_machine == "skip" else "")
 
 
-def _comparable(path: Path, record: LatencyRecord, reference: str, threads: int | None, update: str) -> None:
+def _require_comparable(path: Path, record: LatencyRecord, reference: str, threads: int | None, update: str) -> None:
     differs = {
         "reference": (record.reference, reference),
         "threads": (record.threads or "chosen by the runtime", threads or "chosen by the runtime"),
@@ -119,7 +114,7 @@ def _comparable(path: Path, record: LatencyRecord, reference: str, threads: int 
             exists=f"It takes {FEWEST_ROUNDS} at least.",
             todo=update,
         )
-    for name, found in (("ratio", wall(record)), ("processor ratio", processor(record))):
+    for name, found in (("ratio", wall_ratio(record)), ("processor ratio", processor_ratio(record))):
         if found and not 0 < found.low <= found.value <= found.high < math.inf:
             raise UsageError(
                 f"The baseline {path} is damaged: {record.workload} has the {name} {found.value:g}, between "
@@ -133,36 +128,36 @@ def _comparable(path: Path, record: LatencyRecord, reference: str, threads: int 
         )
 
 
-def against(
+def gates_against(
     latencies: Sequence[LatencyRecord],
     contestants: Sequence[ContestantRecord],
     baseline: Baseline,
     wanted: Collection[Key],
-    limit: float = SLOWDOWN,
+    limit: float = BenchOptions.max_slowdown,
     *,
-    again: Again = lambda keys: (),
-    unsettled: Unsettled = "pass",
+    measure_again: MeasureAgain = lambda keys: (),
+    unsettled: Unsettled = BenchOptions.unsettled,
 ) -> tuple[GateRecord, ...]:
     """A gate for each of `wanted`. What was wanted and could not be timed has failed.
 
-    What is above the limit, or was kept waiting by others, is measured `again`, up to TRIES times. `unsettled`:
+    What is above the limit, or was kept waiting by other processes, is measured again, up to TRIES times. `unsettled`:
     whether a ratio that other processes keep from being judged passes or fails.
     """
     if baseline.foreign:
-        return (GateRecord(GATE, "skipped", f"not judged: {baseline.foreign}", word(limit)),)
+        return (GateRecord(GATE, "skipped", f"not judged: {baseline.foreign}", limit_text(limit)),)
     measured = {key(record): [record] for record in latencies}
     doubtful = {
         one
         for one in wanted
         if one in measured
         and measured[one][0].reference == baseline.ratios[one].reference
-        and not settled(measured[one], baseline.ratios[one], limit)
+        and not is_settled(measured[one], baseline.ratios[one], limit)
     }
     for _ in range(TRIES):
-        doubtful = {one for one in doubtful if not settled(measured[one], baseline.ratios[one], limit)}
+        doubtful = {one for one in doubtful if not is_settled(measured[one], baseline.ratios[one], limit)}
         if not doubtful:
             break
-        for record in again(doubtful):
+        for record in measure_again(doubtful):
             if key(record) in doubtful and record.ratio is not None:
                 measured[key(record)].append(record)
     reasons = {(one.runtime, one.style): one.message for one in contestants if one.verdict == "skipped"}
@@ -170,20 +165,20 @@ def against(
     for one in wanted:
         name = f"{GATE}: {' '.join(filter(None, one))}"
         if one in measured:
-            gates.append(_judged(name, measured[one], baseline.ratios[one], limit, unsettled))
+            gates.append(_judge(name, measured[one], baseline.ratios[one], limit, unsettled))
         else:
             reason = reasons.get(one[:2], "") or "no reason was recorded"
-            gates.append(GateRecord(name, "failed", f"not measured: {reason}", word(limit)))
+            gates.append(GateRecord(name, "failed", f"not measured: {reason}", limit_text(limit)))
     return tuple(gates)
 
 
-def _judged(
+def _judge(
     name: str, measured: Sequence[LatencyRecord], before: LatencyRecord, limit: float, unsettled: Unsettled
 ) -> GateRecord:
     if measured[0].reference != before.reference:
-        said = f"not comparable: the ratio refers to {measured[0].reference}, in the baseline to {before.reference}"
-        return GateRecord(name, "failed", said, word(limit))
-    return judge(name, measured, before, limit, unsettled)
+        text = f"not comparable: the ratio refers to {measured[0].reference}, in the baseline to {before.reference}"
+        return GateRecord(name, "failed", text, limit_text(limit))
+    return judge_ratio(name, measured, before, limit, unsettled)
 
 
 def write_baseline(report: Report, path: Path) -> None:

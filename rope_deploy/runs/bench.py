@@ -1,104 +1,70 @@
-"""`bench`: prefill and decode, PyTorch and every artifact in turn."""
+"""`bench`: prefill and decode, PyTorch and every artifact in interleaved rounds."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 
-from rope_deploy.bench import FEWEST_ROUNDS, ROUNDS
-from rope_deploy.config import MOST_THREADS
+from rope_deploy.bench import FEWEST_ROUNDS
 from rope_deploy.errors import UsageError
-from rope_deploy.models import LoadedModel
+from rope_deploy.options import BenchOptions
 from rope_deploy.results.records import GateRecord, Report
-from rope_deploy.runs.baseline import SLOWDOWN, OtherMachine, admit, against
-from rope_deploy.runs.bench_contestants import Load, entrants, keys, time_again, time_all
-from rope_deploy.runs.open_artifact import model_of, open_artifacts, require_runtimes, source_named
-from rope_deploy.runs.report_frame import Frame, Progress, machine
-from rope_deploy.runs.settle_ratio import Unsettled, in_the_way
-from rope_deploy.runtimes import RUNTIMES
+from rope_deploy.runs.artifacts import load_artifacts
+from rope_deploy.runs.baseline import admit_baseline, gates_against
+from rope_deploy.runs.bench_contestants import BenchPlan, measure_ratios_again, plan_contestants, ratio_keys, time_all
+from rope_deploy.runs.judge_ratio import load_remark
+from rope_deploy.runs.progress import Progress, silent
+from rope_deploy.runs.reference_model import load_reference, source_in_manifest
+from rope_deploy.runs.report_frame import Frame, machine
+from rope_deploy.runtime_kinds import RUNTIMES
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 
 
-def bench_artifacts(
-    folder: Path,
-    *,
-    runtimes: Sequence[str] = ("ort",),
-    model: str | LoadedModel | None = None,
-    engine: Path | None = None,
-    prompts: Sequence[int] = (128,),
-    new: int = 16,
-    rounds: int = ROUNDS,
-    threads: int | None = None,
-    profile: bool = False,
-    baseline: Path | None = None,
-    max_slowdown: float = SLOWDOWN,
-    other_machine: OtherMachine = "refuse",
-    unsettled: Unsettled = "pass",
-    trust_remote_code: bool = False,
-    progress: Progress = lambda step: None,
-) -> Report:
-    """Time the artifact in `folder` (or each one inside it) on the runtimes asked for, all in interleaved rounds.
+def bench_artifacts(folder: Path, options: BenchOptions, *, progress: Progress = silent) -> Report:
+    """Time the artifact in `folder` (or each one inside it) on the runtimes asked for; see `rope_deploy.api.bench`.
 
-    Ratios refer to PyTorch if it takes part, else to the first artifact. `profile` measures memory and the rotation's
-    share in a process for each contestant. `baseline`, an earlier JSON report, adds a gate for each ratio; `unsettled`
-    says whether one that other processes keep from being judged passes or fails.
+    Ratios refer to PyTorch if it takes part, else to the first artifact. A baseline adds a gate for each ratio.
     """
-    require_runtimes(runtimes, engine, tuple(RUNTIMES))
-    if not 0 < max_slowdown < math.inf:
-        raise UsageError(f"A ratio cannot be below {max_slowdown:g}.", todo="Give --max-slowdown a number above 0.")
-    if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise UsageError(f"{threads} threads cannot be had.", todo=f"Give --threads a number from 1 to {MOST_THREADS}.")
-    artifacts = open_artifacts(folder)
+    artifacts = load_artifacts(folder)
     manifest = artifacts[0].manifest
-    if any(opened.manifest.task == "tower" for opened in artifacts):
+    if any(artifact.manifest.task == "tower" for artifact in artifacts):
         raise UsageError(f"{folder} is a tower: it reads no prompt and predicts no token, which is what is timed here.")
-    entered = entrants(artifacts, runtimes, engine)
+    contestants = plan_contestants(artifacts, options.runtimes, options.engine)
+    model = options.model
     source = model if isinstance(model, str) else ""
-    if model is None and any(RUNTIMES[name].opens == "model" for name in runtimes):
-        source = source_named(manifest, trusted=trust_remote_code)
+    if model is None and any(RUNTIMES[name].opens == "model" for name in options.runtimes):
+        source = source_in_manifest(manifest, trusted=options.trust_remote_code)
     # Any report with enough rounds may become a baseline.
-    kept = rounds >= FEWEST_ROUNDS
-    load = Load(tuple(prompts), new, rounds, threads, profile, source, trust_remote_code, processor=kept)
-    earlier = None
-    if baseline is not None:
-        require_rounds(rounds)
-        earlier = admit(
-            baseline,
+    plan = BenchPlan(options, source, processor_ratios=options.rounds >= FEWEST_ROUNDS)
+    baseline = None
+    if options.baseline is not None:
+        baseline = admit_baseline(
+            options.baseline,
             machine=machine(),
             source=manifest.source,
-            wanted=keys(entered, load),
-            reference=entered[0].label,
-            threads=threads,
-            other_machine=other_machine,
+            wanted=ratio_keys(contestants, plan),
+            reference=contestants[0].label,
+            threads=options.threads,
+            other_machine=options.other_machine,
             update=UPDATE,
         )
     frame = Frame(f"Latency of {folder}", manifest.source, "bench")
     loaded = None
-    if any(RUNTIMES[one.runtime].opens == "model" for one in entered):
+    if any(RUNTIMES[one.runtime].opens == "model" for one in contestants):
         progress(f"Loading {manifest.source if model is None else model}")
-        loaded = model_of(artifacts, model, trust_remote_code=trust_remote_code)
-    timed = time_all(entered, loaded, load, progress)
+        loaded = load_reference(artifacts, model, trust_remote_code=options.trust_remote_code)
+    timed = time_all(contestants, loaded, plan, progress)
     gates: tuple[GateRecord, ...] = ()
-    if earlier is not None:
-        gates = against(
+    if baseline is not None:
+        gates = gates_against(
             timed.latencies,
             timed.contestants,
-            earlier,
-            keys(entered, load),
-            max_slowdown,
-            again=lambda wanted: time_again(entered, load, wanted, progress),
-            unsettled=unsettled,
+            baseline,
+            ratio_keys(contestants, plan),
+            options.max_slowdown,
+            measure_again=lambda wanted: measure_ratios_again(contestants, plan, wanted, progress),
+            unsettled=options.unsettled,
         )
-    notes = () if (said := in_the_way(timed.latencies)) is None else (f"{said}: on a quiet machine ratios are others.",)
+    remark = load_remark(timed.latencies)
+    notes = () if remark is None else (f"{remark}: on a quiet machine ratios are others.",)
     return frame.report(notes=notes, latencies=timed.latencies, contestants=timed.contestants, gates=gates)
-
-
-def require_rounds(rounds: int) -> None:
-    """Raise UsageError if `rounds` are too few to be held against a baseline."""
-    if rounds < FEWEST_ROUNDS:
-        raise UsageError(
-            f"{rounds} rounds are too few for a baseline: their spread says nothing.",
-            todo=f"Give --rounds {FEWEST_ROUNDS} or more.",
-        )

@@ -1,4 +1,4 @@
-"""Who takes part in a benchmark, opened side by side, timed in turn, and then looked at one by one."""
+"""The contestants of a benchmark: planned, opened side by side, timed in turn, and then profiled one by one."""
 
 from __future__ import annotations
 
@@ -23,26 +23,28 @@ from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
 from rope_deploy.models import LoadedModel
+from rope_deploy.options import BenchOptions
 from rope_deploy.results.records import ContestantRecord, LatencyRecord
+from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.baseline import Key
-from rope_deploy.runs.open_artifact import Opened
-from rope_deploy.runs.report_frame import Progress
-from rope_deploy.runtimes import RUNTIMES, Runtime, Target, open_runtime
+from rope_deploy.runs.progress import Progress
+from rope_deploy.runtime_kinds import OPTIONAL, RUNTIMES
+from rope_deploy.runtimes import Runtime, Target, open_runtime
 
 REHEARSE = "rope_deploy.bench.contestant_job:rehearse"
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """One who is to take part: a runtime and the artifact whose inputs it takes; PyTorch has no style."""
+class PlannedContestant:
+    """One who is to take part: a runtime, and the artifact whose inputs it takes; PyTorch has no style."""
 
     runtime: str
-    opened: Opened
+    artifact: Artifact
     engine: Path | None = None
 
     @property
     def style(self) -> str:
-        return "" if RUNTIMES[self.runtime].opens == "model" else self.opened.manifest.style
+        return "" if RUNTIMES[self.runtime].opens == "model" else self.artifact.manifest.style
 
     @property
     def label(self) -> str:
@@ -50,157 +52,159 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What everybody runs. `source` is where a process of its own finds the PyTorch model, "" if nowhere.
+class BenchPlan:
+    """What every contestant runs. `source` is where another process finds the PyTorch model, "" if nowhere.
 
-    `processor`: the ratios of processor times are taken too, which a baseline needs on a machine that others use.
+    `processor_ratios`: the ratios of processor times are taken too; a baseline needs them on a machine that others use.
     """
 
-    prompts: tuple[int, ...]
-    new: int
-    rounds: int
-    threads: int | None = None
-    profile: bool = False
+    options: BenchOptions
     source: str = ""
-    trust_remote_code: bool = False
-    processor: bool = False
+    processor_ratios: bool = False
 
 
 @dataclass(frozen=True)
 class Timed:
-    latencies: tuple[LatencyRecord, ...]
-    contestants: tuple[ContestantRecord, ...]
+    """What a benchmark measured, and who took part in it."""
+
+    latencies: tuple[LatencyRecord, ...] = ()
+    contestants: tuple[ContestantRecord, ...] = ()
 
 
-def entrants(
-    artifacts: Sequence[Opened], runtimes: Sequence[str], engine: Path | None = None, engine_style: str = ""
-) -> tuple[Entrant, ...]:
+def plan_contestants(
+    artifacts: Sequence[Artifact], runtimes: Sequence[str], engine: Path | None = None, engine_style: str = ""
+) -> tuple[PlannedContestant, ...]:
     """PyTorch first, to which ratios then refer; then each artifact in ONNX Runtime; then the engine.
 
-    Raises UsageError if an engine's artifact cannot be told.
+    Raises UsageError if it is not clear which artifact the engine was built from.
     """
-    found: list[Entrant] = []
-    for record in (one for one in RUNTIMES.values() if one.name in runtimes):
-        if record.opens == "engine":
-            built = [one for one in artifacts if engine_style in ("", one.manifest.style)]
-            if len(built) != 1:
+    planned: list[PlannedContestant] = []
+    for kind in (one for one in RUNTIMES.values() if one.name in runtimes):
+        used = artifacts if kind.opens == "artifact" else artifacts[:1]
+        if kind.opens == "engine":
+            used = [artifact for artifact in artifacts if engine_style in ("", artifact.manifest.style)]
+            if len(used) != 1:
                 raise UsageError(
                     "An engine is timed with the one artifact it was built from.", todo="Name that folder."
                 )
-            found.append(Entrant(record.name, built[0], engine))
-        else:
-            found += [Entrant(record.name, one) for one in (artifacts if record.opens == "artifact" else artifacts[:1])]
-    return tuple(found)
+        planned += [PlannedContestant(kind.name, one, engine if kind.opens == "engine" else None) for one in used]
+    return tuple(planned)
 
 
-def keys(entered: Sequence[Entrant], load: Load) -> tuple[Key, ...]:
-    """What a baseline must know: every contestant but the one that ratios refer to, on every workload."""
-    new = load.new if entered[0].opened.manifest.cache else 0
-    names = [workload.name for workload in workloads(load.prompts, new)]
-    return tuple((one.runtime, one.style, name) for name in names for one in entered[1:])
+def ratio_keys(contestants: Sequence[PlannedContestant], plan: BenchPlan) -> tuple[Key, ...]:
+    """The ratios that a baseline must have: of every contestant but the reference, on every workload."""
+    options = plan.options
+    new = options.new if contestants[0].artifact.manifest.cache else 0
+    names = [workload.name for workload in workloads(options.prompt, new)]
+    return tuple((one.runtime, one.style, name) for name in names for one in contestants[1:])
 
 
-def time_all(entered: Sequence[Entrant], loaded: LoadedModel | None, load: Load, progress: Progress) -> Timed:
-    """Open everything at once, with the same number of threads each, and let them take turns.
+def time_all(
+    contestants: Sequence[PlannedContestant], loaded: LoadedModel | None, plan: BenchPlan, progress: Progress
+) -> Timed:
+    """Open everything at once, with the same number of threads each, and time them in turn.
 
-    An optional runtime that cannot run here is left out and says why. If nobody is left, its error is raised.
+    An optional runtime that cannot run here is left out, and its record says why. If nobody is left, its error is
+    raised.
     """
-    for entrant in entered:
-        require_fit(entrant.label, entrant.opened.manifest, load.prompts, load.new)
+    options = plan.options
+    for planned in contestants:
+        require_fit(planned.label, planned.artifact.manifest, options.prompt, options.new)
     with ExitStack() as stack:
-        taking_part, records, errors = [], [], []
-        for entrant in entered:
+        opened: list[Contestant] = []
+        records: list[ContestantRecord] = []
+        errors: list[EnvironmentMissing | VendorError] = []
+        for planned in contestants:
             try:
-                taking_part.append(_enter(stack, entrant, loaded, load, progress))
-                records.append(ContestantRecord(entrant.runtime, entrant.style, "passed"))
+                opened.append(_enter(stack, planned, loaded, plan, progress))
+                records.append(ContestantRecord(planned.runtime, planned.style, "passed"))
             except (EnvironmentMissing, VendorError) as error:
-                if not RUNTIMES[entrant.runtime].optional:
+                if planned.runtime not in OPTIONAL:
                     raise
                 errors.append(error)
-                records.append(ContestantRecord(entrant.runtime, entrant.style, "skipped", _in_a_line(error)))
-        if not taking_part:
+                records.append(ContestantRecord(planned.runtime, planned.style, "skipped", _on_one_line(error)))
+        if not opened:
             raise errors[0]
         latencies = measure(
-            taking_part,
-            prompts=load.prompts,
-            new=load.new if entered[0].opened.manifest.cache else 0,
-            rounds=load.rounds,
-            baseline=taking_part[0].label,
-            threads=load.threads,
+            opened,
+            prompts=options.prompt,
+            new=options.new if contestants[0].artifact.manifest.cache else 0,
+            rounds=options.rounds,
+            baseline=opened[0].label,
+            threads=options.threads,
             progress=lambda workload, done, total: progress(f"Timing {workload}: round {done} of {total}"),
         )
-    if load.processor:
-        here = {(one.runtime, one.style) for one in records if one.verdict == "passed"}
-        jobs = [_job(one, load) for one in entered if (one.runtime, one.style) in here]
+    if plan.processor_ratios:
+        present = {(one.runtime, one.style) for one in records if one.verdict == "passed"}
+        jobs = [_job(one, plan) for one in contestants if (one.runtime, one.style) in present]
         if None not in jobs:
             progress("Timing with one thread in a fresh process")
-            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), load.rounds))
-    if not load.profile:
-        return Timed(latencies, tuple(records))
-    return _looked_at(entered, Timed(latencies, tuple(records)), load, progress)
+            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), options.rounds))
+    timed = Timed(latencies, tuple(records))
+    return _profile(contestants, timed, plan, progress) if options.profile else timed
 
 
-def time_again(
-    entered: Sequence[Entrant], load: Load, wanted: Collection[Key], progress: Progress
+def measure_ratios_again(
+    contestants: Sequence[PlannedContestant], plan: BenchPlan, wanted: Collection[Key], progress: Progress
 ) -> tuple[LatencyRecord, ...]:
-    """The ratios `wanted` once more, in a fresh process; () where PyTorch was handed over loaded, with no name."""
-    reference = entered[0]
-    others = [one for one in entered[1:] if any((one.runtime, one.style) == key[:2] for key in wanted)]
-    jobs = [_job(one, load) for one in (reference, *others)]
+    """The ratios `wanted` once more, in a fresh process; () where PyTorch was handed over loaded, without a name."""
+    options, reference = plan.options, contestants[0]
+    others = [one for one in contestants[1:] if any((one.runtime, one.style) == key[:2] for key in wanted)]
+    jobs = [_job(one, plan) for one in (reference, *others)]
     if not others or None in jobs:
         return ()
     names = {key[2] for key in wanted}
-    lengths = tuple(n for n in load.prompts if names & {one.name for one in workloads((n,), load.new)})
-    new = load.new if names - {one.name for one in workloads(lengths, 0)} else 0
+    lengths = tuple(n for n in options.prompt if names & {one.name for one in workloads((n,), options.new)})
+    new = options.new if names - {one.name for one in workloads(lengths, 0)} else 0
     progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
-    rerun = Comparison(tuple(replace(job, prompts=lengths, new=new) for job in jobs), load.rounds)
+    rerun = Comparison(tuple(replace(job, prompts=lengths, new=new) for job in jobs), options.rounds)
     return with_processor_ratios(measure_in_fresh_process(rerun), rerun)
 
 
 def _enter(
-    stack: ExitStack, entrant: Entrant, loaded: LoadedModel | None, load: Load, progress: Progress
+    stack: ExitStack, planned: PlannedContestant, loaded: LoadedModel | None, plan: BenchPlan, progress: Progress
 ) -> Contestant:
-    """Open it; torch.compile also runs once each way, since that is when it compiles or fails to."""
-    progress(f"{'Compiling' if entrant.runtime == 'torch-compile' else 'Opening'} {entrant.label}")
-    manifest = with_vocabulary(entrant.opened.manifest, entrant.opened.folder)
-    opened = stack.enter_context(_open(entrant, loaded, load))
-    if entrant.runtime == "torch-compile":
-        _first_run(opened, manifest, load)
-    return Contestant(opened, manifest, entrant.style)
+    """Open a contestant. torch.compile also runs each workload once, since that is when it compiles or fails to."""
+    progress(f"{'Compiling' if planned.runtime == 'torch-compile' else 'Opening'} {planned.label}")
+    manifest = with_vocabulary(planned.artifact.manifest, planned.artifact.folder)
+    runtime = stack.enter_context(_open(planned, loaded, plan))
+    if planned.runtime == "torch-compile":
+        _run_once(runtime, manifest, plan)
+    return Contestant(runtime, manifest, planned.style)
 
 
-def _open(entrant: Entrant, loaded: LoadedModel | None, load: Load) -> Runtime:
-    opens = RUNTIMES[entrant.runtime].opens
-    if opens == "artifact" or (opens == "engine" and entrant.engine is not None):
-        _rehearse(entrant, load)
-    opened = entrant.opened
-    target = Target(opened.folder, entrant.engine, loaded, opened.manifest, threads=load.threads)
-    return open_runtime(entrant.runtime, target)
+def _open(planned: PlannedContestant, loaded: LoadedModel | None, plan: BenchPlan) -> Runtime:
+    opens, artifact = RUNTIMES[planned.runtime].opens, planned.artifact
+    if opens == "artifact" or (opens == "engine" and planned.engine is not None):
+        _rehearse(planned, plan)
+    target = Target(artifact.folder, planned.engine, loaded, artifact.manifest, threads=plan.options.threads)
+    return open_runtime(planned.runtime, target)
 
 
-def _rehearse(entrant: Entrant, load: Load) -> None:
-    """A file may crash its runtime: it does so in a process of its own, by the calls that are timed in this one."""
-    doing = f"Trying {entrant.label} of {entrant.opened.folder}"
-    call(REHEARSE, _job(entrant, load), doing=doing, limits=WITHOUT_LIMITS)
+def _rehearse(planned: PlannedContestant, plan: BenchPlan) -> None:
+    """Make the calls that are timed here in another process first: the file may crash its runtime."""
+    doing = f"Trying {planned.label} of {planned.artifact.folder}"
+    call(REHEARSE, _job(planned, plan), doing=doing, limits=WITHOUT_LIMITS)
 
 
-def _first_run(runtime: Runtime, manifest: Manifest, load: Load) -> None:
-    for workload in workloads(load.prompts[:1], load.new if manifest.cache else 0):
+def _run_once(runtime: Runtime, manifest: Manifest, plan: BenchPlan) -> None:
+    for workload in workloads(plan.options.prompt[:1], plan.options.new if manifest.cache else 0):
         runtime.run(random_feeds(manifest, workload.tokens, workload.past) | initial_past(runtime, manifest, workload))
 
 
-def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: Progress) -> Timed:
+def _profile(contestants: Sequence[PlannedContestant], timed: Timed, plan: BenchPlan, progress: Progress) -> Timed:
     """Add what each contestant needs by itself: memory, and the rotation's share of its time."""
-    contestants, shares = [], {}
-    for entrant, record in zip(entered, timed.contestants, strict=True):
+    records, shares = [], {}
+    for planned, record in zip(contestants, timed.contestants, strict=True):
         if record.verdict == "passed":
-            progress(f"Profiling {entrant.label}")
-            job = _job(entrant, load)
+            progress(f"Profiling {planned.label}")
+            job = _job(planned, plan)
             found = resource_use_in_child(job) if job else None
             note = (
                 found.note if found else "Not measured: the model was handed over loaded, and has no name to load by."
             )
-            shares |= {(*_who(record), name): share for name, share in (found.shares if found else {}).items()}
+            of_this = {(*_who(record), name): share for name, share in (found.shares if found else {}).items()}
+            shares |= of_this
             record = replace(
                 record,
                 note=note,
@@ -209,12 +213,12 @@ def _looked_at(entered: Sequence[Entrant], timed: Timed, load: Load, progress: P
                     for name in ("peak_bytes", "resident_bytes", "before_bytes", "arena_bytes")
                 },
             )
-        contestants.append(record)
+        records.append(record)
     latencies = (replace(one, rotation_share=shares.get((*_who(one), one.workload))) for one in timed.latencies)
-    return Timed(tuple(latencies), tuple(contestants))
+    return Timed(tuple(latencies), tuple(records))
 
 
-def _in_a_line(error: Exception) -> str:
+def _on_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
@@ -222,17 +226,18 @@ def _who(record: LatencyRecord | ContestantRecord) -> tuple[str, str]:
     return record.runtime, record.style
 
 
-def _job(entrant: Entrant, load: Load) -> ContestantJob | None:
-    if RUNTIMES[entrant.runtime].opens == "model" and not load.source:
+def _job(planned: PlannedContestant, plan: BenchPlan) -> ContestantJob | None:
+    """The work of one contestant for a process of its own; None where that process could not load the model."""
+    if RUNTIMES[planned.runtime].opens == "model" and not plan.source:
         return None
     return ContestantJob(
-        runtime=entrant.runtime,
-        folder=str(entrant.opened.folder),
-        prompts=load.prompts,
-        new=load.new,
-        threads=load.threads,
-        source=load.source,
-        dtype=entrant.opened.manifest.dtype,
-        trust_remote_code=load.trust_remote_code,
-        engine=str(entrant.engine or ""),
+        runtime=planned.runtime,
+        folder=str(planned.artifact.folder),
+        prompts=plan.options.prompt,
+        new=plan.options.new,
+        threads=plan.options.threads,
+        source=plan.source,
+        dtype=planned.artifact.manifest.dtype,
+        trust_remote_code=plan.options.trust_remote_code,
+        engine=str(planned.engine or ""),
     )

@@ -1,4 +1,4 @@
-"""One artifact on one runtime: opened, asked every question, closed again; or the reason why it would not open."""
+"""Check one artifact on one runtime: open it, run every case, close it; or record why it does not open."""
 
 from __future__ import annotations
 
@@ -9,103 +9,86 @@ from pathlib import Path
 from rope_deploy.artifact import Manifest, Tolerances
 from rope_deploy.errors import RopeDeployError, RuntimeCrashed, UsageError, VendorError
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
-from rope_deploy.parity import Outcome, Set, cases_for, check
+from rope_deploy.options import CheckOptions
+from rope_deploy.parity import Outcome, cases_for, check
 from rope_deploy.parity.stored_tables import tables_without_rule
 from rope_deploy.results.codes import CODES
 from rope_deploy.results.records import CheckRecord, DiagnosisRecord
-from rope_deploy.runs.manifest_claims import demanded
-from rope_deploy.runs.open_artifact import Opened
-from rope_deploy.runs.report_frame import Progress
+from rope_deploy.runs.artifacts import Artifact
+from rope_deploy.runs.manifest_claims import with_tolerances
+from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runtimes import Runtime, Target, open_in_child, open_runtime
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What every runtime is asked: a set of cases, or `only` those named; the seed; the command's tolerances,
-    None for those of the dtype (a manifest's are never asked); `text` is what is fed, as token ids."""
+class CheckPlan:
+    """What every runtime is given: the cases and the seed in `options`, and `text`, the token ids to feed.
 
-    which: Set = "full"
-    only: Collection[str] = ()
-    seed: int = 0
-    tolerances: Tolerances | None = None
+    `tolerances` are the command's; None: those of the dtype. A manifest's are never asked.
+    """
+
+    options: CheckOptions
     text: Sequence[int] = ()
-    accept: Collection[str] = ()
+    tolerances: Tolerances | None = None
 
-    def words(self) -> str:
-        """For the report: which cases these are, and how to see one of them again."""
-        chosen = "the cases asked for" if self.only else f"the {self.which} set of cases"
-        return f"Checked: {chosen}, seed {self.seed}. One alone: `check DIR --case ID --seed {self.seed}`."
+    def summary(self) -> str:
+        """For the report: which cases these are, and how to run one of them again."""
+        options = self.options
+        chosen = "the cases asked for" if options.cases else f"the {options.case_set} set of cases"
+        return f"Checked: {chosen}, seed {options.seed}. One alone: `check DIR --case ID --seed {options.seed}`."
 
 
-def check_one(
-    opened: Opened,
+def check_on_runtime(
+    artifact: Artifact,
     reference: Runtime | None,
     runtime: str,
-    questions: Questions,
+    plan: CheckPlan,
     engine: Path | None = None,
     *,
-    isolated: bool = True,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Outcome:
-    """The parity cases of one artifact on one runtime, which is open only meanwhile; its files are taken as they are.
+    """Run the parity cases of one artifact on one runtime, which is open only meanwhile. No hashes are compared.
 
     Raises what keeps the runtime from opening, RuntimeCrashed if it dies of it.
     """
-    manifest = with_vocabulary(demanded(opened.manifest, questions.tolerances), opened.folder)
-    manifest = _accepting(manifest, questions.accept)
-    only = set(questions.only) & {case.id for case in cases_for(manifest)}
-    if questions.only and not only:
+    options = plan.options
+    manifest = with_vocabulary(with_tolerances(artifact.manifest, plan.tolerances), artifact.folder)
+    manifest = _without_accepted_rules(manifest, options.accept)
+    only = set(options.cases) & {case.id for case in cases_for(manifest)}
+    if options.cases and not only:
         return Outcome((), ())  # the case is another style's
-    with _open(opened, runtime, engine, isolated) as candidate:
+    with _open(artifact, runtime, engine, options.isolated) as compared:
         return check(
             manifest,
             reference,
-            candidate,
+            compared,
             only=only,
-            which=questions.which,
-            seed=questions.seed,
-            text=questions.text,
-            stored={} if reference is not None else tables_without_rule(opened.folder, manifest),
+            which=options.case_set,
+            seed=options.seed,
+            text=plan.text,
+            stored={} if reference is not None else tables_without_rule(artifact.folder, manifest),
             progress=lambda record: progress(f"Checking {manifest.style} on {runtime}: {record.case} {record.verdict}"),
         )
 
 
-def _accepting(manifest: Manifest, accept: Collection[str]) -> Manifest:
-    """Rotations that stray from their rule in an accepted way are judged without it: by PyTorch's own angles.
-
-    What the manifest calls accepted is so only if whoever runs the check says the same.
-    """
-    strayed = {finding.message.split(":")[0] for finding in manifest.findings if finding.accepted in (*accept,)}
-    rotations = (replace(one, spec={}) if one.name in strayed else one for one in manifest.rotations)
-    return replace(manifest, rotations=tuple(rotations))
-
-
-def attempt(
-    opened: Opened,
+def check_or_fail(
+    artifact: Artifact,
     reference: Runtime | None,
     runtime: str,
-    questions: Questions,
+    plan: CheckPlan,
     engine: Path | None = None,
     *,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> Outcome:
-    """The same, failed where the runtime does not open; only EnvironmentMissing is raised."""
+    """Check likewise; a runtime that does not open is a failed outcome. Only EnvironmentMissing is raised."""
     try:
-        return check_one(opened, reference, runtime, questions, engine, progress=progress)
+        return check_on_runtime(artifact, reference, runtime, plan, engine, progress=progress)
     except (UsageError, VendorError) as error:
-        return unopened(opened.manifest.style, runtime, error)
+        return not_opened(artifact.manifest.style, runtime, error)
 
 
-def _open(opened: Opened, runtime: str, engine: Path | None, isolated: bool) -> Runtime:
-    engine = engine.resolve() if engine else None
-    target = Target(folder=opened.folder.resolve(), engine=engine, taps=True)
-    if isolated:
-        return open_in_child(runtime, target)
-    return open_runtime(runtime, replace(target, manifest=opened.manifest))
-
-
-def unopened(style: str, runtime: str, error: RopeDeployError, code: str = "") -> Outcome:
-    """An artifact that could not be checked has failed; `code` names the reason if it has one."""
+def not_opened(style: str, runtime: str, error: RopeDeployError, code: str = "") -> Outcome:
+    """The failed outcome of an artifact that could not be checked; `code` names the reason if it has one."""
     code = "RD902" if isinstance(error, RuntimeCrashed) else code
     message = " ".join(str(error).split())
     record = CheckRecord(style, runtime, "open", "open the artifact", "failed", None, message, 0.0)
@@ -113,3 +96,20 @@ def unopened(style: str, runtime: str, error: RopeDeployError, code: str = "") -
         DiagnosisRecord(style, runtime, code, CODES[code], "opening it", error.asked, cases=("open",)) if code else None
     )
     return Outcome((record,), (), (named,) if named else ())
+
+
+def _without_accepted_rules(manifest: Manifest, accept: Collection[str]) -> Manifest:
+    """Rotations that stray from their rule in an accepted way are judged without it: by PyTorch's own angles.
+
+    What the manifest calls accepted is so only if whoever runs the check accepts the same.
+    """
+    strayed = {finding.message.split(":")[0] for finding in manifest.findings if finding.accepted in (*accept,)}
+    rotations = (replace(one, spec={}) if one.name in strayed else one for one in manifest.rotations)
+    return replace(manifest, rotations=tuple(rotations))
+
+
+def _open(artifact: Artifact, runtime: str, engine: Path | None, isolated: bool) -> Runtime:
+    target = Target(folder=artifact.folder.resolve(), engine=engine.resolve() if engine else None, taps=True)
+    if isolated:
+        return open_in_child(runtime, target)
+    return open_runtime(runtime, replace(target, manifest=artifact.manifest))

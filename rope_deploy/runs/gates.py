@@ -25,7 +25,7 @@ def with_gates(
 ) -> Report:
     """`report` with one GateRecord per limit that is set. The names are those of the [gates] table.
 
-    What concerns the graphs is judged on `report.graphs`, the written files read again, not on what the export said.
+    Graphs are judged by `report.graphs`, for which the written files were read again, not by the export's records.
     """
     checks, exports, graphs = report.checks, report.exports, report.graphs
     cos_sin = [(one.runtime_cos_sin, one) for one in (*graphs, *exports)]
@@ -44,7 +44,7 @@ def with_gates(
 
 
 def _each(name: str, graphs: Sequence[GraphRecord], fault: Callable[[GraphRecord], str], limit: str) -> GateRecord:
-    """A condition that every graph must meet; `fault` says how one does not, "" if it does."""
+    """The gate of a condition that every graph must meet; `fault` says how one does not, "" if it does."""
     if not graphs:
         return GateRecord(name, "failed", "nothing measured", limit)
     faults = [f"{wording.line(graph.style)}: {wording.line(found)}" for graph in graphs if (found := fault(graph))]
@@ -80,16 +80,16 @@ def _ratio(value: float) -> str:
     return f"{value:.3f}×"
 
 
-def _gate(name: str, found: Iterable[tuple], limit: float | None, word) -> GateRecord | None:
+def _gate(name: str, found: Iterable[tuple], limit: float | None, text: Callable[[float], str]) -> GateRecord | None:
     if limit is None:
         return None
     measured = [(value, record) for value, record in found if value is not None]
     if not measured:
-        return GateRecord(name, "failed", "nothing measured", word(limit))
+        return GateRecord(name, "failed", "nothing measured", text(limit))
     # nan is worse than any number, and max() alone would not see it.
     value, record = max(measured, key=lambda pair: math.inf if math.isnan(pair[0]) else pair[0])
     where = " · ".join(
         wording.line(getattr(record, field)) for field in ("style", "case", "workload") if getattr(record, field, "")
     )
-    seen = wording.beside(value, limit) if word is wording.error else word(value)
-    return GateRecord(name, "passed" if value <= limit else "failed", f"{seen} ({where})", word(limit))
+    measured_text = wording.beside(value, limit) if text is wording.error else text(value)
+    return GateRecord(name, "passed" if value <= limit else "failed", f"{measured_text} ({where})", text(limit))

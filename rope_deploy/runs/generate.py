@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import GenerationRecord
-from rope_deploy.runs.open_artifact import Opened
-from rope_deploy.runs.report_frame import Progress
+from rope_deploy.runs.artifacts import Artifact
+from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runtimes import Target, greedy, open_in_child, open_torch
 
 
 def require_tokenizer(loaded: LoadedModel) -> None:
-    """Raise UsageError for a model without a tokenizer. Called early too, before long work."""
+    """Raise UsageError for a model without a tokenizer. It is called early too, before long work."""
     if loaded.tokenizer is None:
         raise UsageError(
             f"{loaded.source} has no tokenizer, so it cannot be given a prompt.",
@@ -22,12 +22,12 @@ def require_tokenizer(loaded: LoadedModel) -> None:
 
 
 def generate_all(
-    artifacts: Sequence[Opened],
+    artifacts: Sequence[Artifact],
     loaded: LoadedModel,
     prompts: Sequence[str],
     new_tokens: int,
     *,
-    progress: Progress = lambda step: None,
+    progress: Progress = silent,
 ) -> tuple[GenerationRecord, ...]:
     """PyTorch's continuation of each prompt, then each artifact's in ONNX Runtime with whether it is the same.
 
@@ -35,21 +35,20 @@ def generate_all(
     """
     require_tokenizer(loaded)
     encoded = [loaded.tokenizer(prompt)["input_ids"] for prompt in prompts]
-    stop = _stops(loaded)
+    stop = _stop_tokens(loaded)
     progress("Generating with PyTorch")
     with open_torch(loaded) as runtime:
         wanted = [greedy(runtime, artifacts[0].manifest, ids, new_tokens, stop=stop) for ids in encoded]
     records = [
         _record(loaded, "torch", "", prompt, tokens, None) for prompt, tokens in zip(prompts, wanted, strict=True)
     ]
-    for opened in artifacts:
-        progress(f"Generating with {opened.manifest.style} in ONNX Runtime")
-        with open_in_child(
-            "ort", Target(folder=opened.folder.resolve())
-        ) as runtime:  # ONNX Runtime may crash on the file
+    for artifact in artifacts:
+        progress(f"Generating with {artifact.manifest.style} in ONNX Runtime")
+        # ONNX Runtime may crash on the file.
+        with open_in_child("ort", Target(folder=artifact.folder.resolve())) as runtime:
             for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
-                tokens = greedy(runtime, opened.manifest, ids, new_tokens, stop=stop)
-                records.append(_record(loaded, "ort", opened.manifest.style, prompt, tokens, tokens == want))
+                tokens = greedy(runtime, artifact.manifest, ids, new_tokens, stop=stop)
+                records.append(_record(loaded, "ort", artifact.manifest.style, prompt, tokens, tokens == want))
     return tuple(records)
 
 
@@ -58,7 +57,7 @@ def _record(loaded: LoadedModel, runtime: str, style: str, prompt: str, tokens, 
     return GenerationRecord(runtime, style, prompt, text, tuple(tokens), agrees)
 
 
-def _stops(loaded: LoadedModel) -> set[int]:
+def _stop_tokens(loaded: LoadedModel) -> set[int]:
     """The tokens that end a text: the model may state one, several or none."""
     stated = getattr(getattr(loaded.model, "generation_config", None), "eos_token_id", None)
     return {stated} if isinstance(stated, int) else set(stated or ())

@@ -1,4 +1,4 @@
-"""Read exported files again, and say what they hold: the graph assertions of `ci` rest on this alone."""
+"""Read exported files again and record what they hold: the graph assertions of `ci` rest on this alone."""
 
 from __future__ import annotations
 
@@ -6,31 +6,25 @@ from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.graph.reading.survey import survey
 from rope_deploy.results.records import GraphRecord
-from rope_deploy.runs.open_artifact import Opened
+from rope_deploy.runs.artifacts import Artifact
+from rope_deploy.styles import STYLES
 
 PLACEMENT = "rope_deploy.runtimes.ort_placement:placement"
-# How each style writes a rotation, in the words of `survey`. Everything else was not converted.
-FORMS = {
-    "tables": ("multiply-add in standard operators",),
-    "onnx": ("RotaryEmbedding (ONNX)",),
-    "contrib": ("com.microsoft.GroupQueryAttention (fused)", "com.microsoft.RotaryEmbedding"),
-    "plugin": ("rope_deploy.RopeRotateQK", "rope_deploy.RopeRotate"),
-}
 
 
-def read_graph(opened: Opened, provider: str | None = None) -> GraphRecord:
-    """What the file in `opened` holds, by its nodes; with `provider`, also where ONNX Runtime would run them.
+def read_graph(artifact: Artifact, provider: str | None = None) -> GraphRecord:
+    """What the file in `artifact` holds, by its nodes; with `provider`, also where ONNX Runtime would run them.
 
     Two tables, cos and sin, are needed for each rotation that is not computed at run time; none is needed twice.
     Raises what `survey` and `placement` raise.
     """
-    manifest = opened.manifest
-    found = survey(opened.folder / MODEL_NAME)
+    manifest = artifact.manifest
+    found = survey(artifact.folder / MODEL_NAME)
     tabulated = {str((r.spec, r.rows)) if r.spec else r.name for r in manifest.rotations if r.cos_sin != "computed"}
     return GraphRecord(
         style=manifest.style,
         nodes=found.nodes,
-        rotations=sum(found.forms.get(form, 0) for form in FORMS[manifest.style]),
+        rotations=sum(found.forms.get(form, 0) for form in STYLES[manifest.style].forms),
         expected=len(manifest.sites),
         forms=found.forms,
         tables=len(found.tables),
@@ -38,11 +32,11 @@ def read_graph(opened: Opened, provider: str | None = None) -> GraphRecord:
         runtime_cos_sin=found.runtime_cos_sin,
         unmatched=tuple(finding.message for finding in manifest.findings if finding.code == "unmatched"),
         provider=provider or "",
-        providers=_placement(opened, provider) if provider else {},
+        providers=_placement(artifact, provider) if provider else {},
     )
 
 
-def _placement(opened: Opened, provider: str) -> dict[str, int]:
-    """In a process of its own: ONNX Runtime may crash on the file."""
-    doing = f"Loading {opened.folder / MODEL_NAME} in ONNX Runtime"
-    return call(PLACEMENT, opened.folder, provider, doing=doing, limits=WITHOUT_LIMITS)
+def _placement(artifact: Artifact, provider: str) -> dict[str, int]:
+    """Where ONNX Runtime would run the nodes. It is asked in a process of its own, since it may crash on the file."""
+    doing = f"Loading {artifact.folder / MODEL_NAME} in ONNX Runtime"
+    return call(PLACEMENT, artifact.folder, provider, doing=doing, limits=WITHOUT_LIMITS)

@@ -1,4 +1,4 @@
-"""`inspect`: say what rotation something holds, where, in which form, and what to watch out for."""
+"""`inspect`: what rotation something holds, where, in which form, and what to watch out for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME, Manifest, changed_files, load_manifest
+from rope_deploy.artifact import MODEL_NAME, Manifest, changed_files, load_manifest
+from rope_deploy.artifact.subject import Kind, subject_of
 from rope_deploy.childprocess import Limits, call
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.graph.reading.survey import Survey
@@ -17,7 +18,6 @@ from rope_deploy.models.loading.stated_rotation import specs_to_compare
 from rope_deploy.results import wording
 from rope_deploy.rope import RopeSpec, text_config
 from rope_deploy.rope.rotating_layers import rotating_layers
-from rope_deploy.runs.open_artifact import artifact_folders
 from rope_deploy.trt import load_engine_manifest, state_of
 
 ROWS = (
@@ -28,7 +28,7 @@ UNSTATED = (
     "The configuration states no rotation that is read here. The model's graph shows whether it rotates, and how: "
     "export it and inspect the artifact."
 )
-Kind = Literal["artifact", "graph", "engine", "model"]
+InspectedKind = Literal["artifact", "graph", "engine", "model"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class RotationView:
 class Inspection:
     """`facts` in the order to show them; `hazards` one sentence each."""
 
-    kind: Kind
+    kind: InspectedKind
     subject: str
     facts: dict[str, str]
     rotations: tuple[RotationView, ...]
@@ -64,21 +64,22 @@ def inspect_subject(subject: str, *, trust_remote_code: bool = False) -> Inspect
     Nothing is run; weights are read only to say whether they have changed. Raises UsageError or ModelError if `subject`
     is none of these.
     """
-    path = Path(subject)
-    if (path / MANIFEST_NAME).is_file():
-        return _artifact(path)
-    if path.suffix == ".onnx":
-        return _graph(path)
-    if path.suffix in (".engine", ".plan", ".trt"):
-        return _engine(path)
-    if path.is_file() and path.suffix != ".gguf":
-        raise UsageError(f"{subject} is a file of an unknown kind.", todo=SUBJECTS)
-    if path.is_dir() and not (path / "config.json").exists() and (inside := artifact_folders(path)) != (path,):
-        raise UsageError(
-            f"{subject} holds several artifacts, and one is looked at.",
-            exists=f"There are {', '.join(artifact.name for artifact in inside)}.",
-            todo="Name one of them.",
-        )
+    found = subject_of(subject)
+    match found.kind:
+        case Kind.ARTIFACT:
+            return _artifact(found.path)
+        case Kind.GRAPH | Kind.ARTIFACT_GRAPH:
+            return _graph(found.path)
+        case Kind.ENGINE:
+            return _engine(found.path)
+        case Kind.OTHER_FILE:
+            raise UsageError(f"{subject} is a file of an unknown kind.", todo=SUBJECTS)
+        case Kind.OTHER_FOLDER if inside := found.inside:
+            raise UsageError(
+                f"{subject} holds several artifacts, and one is looked at.",
+                exists=f"There are {', '.join(artifact.name for artifact in inside)}.",
+                todo="Name one of them.",
+            )
     return _model(subject, trust_remote_code)
 
 
@@ -110,7 +111,7 @@ def _artifact(folder: Path) -> Inspection:
 
 
 def _survey(path: Path) -> Survey:
-    """In a process of its own: whoever wrote the file, reading it harms nobody."""
+    """Read the file in a process of its own: whoever wrote it, reading it harms nobody."""
     return call("rope_deploy.graph.reading.survey:survey", path, doing=f"Reading {path}", limits=Limits.of_file(path))
 
 
@@ -185,21 +186,21 @@ def _model(subject: str, trust_remote_code: bool) -> Inspection:
         "heads": f"{text.get('num_attention_heads', '?')} query, {text.get('num_key_value_heads') or 'as many'} key",
         "architecture": _listed(config.get("architectures")),
     }
-    turning = rotating_layers(config)
+    rotating = rotating_layers(config)
     rotations = tuple(
-        RotationView(name or "rope", _layers(name, turning, layers), spec.scaling.rope_type, spec.to_dict())
+        RotationView(name or "rope", _layers(name, rotating, layers), spec.scaling.rope_type, spec.to_dict())
         for name, spec in specs.items()
     )
     return Inspection("model", subject, facts, rotations, (*hazards, *_rule_hazards(specs)))
 
 
-def _layers(name: str, turning: Mapping[int, str] | None, count: Any) -> str:
-    """Where the rotation `name` is, a layer type or "" for the only one, as far as the configuration says it."""
-    if turning is None:
+def _layers(name: str, rotating: Mapping[int, str] | None, count: Any) -> str:
+    """The layers of rotation `name`, a layer type or "" for the only one, as far as the configuration says."""
+    if rotating is None:
         return "layers of which the configuration does not say the numbers"
     if name.startswith("rope_theta "):  # bases that differ by layer, which is no layer type
         return "some of its layers"
-    numbers = [number for number, kind in turning.items() if kind == name or not name]
+    numbers = [number for number, kind in rotating.items() if kind == name or not name]
     if not numbers:
         return "none of its layers"
     return "all layers" if len(numbers) == count else wording.layers(numbers)
@@ -218,5 +219,5 @@ def _rule_hazards(specs: dict[str, RopeSpec]):
 
 
 def _listed(value: Any) -> str:
-    """The entries of a list that a configuration states; whatever else it states, as it is."""
+    """The entries of a list that a configuration states, or the one value that it states instead."""
     return ", ".join(map(str, value if isinstance(value, list | tuple) else [value])) if value else "?"

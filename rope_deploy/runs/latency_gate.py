@@ -1,4 +1,4 @@
-"""The benchmark of a `ci` run, and the baseline it is held against or becomes."""
+"""The benchmark of a `ci` run, and the baseline that it is compared with or written to."""
 
 from __future__ import annotations
 
@@ -6,120 +6,126 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rope_deploy.bench import ROUNDS
-from rope_deploy.config import RunConfig
+from rope_deploy.config import RunConfig, bench_options
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import EngineRecord, GateRecord, Report
-from rope_deploy.runs.baseline import SLOWDOWN, Baseline, Key, admit, against, write_baseline
-from rope_deploy.runs.bench_contestants import Entrant, Load, Timed, entrants, keys, time_again, time_all
-from rope_deploy.runs.open_artifact import Opened
-from rope_deploy.runs.report_frame import Progress, machine
-from rope_deploy.runs.settle_ratio import in_the_way
-from rope_deploy.runtimes import RUNTIMES
+from rope_deploy.runs.artifacts import Artifact
+from rope_deploy.runs.baseline import Baseline, Key, admit_baseline, gates_against, write_baseline
+from rope_deploy.runs.bench_contestants import (
+    BenchPlan,
+    PlannedContestant,
+    Timed,
+    measure_ratios_again,
+    plan_contestants,
+    ratio_keys,
+    time_all,
+)
+from rope_deploy.runs.judge_ratio import load_remark
+from rope_deploy.runs.progress import Progress
+from rope_deploy.runs.report_frame import machine
+from rope_deploy.runtime_kinds import RUNTIMES
+
+UPDATE = "Make it anew on this machine with `rope-deploy ci CONFIG.toml --update-baseline`."
 
 
-class Slowdown:
-    """Made before any work, when a baseline that cannot serve is refused; asked again once everything is timed.
+class LatencyGate:
+    """Times the contestants of a `ci` run and judges them by the baseline.
 
-    `named` is what the report calls the model, `source` where it lies. Raises what `admit` raises, and UsageError for
-    an update where no baseline is named.
+    It is made before any work, so that a baseline that cannot serve is refused early, and asked again after the timing.
+
+    `name` is what the report calls the model, `source` where it lies. Raises what `admit_baseline` raises, and
+    UsageError for an update where no baseline is named.
     """
 
-    def __init__(self, config: RunConfig, named: str, source: str, *, update: bool):
-        self._config, self._named, self._update = config, named, update
+    def __init__(self, config: RunConfig, name: str, source: str, *, update: bool):
+        self._config, self._name, self._update = config, name, update
         self._wanted: tuple[Key, ...] = ()
         self._baseline: Baseline | None = None
-        self._entered: Sequence[Entrant] = ()
-        wanted = config.bench
-        if update and not (wanted and wanted.baseline):
+        self._contestants: Sequence[PlannedContestant] = ()
+        if update and not (config.bench and config.bench.baseline):
             raise UsageError(
                 "There is no baseline to update: the configuration names none.",
                 todo='Add baseline = "FILE.json" to its [bench] table.',
             )
-        if wanted is None:
+        if config.bench is None:
             return
-        self._load = Load(
-            prompts=wanted.prompts,
-            new=wanted.new,
-            rounds=wanted.rounds or ROUNDS,
-            threads=wanted.threads,
-            profile=wanted.profile,
-            source=source,
-            trust_remote_code=config.model.trust_remote_code,
-            processor=bool(wanted.baseline),
-        )
+        self._options = bench_options(config)
+        self._plan = BenchPlan(self._options, source, processor_ratios=self._options.baseline is not None)
         if self._judging:
-            names = [f"prefill {prompt}" for prompt in wanted.prompts]
-            reference, *others = _expected(config)
-            self._admitted([(*one, name) for name in names for one in others], "/".join(filter(None, reference)))
+            names = [f"prefill {length}" for length in self._options.prompt]
+            reference, *others = _expected_contestants(config)
+            self._admit([(*one, name) for name in names for one in others], "/".join(filter(None, reference)))
 
     @property
     def _judging(self) -> bool:
-        return bool(self._config.bench and self._config.bench.baseline and not self._update)
+        return bool(self._config.bench and self._options.baseline and not self._update)
 
-    def _admitted(self, wanted: Sequence[Key], reference: str) -> Baseline:
-        bench = self._config.bench
-        return admit(
-            Path(bench.baseline),
+    def _admit(self, wanted: Sequence[Key], reference: str) -> Baseline:
+        return admit_baseline(
+            self._options.baseline,
             machine=machine(),
-            source=self._named,
+            source=self._name,
             wanted=wanted,
             reference=reference,
-            threads=bench.threads,
-            other_machine=bench.other_machine,
-            update="Make it anew on this machine with `rope-deploy ci CONFIG.toml --update-baseline`.",
+            threads=self._options.threads,
+            other_machine=self._options.other_machine,
+            update=UPDATE,
         )
 
     def time(
         self,
-        artifacts: Sequence[Opened],
+        artifacts: Sequence[Artifact],
         engines: Sequence[EngineRecord],
         loaded: LoadedModel,
         progress: Progress,
     ) -> Timed:
-        """Time all contestants. What the baseline must know is clear only now: an encoder does not decode."""
+        """Time all contestants; nothing without a [bench] table.
+
+        What the baseline must have is clear only now: an encoder does not decode.
+        """
+        if self._config.bench is None:
+            return Timed()
         built = [Path(engine.path) for engine in engines if engine.verdict == "passed"]
         style = self._config.build.style if self._config.build else ""
-        engine = built[0] if built else None
-        entered = self._entered = entrants(artifacts, self._config.bench.runtimes, engine, style)
+        contestants = plan_contestants(artifacts, self._options.runtimes, built[0] if built else None, style)
+        self._contestants = contestants
         if self._judging:
-            self._wanted = keys(entered, self._load)
-            self._baseline = self._admitted(self._wanted, entered[0].label)
-        return time_all(entered, loaded, self._load, progress)
+            self._wanted = ratio_keys(contestants, self._plan)
+            self._baseline = self._admit(self._wanted, contestants[0].label)
+        return time_all(contestants, loaded, self._plan, progress)
 
     def gates(self, timed: Timed, progress: Progress) -> tuple[GateRecord, ...]:
-        """One for each ratio that the baseline has; none where there is no baseline. Asked after `time`."""
+        """A gate for each ratio that the baseline has; none where there is no baseline. Called after `time`."""
         if self._baseline is None:
             return ()
-        limit = self._config.gates.max_slowdown or SLOWDOWN
-        return against(
+        return gates_against(
             timed.latencies,
             timed.contestants,
             self._baseline,
             self._wanted,
-            limit,
-            again=lambda keys: time_again(self._entered, self._load, keys, progress),
-            unsettled=self._config.bench.unsettled,
+            self._options.max_slowdown,
+            measure_again=lambda keys: measure_ratios_again(self._contestants, self._plan, keys, progress),
+            unsettled=self._options.unsettled,
         )
 
-    def kept(self, report: Report) -> Report:
-        """Write the baseline if that was asked for, and let the report say so."""
+    def with_baseline_written(self, report: Report) -> Report:
+        """Write the baseline if that was asked for; the report with a note of it."""
         if not self._update:
             return report
-        path = Path(self._config.bench.baseline)
+        path = self._options.baseline
         if report.verdict == "failed":
             note = f"The baseline {path} was left as it is, because this run failed."
         else:
             write_baseline(report, path)
             note = f"The baseline {path} was written."
-            if said := in_the_way(report.latencies):
-                note += f" {said}: make it again on a quiet machine."
+            if remark := load_remark(report.latencies):
+                note += f" {remark}: make it again on a quiet machine."
         return replace(report, notes=(*report.notes, note))
 
 
-def _expected(config: RunConfig) -> list[tuple[str, str]]:
-    """(runtime, style) of everyone that `entrants` will name, in its order, before there are any artifacts."""
+def _expected_contestants(config: RunConfig) -> list[tuple[str, str]]:
+    """(runtime, style) of all that `plan_contestants` will name, in its order, before there are any artifacts."""
     runtimes = config.bench.runtimes
     styles = {"model": ("",), "artifact": config.export.styles, "engine": (config.build.style,) if config.build else ()}
-    return [(name, style) for name, record in RUNTIMES.items() if name in runtimes for style in styles[record.opens]]
+    return [(name, style) for name, kind in RUNTIMES.items() if name in runtimes for style in styles[kind.opens]]

@@ -1,8 +1,8 @@
-"""Is a manifest true? It describes an artifact; what a check demands comes from the graph, the model and the command.
+"""Compare what a manifest states with the graph and the model: it describes an artifact and decides no verdict.
 
-Every field that a verdict could lean on is held against the graph (`against_graph`), then against the loaded model
-(`against_model`). A manifest that says what no export of that graph would have said is refused: with `--ignore-hashes`
-too, since it is not the files that are in doubt. What a check then goes by is `demanded`.
+Every field that a verdict could depend on is compared with the graph (`against_graph`), then with the loaded model
+(`against_model`). A manifest that states what no export of that graph would have stated is refused: with
+`--ignore-hashes` too, since it is not the files that are in doubt. A check then judges by `with_tolerances`.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ FROM_GRAPH = ("interleaved", "max_position")
 
 
 def against_graph(manifest: Manifest, facts: Facts) -> Iterator[str]:
-    """What the manifest says that the graph in its folder does not, one sentence each."""
+    """The statements of the manifest that the graph in its folder contradicts, one sentence each."""
     yield from _interface(manifest, facts)
     yield from _type(manifest, facts)
     for rotation in manifest.rotations:
         yield from _table(manifest, rotation, facts)
-    yield from _places(manifest, facts)
+    yield from _sites(manifest, facts)
     yield from _limits(manifest, facts)
     if stranger := sorted(facts.styles - {manifest.style}):
         yield f"style: {manifest.style}; the graph has operators of {', '.join(stranger)}."
@@ -75,15 +75,15 @@ def _type(manifest: Manifest, facts: Facts) -> Iterator[str]:
     for what, dtype in (("weights are", facts.dtype), ("result is", result)):
         if dtype and dtype != manifest.dtype:
             yield f"dtype: {manifest.dtype}; the graph's {what} {dtype}."
-    due = TOLERANCES[manifest.dtype]
+    standard = TOLERANCES[manifest.dtype]
     for one in fields(Tolerances):
-        stated, most = getattr(manifest.tolerances, one.name), getattr(due, one.name)
+        stated, most = getattr(manifest.tolerances, one.name), getattr(standard, one.name)
         if stated > most:
             yield f"tolerances.{one.name}: {stated:g}; of {manifest.dtype} it is {most:g}."
 
 
 def _table(manifest: Manifest, rotation: Rotation, facts: Facts) -> Iterator[str]:
-    """Behind its rows a table has one of no numbers, so there is one more in the graph; some have none."""
+    """Compare a rotation's tables with the graph's, which have one row more: a row of NaN follows the rows."""
     about = f"rotations.{rotation.name}"
     if rotation.cos_sin == "computed":
         if rotation.cos_cache or rotation.sin_cache or not facts.trigonometric:
@@ -108,7 +108,7 @@ def _table(manifest: Manifest, rotation: Rotation, facts: Facts) -> Iterator[str
         yield f"max_position: {manifest.max_position}; {names[0]} has {rotation.rows} rows."
 
 
-def _places(manifest: Manifest, facts: Facts) -> Iterator[str]:
+def _sites(manifest: Manifest, facts: Facts) -> Iterator[str]:
     caches = {info.name for info in manifest.outputs}
     for index, site in enumerate(manifest.sites):
         if absent := [name for name in (site.input, site.output, site.scores) if name and name not in facts.values]:
@@ -122,7 +122,7 @@ def _places(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
-    """A limit is an operator's: GroupQueryAttention takes lengths where a model has a mask."""
+    """Compare the limits with the operators that cause them: GroupQueryAttention takes lengths instead of a mask."""
     limits, layers = manifest.limits, {f"present.{site.layer}.key" for site in manifest.sites if not site.occurrence}
     inside = bool(facts.fused) and (not manifest.cache or layers <= facts.fused)
     for name in ("left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past"):
@@ -137,18 +137,18 @@ def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def against_model(manifest: Manifest, loaded: LoadedModel) -> Iterator[str]:
-    """What the manifest says that the model it is compared with does not, one sentence each."""
+    """The statements of the manifest that the model contradicts, one sentence each."""
     rotating = 1 + max((site.layer for site in manifest.sites), default=-1)
-    due: dict[str, tuple[Any, Any]] = {
+    compared: dict[str, tuple[Any, Any]] = {
         "model_type": (manifest.model_type, loaded.model_type),
         "task": (manifest.task, loaded.task),
         "dtype": (manifest.dtype, loaded.dtype),
     }
     if manifest.task != "tower" and loaded.layers:
-        due["layers"] = (manifest.layers, max(loaded.layers, rotating))
+        compared["layers"] = (manifest.layers, max(loaded.layers, rotating))
     if loaded.vocab_size is not None:
-        due["vocab_size"] = (manifest.vocab_size, loaded.vocab_size)
-    for name, (stated, real) in due.items():
+        compared["vocab_size"] = (manifest.vocab_size, loaded.vocab_size)
+    for name, (stated, real) in compared.items():
         if stated != real:
             yield f"{name}: {stated}; the model's is {real}."
     rules = [_rule(spec.to_dict()) for spec in loaded.specs.values()]
@@ -163,13 +163,13 @@ def _rule(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in spec.items() if name not in FROM_GRAPH}
 
 
-def demanded(manifest: Manifest, tolerances: Tolerances | None) -> Manifest:
-    """The manifest to judge by: its own tolerances are never asked. `tolerances` are the command's."""
+def with_tolerances(manifest: Manifest, tolerances: Tolerances | None) -> Manifest:
+    """The manifest to judge by: with the command's tolerances, or the dtype's, never its own."""
     return replace(manifest, tolerances=tolerances or TOLERANCES[manifest.dtype])
 
 
-def unlisted(folder: Path, manifest: Manifest) -> list[str]:
-    """Names in the folder that the manifest does not list: nothing says where they come from."""
+def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names in the folder that the manifest does not list, so that nothing says where they come from."""
     return sorted(
         path.name
         for path in Path(folder).iterdir()
@@ -178,17 +178,17 @@ def unlisted(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def restrictions(manifest: Manifest, reach: int | None) -> dict[str, str]:
-    """The limits of this artifact by name, in words. `reach`: positions the model itself serves, if that is known."""
+    """The limits of this artifact by name, each with a text. `reach`: positions the model serves, if that is known."""
     limits, found = manifest.limits, {}
-    words: Mapping[str, str] = {
+    texts: Mapping[str, str] = {
         "left_padding": "no left padding",
         "chunked_prefill_batch": "no chunked prefill at batch > 1",
         "prompt_positions": "positions of a first prompt that count up by one",
         "padded_past": "no padding in the past of a sliding window",
     }
-    for name, said in words.items():
+    for name, text in texts.items():
         if not getattr(limits, name):
-            found[name] = said
+            found[name] = text
     if limits.tokens is not None:
         found["tokens"] = f"at most {limits.tokens} tokens in a call"
     if reach is not None and manifest.task != "tower" and manifest.max_position < reach:

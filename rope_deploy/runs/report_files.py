@@ -1,4 +1,4 @@
-"""Write a report to a file, and nothing over a file that is no report of the same kind."""
+"""Write a report to a file. A file that is no report of the same kind is never replaced."""
 
 from __future__ import annotations
 

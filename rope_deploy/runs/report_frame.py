@@ -1,11 +1,10 @@
-"""What every report says besides its results: when, where, with which versions."""
+"""What every report states besides its results: when, where, with which versions."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,12 +15,10 @@ from rope_deploy.results.records import Kind, Report
 # Packages whose version can change a result.
 RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
 
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Frame:
-    """Begun when a run begins; `report` closes it around the results."""
+    """The title, the source and the start of a run; `report` adds the results."""
 
     title: str
     source: str
@@ -54,7 +51,7 @@ def versions() -> dict[str, str]:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            continue
+            continue  # a package that is not installed has no version to record
     return found
 
 
@@ -63,5 +60,5 @@ def _processor() -> str:
         with open("/proc/cpuinfo") as stream:
             names = [line.split(":", 1)[1].strip() for line in stream if line.startswith("model name")]
     except OSError:
-        names = []
+        names = []  # no such file outside Linux: `platform` names the processor instead
     return names[0] if names else platform.processor() or "unknown processor"

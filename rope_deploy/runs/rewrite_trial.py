@@ -1,4 +1,4 @@
-"""Run a rewritten file beside the original: the same small calls, in processes of their own, the same answers."""
+"""Run a rewritten file beside the original, with the same small calls, each file in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from rope_deploy.errors import CheckFailed, RopeDeployError, RuntimeCrashed, VendorError
 from rope_deploy.graph.reading.declared_inputs import Input, inputs_of
-from rope_deploy.runs.trial_calls import Call, small_calls
+from rope_deploy.runs.trial_calls import TrialCall, trial_calls
 from rope_deploy.runtimes import Arrays, open_isolated
 
 OPENER = "rope_deploy.runtimes.ort_any_file:open_any_file"
@@ -22,8 +22,8 @@ HALF_ROUNDINGS = 32.0
 Answer = Arrays | RopeDeployError
 
 
-def try_both(source: Path, result: Path, rows: int, *, dtype: str = "float32", angles_changed: bool = False) -> str:
-    """Run `result`, rewritten from `source`, and say in a sentence what came of it.
+def run_both(source: Path, result: Path, rows: int, *, dtype: str = "float32", angles_changed: bool = False) -> str:
+    """Run `result`, rewritten from `source`, and return a sentence that states the outcome.
 
     `rows` positions can be asked of both. `dtype` is the shortest type that the rotated tensors have. With
     `angles_changed` the original's angles were imprecise, so only small positions are compared, as in a half type.
@@ -36,7 +36,7 @@ def try_both(source: Path, result: Path, rows: int, *, dtype: str = "float32", a
     rows = min(rows, FARTHEST)
     why = ""
     for batch in (2, 1):
-        calls = small_calls(inputs, rows, batch=batch, far=not angles_changed)
+        calls = trial_calls(inputs, rows, batch=batch, far=not angles_changed)
         right = _answers(source, calls)
         if any(not isinstance(answer, RopeDeployError) for answer in right):
             return _compared(result, calls, right, _tolerance("float16" if angles_changed else dtype))
@@ -52,8 +52,8 @@ def _tolerance(dtype: str) -> float:
     return max(EXACT, HALF_ROUNDINGS * float(ml_dtypes.finfo(dtype).eps))
 
 
-def _answers(path: Path, calls: Sequence[Call]) -> list[Answer]:
-    """What `path` answers to each call, or why it does not."""
+def _answers(path: Path, calls: Sequence[TrialCall]) -> list[Answer]:
+    """Run each call on the file at `path`: its outputs, or the error that stands for them."""
     try:
         with open_isolated(path.name, OPENER, {"path": str(path), "seconds": SECONDS}) as runtime:
             answers: list[Answer] = []
@@ -69,17 +69,17 @@ def _answers(path: Path, calls: Sequence[Call]) -> list[Answer]:
         return [error] * len(calls)
 
 
-def _compared(result: Path, calls: Sequence[Call], right: Sequence[Answer], tolerance: float) -> str:
+def _compared(result: Path, calls: Sequence[TrialCall], right: Sequence[Answer], tolerance: float) -> str:
     worst, count = 0.0, 0
     for call, want, got in zip(calls, right, _answers(result, calls), strict=True):
         if isinstance(want, RopeDeployError):
             continue
         if isinstance(got, RopeDeployError):
-            raise _failed(f"the original answers {call.words}, the rewritten file does not", str(got))
+            raise _failed(f"the original answers {call.description}, the rewritten file does not", str(got))
         for name, expected in want.items():
             difference = _difference(expected, got.get(name))
             if not difference <= tolerance:
-                raise _failed(*_words(call, name, expected, got.get(name), difference, tolerance))
+                raise _failed(*_describe(call, name, expected, got.get(name), difference, tolerance))
             worst = max(worst, difference)
         count += 1
     calls_made = f"{count} call{'s' if count > 1 else ''}"
@@ -102,22 +102,25 @@ def _difference(want: np.ndarray, got: np.ndarray | None) -> float:
     return float(np.abs(want[finite] - got[finite]).max(initial=0.0)) / (largest or 1.0)
 
 
-def _words(call: Call, name: str, want: np.ndarray, got: np.ndarray | None, difference: float, tolerance: float):
+def _describe(
+    call: TrialCall, name: str, want: np.ndarray, got: np.ndarray | None, difference: float, tolerance: float
+) -> tuple[str, str]:
+    """What an output does instead of what it should, and what rounding would explain."""
     if got is None:
         return f"output {name} is gone", ""
     if want.shape != got.shape or want.dtype != got.dtype:
-        said = f"{got.dtype} {list(got.shape)} instead of {want.dtype} {list(want.shape)}"
-        return f"output {name} is {said}, for {call.words}", ""
+        text = f"{got.dtype} {list(got.shape)} instead of {want.dtype} {list(want.shape)}"
+        return f"output {name} is {text}, for {call.description}", ""
     if not np.isfinite(difference):
-        return f"output {name} has other entries that are no number, for {call.words}", ""
+        return f"output {name} has other entries that are no number, for {call.description}", ""
     largest = np.abs(want[np.isfinite(want)].astype(np.float64)).max(initial=0.0)
-    said = f"output {name} is off by {difference * (largest or 1.0):.3g} for {call.words}"
-    return said, f"Its largest number is {largest:.3g}; rounding explains {tolerance * largest:.1g}."
+    text = f"output {name} is off by {difference * (largest or 1.0):.3g} for {call.description}"
+    return text, f"Its largest number is {largest:.3g}; rounding explains {tolerance * largest:.1g}."
 
 
-def _failed(said: str, exists: str) -> CheckFailed:
+def _failed(text: str, exists: str) -> CheckFailed:
     return CheckFailed(
-        f"The rewritten file does not answer as the original does: {said}.",
+        f"The rewritten file does not answer as the original does: {text}.",
         exists=exists,
         todo="Nothing was written. This is a fault in rope-deploy unless a mistake was accepted; please report it with "
         "the file. --no-run writes it all the same.",

@@ -1,4 +1,4 @@
-"""Small calls of a decoder or an encoder, made from nothing but the inputs that its file declares."""
+"""Make small calls of a decoder or an encoder from nothing but the inputs that its file declares."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ CACHES = ("past", "cache")
 
 
 @dataclass(frozen=True)
-class Call:
-    """What is fed, and what it is in words."""
+class TrialCall:
+    """The inputs of one call, and a description of it for messages."""
 
-    words: str
+    description: str
     feeds: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one call. `total` are the tokens that its mask is for."""
+    """The sizes of one call. `total`: the tokens that its mask covers."""
 
     batch: int
     past: int
@@ -34,8 +34,8 @@ class Sizes:
         return self.past + self.sequence
 
 
-def small_calls(inputs: Sequence[Input], rows: int, *, batch: int, far: bool) -> list[Call]:
-    """A prompt and, of a file with a cache, calls after a past, in a file of which `rows` positions can be asked.
+def trial_calls(inputs: Sequence[Input], rows: int, *, batch: int, far: bool) -> list[TrialCall]:
+    """Make a prompt and, for a file with a cache, calls after a past. `rows`: how many positions the file serves.
 
     With `far`, positions of the last call are spread over all of them. Values are always the same.
     """
@@ -48,14 +48,14 @@ def small_calls(inputs: Sequence[Input], rows: int, *, batch: int, far: bool) ->
     if far:
         spread = np.linspace(0, rows - 1, tokens).astype(np.int64)
         made.append(("positions up to the last", whole, spread))
-    return [Call(words, feeds(inputs, sizes, positions)) for words, sizes, positions in made]
+    return [TrialCall(text, feeds(inputs, sizes, positions)) for text, sizes, positions in made]
 
 
 def feeds(inputs: Sequence[Input], sizes: Sizes, positions: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """An array for each input; `positions` [sequence] instead of those that count on from the past."""
+    """Make an array for each input; `positions` [sequence] replace those that count on from the past."""
     if positions is None:
         positions = np.arange(sizes.past, sizes.total)
-    # What a name stands for is told by the inputs that give their axes away; then it is known wherever it is used.
+    # Inputs whose own names fix their axes give the sizes of the axis names; those then hold for all inputs.
     named: dict[str, int] = {}
     for one in inputs:
         for axis, size in _known_axes(one, sizes).items():
@@ -66,11 +66,11 @@ def feeds(inputs: Sequence[Input], sizes: Sizes, positions: np.ndarray | None = 
 
 
 def _is_cache(one: Input) -> bool:
-    return any(word in one.name.lower() for word in CACHES) and len(one.shape) >= 3
+    return any(part in one.name.lower() for part in CACHES) and len(one.shape) >= 3
 
 
 def _known_axes(one: Input, sizes: Sizes) -> dict[int, int]:
-    """The sizes of those axes of an input that its own name gives away."""
+    """The sizes of those axes of an input that its own name fixes."""
     name, rank = one.name.lower(), len(one.shape)
     if "mask" in name:
         masks = {2: {0: sizes.batch, 1: sizes.total}, 4: {0: sizes.batch, 2: sizes.sequence, 3: sizes.total}}
@@ -95,15 +95,15 @@ def _shape(one: Input, sizes: Sizes, named: Mapping[str, int]) -> tuple[int, ...
 
 
 def _by_name(name: int | str | None, axis: int, sizes: Sizes) -> int:
-    """The size of an axis by the words in its name; else by its place."""
-    words = str(name or "").lower()
-    if "batch" in words:
+    """The size of an axis by what its name contains; else by its index."""
+    text = str(name or "").lower()
+    if "batch" in text:
         return sizes.batch
-    if "total" in words or "+" in words:
+    if "total" in text or "+" in text:
         return sizes.total
-    if "past" in words:
+    if "past" in text:
         return sizes.past
-    if any(word in words for word in ("seq", "len", "token")):
+    if any(part in text for part in ("seq", "len", "token")):
         return sizes.sequence
     return sizes.batch if axis == 0 else sizes.sequence
 
@@ -116,7 +116,7 @@ def _values(
         hides_by_adding = dtype.kind == "f" and len(shape) > 2
         return np.zeros(shape, dtype) if hides_by_adding else np.ones(shape, dtype)
     if dtype.kind == "b":
-        return np.full(shape, sizes.past > 0 if any(word in name for word in CACHES) else True)
+        return np.full(shape, sizes.past > 0 if any(part in name for part in CACHES) else True)
     if dtype.kind == "f":
         return random.normal(0, 0.5, shape).astype(dtype)
     if "position" in name and shape and shape[-1] == len(positions):
@@ -129,7 +129,7 @@ def _values(
 
 
 def _count(name: str, sizes: Sizes) -> int:
-    """A number that says how many: of all tokens, of those before (ONNX Runtime's seqlens_k is one less than all)."""
+    """A count of tokens: of all, or of the past; ONNX Runtime's seqlens_k is one less than all."""
     if "seqlens_k" in name:
         return sizes.total - 1
     if "past" in name:

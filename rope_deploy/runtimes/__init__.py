@@ -15,18 +15,15 @@ from rope_deploy.runtimes.memoized import Memoized
 from rope_deploy.runtimes.onnx_runtime import OrtRuntime, open_ort
 from rope_deploy.runtimes.protocol import Arrays, Runtime
 from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
-from rope_deploy.runtimes.registry import CHECKED, RUNTIMES, RuntimeRecord, Target, open_in_child, open_runtime
+from rope_deploy.runtimes.targets import Target, open_in_child, open_runtime
 from rope_deploy.runtimes.trt_engine import TrtRuntime, open_trt
 
 __all__ = [
-    "CHECKED",
-    "RUNTIMES",
     "Arrays",
     "Isolated",
     "Memoized",
     "OrtRuntime",
     "Runtime",
-    "RuntimeRecord",
     "Target",
     "TorchRuntime",
     "TrtRuntime",

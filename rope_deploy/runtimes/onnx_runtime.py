@@ -21,8 +21,8 @@ from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quot
 from rope_deploy.graph.io import read_proto, tensors_of
 from rope_deploy.runtimes.feed_checks import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
-from rope_deploy.runtimes.registry import Target
 from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
+from rope_deploy.runtimes.targets import Target
 
 CPU = ("CPUExecutionProvider",)
 SILENT = 4  # fatal only: what goes wrong is raised, with its text
@@ -80,7 +80,7 @@ class OrtRuntime:
 
 
 def open_target(target: Target) -> OrtRuntime:
-    """The artifact of `target`; see `registry`."""
+    """The artifact of `target`; see `targets`."""
     return open_ort(target.folder, threads=target.threads, taps=target.taps, verify=target.verify)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from rope_deploy.models import Exact, LoadedModel, Piece
-    from rope_deploy.runtimes.registry import Target
+    from rope_deploy.runtimes.targets import Target
 
 
 class TorchRuntime:
@@ -167,7 +167,7 @@ def _cached(feeds: Mapping[str, np.ndarray]) -> bool:
 
 
 def open_target(target: Target) -> TorchRuntime:
-    """The loaded model of `target`; see `registry`."""
+    """The loaded model of `target`; see `targets`."""
     return open_torch(target.loaded, threads=target.threads)
 
 

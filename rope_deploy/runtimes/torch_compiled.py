@@ -15,7 +15,7 @@ from rope_deploy.runtimes.pytorch import TorchRuntime
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
-    from rope_deploy.runtimes.registry import Target
+    from rope_deploy.runtimes.targets import Target
 
 
 class CompiledRuntime(TorchRuntime):
@@ -45,7 +45,7 @@ class CompiledRuntime(TorchRuntime):
 
 
 def open_target(target: Target) -> CompiledRuntime:
-    """The loaded model of `target`; see `registry`."""
+    """The loaded model of `target`; see `targets`."""
     return open_compiled(target.loaded, threads=target.threads)
 
 

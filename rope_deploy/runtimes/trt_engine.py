@@ -17,8 +17,8 @@ from rope_deploy.artifact import Manifest, TensorInfo, hash_file, load_manifest
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
 from rope_deploy.runtimes.feed_checks import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
-from rope_deploy.runtimes.registry import Target
 from rope_deploy.runtimes.taps import read_taps
+from rope_deploy.runtimes.targets import Target
 from rope_deploy.trt import FLAVORS, EngineManifest, Flavor, Profile, gpus, installed_version, load_engine_manifest
 
 
@@ -83,7 +83,7 @@ class TrtRuntime:
 
 
 def open_target(target: Target) -> TrtRuntime:
-    """The engine of `target`, built from the artifact in its folder; see `registry`. Its taps are those it was built
+    """The engine of `target`, built from the artifact in its folder; see `targets`. Its taps are those it was built
     with. Raises EnvironmentMissing if there is no engine, and what `open_trt` raises."""
     if target.engine is None:
         raise EnvironmentMissing("There is no engine to time: it was not built.")

@@ -11,10 +11,9 @@ from rope_deploy.trt.engine_manifest import (
 from rope_deploy.trt.engine_request import Progress
 from rope_deploy.trt.flavors import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
 from rope_deploy.trt.profiles import Profile, Range
-from rope_deploy.trt.style_preference import AUTO, Choice, preferred
+from rope_deploy.trt.style_preference import Choice, preferred
 
 __all__ = [
-    "AUTO",
     "FLAVORS",
     "Choice",
     "EngineManifest",

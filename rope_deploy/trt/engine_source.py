@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import (
-    MANIFEST_NAME,
     MODEL_NAME,
     FileInfo,
     Manifest,
@@ -17,6 +16,7 @@ from rope_deploy.artifact import (
     hash_file,
     load_manifest,
 )
+from rope_deploy.artifact.subject import FOLDERS, Kind, Subject, subject_of
 from rope_deploy.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,22 +49,21 @@ def open_source(path: Path) -> Source:
     path = Path(path)
     if not path.exists():
         raise UsageError(f"There is no {path}.", todo="Give an artifact folder or an .onnx file.")
-    if path.is_dir():
-        return _open_artifact(path)
-    if path.name == MODEL_NAME and (path.parent / MANIFEST_NAME).is_file():
-        return _open_artifact(path.parent)
+    subject = subject_of(path)
+    if subject.kind in FOLDERS or subject.artifact is not None:
+        return _open_artifact(subject)
     return _open_file(path)
 
 
-def _open_artifact(folder: Path) -> Source:
-    if not (folder / MANIFEST_NAME).is_file():
-        inside = sorted(path.parent.name for path in folder.glob(f"[!.]*/{MANIFEST_NAME}"))
-        if inside or (folder / "config.json").is_file():
-            raise UsageError(
-                f"{folder} is no artifact.",
-                exists=f"It holds some: {', '.join(inside)}." if inside else "It looks like a model.",
-                todo="Give --style auto to build the style that suits the target, or the folder of one artifact.",
-            )
+def _open_artifact(subject: Subject) -> Source:
+    folder = subject.artifact or subject.path
+    if subject.artifact is None and (subject.inside or subject.kind is Kind.MODEL_FOLDER):
+        inside = ", ".join(artifact.name for artifact in subject.inside)
+        raise UsageError(
+            f"{folder} is no artifact.",
+            exists=f"It holds some: {inside}." if inside else "It looks like a model.",
+            todo="Give --style auto to build the style that suits the target, or the folder of one artifact.",
+        )
     manifest = load_manifest(folder)
     files = {name: info for name, info in manifest.files.items() if name.startswith(MODEL_NAME)}
     changed = [name for name in changed_files(folder, manifest) if name in files]

@@ -13,8 +13,8 @@ import pytest
 
 from fuzz.killing import changes, kill_before
 from rope_deploy.artifact import MANIFEST_NAME, new_file, new_folder, put, staging
+from rope_deploy.artifact.subject import artifact_folders
 from rope_deploy.errors import UsageError
-from rope_deploy.runs.open_artifact import artifact_folders
 from tests.runtimes.toy import write_toy
 
 HOLDER = """

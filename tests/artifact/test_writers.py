@@ -22,13 +22,13 @@ PLAIN = {"copy", "link", "move", "remove", "replace", "save"}  # names too commo
 # Modules that do, and why it is no writing of their own.
 ALLOWED = {
     "graph/save.py": "weights get their name inside the hidden folder",
-    "report/schema.py": "writes docs/schema for a maintainer, who calls it by name",
-    "runs/engine.py": "an artifact moves from one hidden folder to another",
-    "runtimes/profile.py": "ONNX Runtime's profile, in the system's folder for temporary files",
-    "trt/engine.py": "a timing cache moves from one hidden folder to another",
-    "trt/manifest.py": "takes back a manifest whose engine did not come",
-    "trt/plugin/building.py": "CMake's folder, and its library copied to the hidden one",
-    "trt/worker.py": "writes the engine to the hidden file that its parent names",
+    "report/json_schema.py": "writes docs/schema for a maintainer, who calls it by name",
+    "runs/build.py": "an artifact moves from one hidden folder to another",
+    "runtimes/ort_profile.py": "ONNX Runtime's profile, in the system's folder for temporary files",
+    "trt/engine_build.py": "a timing cache moves from one hidden folder to another",
+    "trt/engine_manifest.py": "takes back a manifest whose engine did not come",
+    "trt/plugin/compile_library.py": "CMake's folder, and its library copied to the hidden one",
+    "trt/build_worker.py": "writes the engine to the hidden file that its parent names",
 }
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from faults.wrong_artifacts import with_other_sine
 from rope_deploy import api
 from rope_deploy.errors import ConfigError
 from tests import tiny
 from tests.audit.conftest import codes
-from tests.runs.broken import with_other_table
 
 STYLES = ("tables", "onnx", "contrib", "plugin")
 # Two rules, LongRoPE in two tables, layers without rotation, a partial interleaved one, positions that are counted.
@@ -44,14 +44,14 @@ def test_a_row_that_no_case_visits_is_found(style, exported, tmp_path):
         sine[61, 1] += 0.05
         return sine
 
-    report = api.audit(with_other_table(exported / style, tmp_path / "changed", changed), ignore_hashes=True)
+    report = api.audit(with_other_sine(exported / style, tmp_path / "changed", changed), ignore_hashes=True)
     assert report.verdict == "failed"
     failed = [check for check in report.checks if check.verdict == "failed"]
     assert failed and all(check.worst.position in (61, 61 - 32) for check in failed)
 
 
 def test_changed_files_are_said_first(exported, tmp_path):
-    broken = with_other_table(exported / "onnx", tmp_path / "changed", lambda sine: -sine)
+    broken = with_other_sine(exported / "onnx", tmp_path / "changed", lambda sine: -sine)
     report = api.audit(broken)
     assert [one.code for one in report.diagnoses][:2] == ["RD606", "RD102"]
 
@@ -79,7 +79,7 @@ def test_an_ordinary_check_finds_a_row_that_no_case_visits(tmp_path):
         sine[61, 1] += 0.05
         return sine
 
-    broken = with_other_table(tmp_path / "right", tmp_path / "broken", changed)
+    broken = with_other_sine(tmp_path / "right", tmp_path / "broken", changed)
     shutil.rmtree(tmp_path / "right")
     model = tiny.loaded("qwen2")
     report = api.check(broken, model=model, quick=True, ignore_hashes=True)

@@ -78,5 +78,5 @@ def test_what_an_audit_has_no_use_for_is_refused(file, option, capsys):
 
 def test_a_graph_is_no_artifact_and_the_message_says_what_looks_at_one(file, capsys):
     assert main(["check", str(file)]) == 2
-    said = " ".join(capsys.readouterr().err.split())
-    assert "is a file, and an artifact is a folder" in said and "check --audit" in said
+    message = " ".join(capsys.readouterr().err.split())
+    assert "is a file, and an artifact is a folder" in message and "check --audit" in message

@@ -27,16 +27,16 @@ def test_an_artifact_is_built_and_summed_up(toy, tmp_path, capsys):
 def test_auto_says_which_of_several_styles_was_built_and_why(tmp_path, capsys):
     for style in ("tables", "onnx"):
         write_toy(tmp_path / "all" / style, style)
-    words = ["build", str(tmp_path / "all"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style"]
-    assert main([*words, "auto"]) == 0
+    arguments = ["build", str(tmp_path / "all"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style"]
+    assert main([*arguments, "auto"]) == 0
     assert "style onnx: RotaryEmbedding becomes" in capsys.readouterr().out
-    assert main([*words, "tables", "--force"]) == 0
+    assert main([*arguments, "tables", "--force"]) == 0
     assert "style tables: " in capsys.readouterr().out
-    assert main([*words, "plugin", "--force"]) == 2
+    assert main([*arguments, "plugin", "--force"]) == 2
     assert "It has: onnx, tables." in capsys.readouterr().err
 
 
-def test_several_styles_without_a_word_which_one_are_refused_with_the_way_to_choose(tmp_path, capsys):
+def test_several_styles_are_refused_without_a_choice_and_the_message_says_how_to_choose(tmp_path, capsys):
     write_toy(tmp_path / "all" / "tables", "tables")
     assert main(["build", str(tmp_path / "all"), "-o", str(tmp_path / "e"), "--flavor", "rtx"]) == 2
     assert "It holds some: tables.\nGive --style auto" in capsys.readouterr().err
@@ -44,8 +44,8 @@ def test_several_styles_without_a_word_which_one_are_refused_with_the_way_to_cho
 
 @pytest.mark.parametrize("style", ["auto", "onnx"])
 def test_a_style_of_what_is_not_there_ends_with_exit_code_2(tmp_path, style, capsys):
-    words = ["build", str(tmp_path / "absent"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style", style]
-    assert main(words) == 2
+    arguments = ["build", str(tmp_path / "absent"), "-o", str(tmp_path / "e"), "--flavor", "rtx", "--style", style]
+    assert main(arguments) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -84,11 +84,12 @@ def test_a_missing_flavour_ends_with_exit_code_3(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [["absent", "-o", "e"], ["absent"], ["absent", "-o", "e", "--flavor", "trt"], ["absent", "-o", "e", "--x"]]
+    "arguments",
+    [["absent", "-o", "e"], ["absent"], ["absent", "-o", "e", "--flavor", "trt"], ["absent", "-o", "e", "--x"]],
 )
-def test_wrong_usage_ends_with_exit_code_2(tmp_path, monkeypatch, words, capsys):
+def test_wrong_usage_ends_with_exit_code_2(tmp_path, monkeypatch, arguments, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["build", *words]) == 2
+    assert main(["build", *arguments]) == 2
     assert "Traceback" not in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -70,7 +70,7 @@ def test_a_file_that_is_not_onnx_is_called_that(toy, check, content):
     assert ("is not a sound ONNX file: it holds no operators" if content == b"" else "is not an ONNX file") in err
 
 
-def test_changed_files_are_told_first_and_nothing_is_run(toy, check):
+def test_changed_files_are_reported_first_and_nothing_is_run(toy, check):
     with (toy / MODEL_NAME).open("ab") as stream:
         stream.write(b"\0")
     code, report, err = check(toy)
@@ -96,7 +96,7 @@ def test_missing_weights_are_named(toy, check):
     assert (code, report) == (2, None) and "its weights in model.onnx.data, which is not beside it" in err
 
 
-def test_weights_cut_short_are_told_with_their_size(toy, check):
+def test_weights_cut_short_are_reported_with_their_size(toy, check):
     data = (toy / "model.onnx.data").read_bytes()
     (toy / "model.onnx.data").write_bytes(data[: len(data) // 2])
     code, _, err = check(toy, "--ignore-hashes")
@@ -126,8 +126,8 @@ def test_a_manifest_edited_by_hand_is_refused_with_its_faults(toy, check, change
     edit(toy, **changes)
     code, report, err = check(toy)
     assert (code, report) == (2, None)
-    for words in says:
-        assert words in " ".join(err.split())
+    for part in says:
+        assert part in " ".join(err.split())
 
 
 def test_a_manifest_that_is_no_json_is_refused(toy, check):
@@ -144,7 +144,7 @@ def test_a_manifest_that_names_what_the_graph_has_not_is_refused(toy, check):
     assert code == 2 and "nowhere is not a value of the graph" in err
 
 
-def test_a_manifest_with_other_heads_than_the_graph_fails_in_words(toy, check):
+def test_a_manifest_with_other_heads_than_the_graph_fails_with_a_message(toy, check):
     sites = json.loads((toy / MANIFEST_NAME).read_text())["sites"]
     sites[0]["num_heads"] = 3
     edit(toy, sites=sites)

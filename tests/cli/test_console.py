@@ -22,11 +22,12 @@ def printers(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.py") if own.search(path.read_text()))
 
 
-def test_the_command_line_prints_in_one_place(tmp_path):
+def test_the_command_line_prints_in_one_module(tmp_path):
     # click's own page of help, shown for no arguments, holds nothing of anybody's.
     assert printers(PACKAGE / "cli") == ["console.py", "error_messages.py"]
-    assert (PACKAGE / "cli" / "failures.py").read_text().count(".show()") == 1
-    assert not re.search(r"click\.echo|print\(", (PACKAGE / "cli" / "failures.py").read_text().replace(".print(", "("))
+    messages = (PACKAGE / "cli" / "error_messages.py").read_text()
+    assert messages.count(".show()") == 1
+    assert not re.search(r"click\.echo|print\(", messages.replace(".print(", "("))
     (tmp_path / "other.py").write_text("print('x')")
     assert printers(tmp_path) == ["other.py"]
 
@@ -64,7 +65,7 @@ def toy(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("inspect", "toy"),
         ("inspect", "toy", "--json"),
@@ -81,11 +82,11 @@ def toy(tmp_path):
         (TITLE,),
         ("check", f"--{TITLE}"),
     ],
-    ids=lambda words: " ".join(words).encode("unicode_escape").decode(),
+    ids=lambda arguments: " ".join(arguments).encode("unicode_escape").decode(),
 )
-def test_no_command_passes_one_on(toy, monkeypatch, capfd, words):
+def test_no_command_passes_one_on(toy, monkeypatch, capfd, arguments):
     monkeypatch.chdir(toy.parent)
-    main(list(words))
+    main(list(arguments))
     out, err = capfd.readouterr()
     assert out + err and not OBEYED.search(out + err)
 

@@ -21,9 +21,9 @@ def test_all_lists_the_codes(capsys):
     assert [line.split()[0] for line in out.splitlines()] == list(CODES)
 
 
-@pytest.mark.parametrize("words", [["--explain", "RD301", "--json"], ["--json", "--explain", "RD301"]])
-def test_json_gives_the_parts(capsys, words):
-    assert main(["check", *words]) == 0
+@pytest.mark.parametrize("arguments", [["--explain", "RD301", "--json"], ["--json", "--explain", "RD301"]])
+def test_json_gives_the_parts(capsys, arguments):
+    assert main(["check", *arguments]) == 0
     document = json.loads(capsys.readouterr().out)
     assert list(document) == ["code", "title", "what", "why", "example", "fix"]
     assert document["title"] == CODES["RD301"] and all(document.values())

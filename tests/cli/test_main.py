@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     monkeypatch.setattr(entry, "quiet_libraries", lambda: None)
     monkeypatch.delenv(entry.TRACEBACK_VARIABLE, raising=False)
 
-    def run(action: Callable[[], None], *words: str) -> int:
+    def run(action: Callable[[], None], *arguments: str) -> int:
         @click.command("planted")
         @click.option("--json", "as_json", is_flag=True)
         @click.argument("names", nargs=-1)
@@ -46,7 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
             action()
 
         module.command = command
-        return entry.main(["planted", *words])
+        return entry.main(["planted", *arguments])
 
     yield run
 
@@ -213,8 +213,10 @@ def test_sigterm_unwinds_the_command(run: Callable[..., int], capsys: pytest.Cap
     assert capsys.readouterr().err.startswith("Error: Terminated.")
 
 
-def command_line(*words: str, **streams: int) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "-m", "rope_deploy", *words], stderr=subprocess.PIPE, timeout=60, **streams)
+def command_line(*arguments: str, **streams: int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "rope_deploy", *arguments], stderr=subprocess.PIPE, timeout=60, **streams
+    )
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

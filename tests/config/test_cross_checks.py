@@ -114,7 +114,7 @@ def test_a_rule_fires_on_its_breach_and_only_then(breach, kept, says):
 
 def test_a_baseline_needs_as_many_rounds_here_as_where_it_is_judged():
     from rope_deploy.bench import FEWEST_ROUNDS
-    from rope_deploy.config.cross_checks import ROUNDS_OF_A_BASELINE
+    from rope_deploy.options import ROUNDS_OF_A_BASELINE
 
     assert ROUNDS_OF_A_BASELINE == FEWEST_ROUNDS
 

@@ -78,7 +78,7 @@ def test_a_config_cannot_be_changed():
 
 
 def test_an_empty_table_asks_for_it_with_defaults():
-    assert decode_config(SMALLEST + "[bench]").bench.prompt == 128
+    assert decode_config(SMALLEST + "[bench]").bench.prompts == (128,)
 
 
 def test_faults_of_all_tables_come_at_once():

@@ -50,11 +50,11 @@ def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.Mon
     assert record.reason == "PyTorch rotates 5 times, the graph 4 times."
 
 
-def prepare_of_other_positions(loaded, **options):
+def prepare_of_other_positions(loaded, *options, **more):
     rotary = loaded.model.model.rotary_emb
     with torch.no_grad():
         rotary.inv_freq.mul_(0.9)
-    made = prepare(loaded, **options)
+    made = prepare(loaded, *options, **more)
     with torch.no_grad():
         rotary.inv_freq.div_(0.9)
     return made
@@ -115,10 +115,10 @@ def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, mon
 
 
 def test_right_without_its_cache_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without_cache(loaded, *, cache, **options):
-        if cache:
+    def without_cache(loaded, options, **more):
+        if options.cache:
             raise UnmatchedRotation("No cache today.")
-        return prepare(loaded, cache=cache, **options)
+        return prepare(loaded, options, **more)
 
     monkeypatch.setattr(styling, "prepare", without_cache)
     record = verdict(tmp_path)

@@ -167,14 +167,14 @@ def test_an_empty_folder_may_be_taken_with_force(tmp_path):
     assert (tmp_path / "empty" / MODEL_NAME).is_file()
 
 
-def test_a_place_inside_a_file_is_refused(tmp_path):
+def test_a_path_inside_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="file is a file"):
         write(prepared("llama"), tmp_path / "file" / "artifact", "tables")
 
 
 def test_several_styles_leave_the_rest_of_their_folder_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("rope_deploy.export.prepare_model", lambda *_, **__: prepared("llama"))
+    monkeypatch.setattr("rope_deploy.runs.export.prepare", lambda *_, **__: prepared("llama"))
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "other.onnx").write_text("mine too")
@@ -191,7 +191,7 @@ def test_several_styles_leave_the_rest_of_their_folder_alone(tmp_path, monkeypat
 
 def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monkeypatch):
     real = writing.save
-    monkeypatch.setattr("rope_deploy.export.prepare_model", lambda *_, **__: prepared("llama"))
+    monkeypatch.setattr("rope_deploy.runs.export.prepare", lambda *_, **__: prepared("llama"))
 
     def save(model, path):
         if model.graph.opset_imports[""] == 23:
@@ -206,8 +206,8 @@ def test_a_later_style_that_fails_leaves_the_earlier_one_complete(tmp_path, monk
 
 
 @pytest.mark.parametrize("styles", [("tables",), ("tables", "onnx")])
-def test_a_place_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
-    monkeypatch.setattr(api, "load", lambda *_, **__: pytest.fail("loaded"))
+def test_a_folder_that_another_run_writes_is_refused_before_the_model_is_loaded(tmp_path, styles, monkeypatch):
+    monkeypatch.setattr("rope_deploy.runs.export.load_model", lambda *_, **__: pytest.fail("loaded"))
     busy = tmp_path / "out" if len(styles) == 1 else tmp_path / "out" / "onnx"
     began, ended = threading.Event(), threading.Event()
 
@@ -287,8 +287,8 @@ def test_a_signal_in_the_middle_of_writing_leaves_nothing(tmp_path, sent, code):
         (staging,) = (tmp_path / "out").iterdir()
         assert MODEL_NAME in {path.name for path in (staging / "new").iterdir()}
         process.send_signal(sent)
-        _, said = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Nothing was left half-written" in said
-    assert "Traceback" not in said
+    assert "Nothing was left half-written" in message
+    assert "Traceback" not in message
     assert everything(tmp_path) == []

@@ -13,6 +13,7 @@ from rope_deploy.errors import UsageError
 from rope_deploy.export import prepare, write
 from rope_deploy.export.audit_tables import audit, segments, table_error
 from rope_deploy.export.prepare_model import in_float64
+from rope_deploy.options import ExportOptions
 from rope_deploy.rope import specs_from_config
 from tests import tiny
 from tests.families.prepared import prepared
@@ -139,7 +140,7 @@ def test_fp64_angles_keep_both_tables_of_longrope():
 
 
 def test_fp64_angles_end_up_in_the_artifact(tmp_path):
-    ready = prepare(tiny.loaded("qwen2"), angles="float64")
+    ready = prepare(tiny.loaded("qwen2"), ExportOptions(angles="float64"))
     assert ready.findings == ()
     write(ready, tmp_path / "artifact", "tables")
     assert load_manifest(tmp_path / "artifact").angles == "float64"
@@ -151,11 +152,14 @@ def test_fp64_angles_end_up_in_the_artifact(tmp_path):
 
 def test_fp64_angles_of_a_rule_that_is_not_known_are_refused():
     ready = prepared("qwen2")
-    for specs, said in (({}, "no rule is stated"), ({"": replace(spec_of("qwen2"), rope_theta=7.0)}, "differ from")):
+    for specs, text in (
+        ({}, "no rule is stated"),
+        ({"": replace(spec_of("qwen2"), rope_theta=7.0)}, "differ from"),
+    ):
         (one,) = audit(ready.raised.rotations, specs)
         with pytest.raises(UsageError, match="cannot be computed in fp64") as caught:
             in_float64(one)
-        assert said in caught.value.exists
+        assert text in caught.value.exists
         assert "--angles model" in caught.value.todo
 
 
@@ -166,7 +170,7 @@ def test_fp64_angles_of_a_rule_without_tables_are_refused():
         in_float64(replace(one, rotation=replace(one.rotation, table=empty)))
 
 
-def test_a_wider_head_that_turns_by_the_same_rule_is_no_difference_of_rules():
+def test_a_wider_head_that_rotates_by_the_same_rule_is_no_difference_of_rules():
     """The head of an indexer is wider than the part of it that turns; its angles are the attention's."""
     findings = found("gpt_neox", {"": replace(spec_of("gpt_neox"), head_dim=64)})
     assert findings == [("head-differs", "info")]
@@ -179,7 +183,7 @@ BOTH_BY_LENGTH = {
 }
 
 
-def test_rules_without_a_table_are_told_apart_by_their_layers():
+def test_rules_without_a_table_are_distinguished_by_their_layers():
     ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
     assert [one.rotation.table.kind for one in ready.audited] == ["computed", "computed"]
     assert {one.layer_type: one.spec.rope_theta for one in ready.audited} == {
@@ -188,7 +192,7 @@ def test_rules_without_a_table_are_told_apart_by_their_layers():
     }
 
 
-def test_without_their_layers_they_cannot_be_told_apart():
+def test_without_their_layers_they_cannot_be_distinguished():
     """The twin: nothing else tells one from the other."""
     ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
     assert len({one.layer_type for one in audit(ready.raised.rotations, ready.loaded.specs)}) == 1

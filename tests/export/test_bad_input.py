@@ -59,17 +59,17 @@ def damaged(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.mark.parametrize("case", SOURCES)
 def test_a_source_that_cannot_be_exported(case, damaged, tmp_path):
-    source, kind, said = SOURCES[case]
+    source, kind, message = SOURCES[case]
     with pytest.raises(RopeDeployError) as caught:
         api.export(source.format(**damaged), tmp_path / "new" / "artifact", styles=("tables", "onnx"))
     assert type(caught.value) is kind
     assert caught.value.exit_code == 2
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"dtype": "float8"}, "Unknown dtype 'float8'"),
         ({"styles": ()}, "at least one"),
@@ -77,8 +77,8 @@ def test_a_source_that_cannot_be_exported(case, damaged, tmp_path):
         ({"styles": ("magic",)}, "Unknown style 'magic'"),
     ],
 )
-def test_an_option_that_does_not_exist(options, said, tmp_path):
-    with pytest.raises(UsageError, match=said):
+def test_an_option_that_does_not_exist(options, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
         api.export("tests.models.plain:plain", tmp_path / "artifact", **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -99,30 +99,30 @@ def test_a_table_longer_than_the_model_has_is_refused(tmp_path):
 # The same at the command line
 
 
-def run(*words: str, where: Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "rope_deploy", "export", *words]
+    command = [sys.executable, "-m", "rope_deploy", "export", *arguments]
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("case", ["truncated weights", "own code", "no input_ids"])
-def test_the_command_line_answers_in_words(case, damaged, tmp_path):
-    source, kind, said = SOURCES[case]
+def test_the_command_line_answers_with_a_message(case, damaged, tmp_path):
+    source, kind, message = SOURCES[case]
     done = run(source.format(**damaged), "-o", "new/artifact", "--json", where=tmp_path)
     assert done.returncode == kind.exit_code
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
     error = json.loads(done.stdout)["error"]
     assert error["kind"] == kind.__name__
-    assert said in " ".join((error["asked"], error["exists"], error["todo"]))
+    assert message in " ".join((error["asked"], error["exists"], error["todo"]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_line_exports_and_then_refuses_to_overwrite(tmp_path):
-    words = ("tests.models.plain:plain_with_config", "-o", "artifact", "--style", "onnx")
-    done = run(*words, where=tmp_path)
+    arguments = ("tests.models.plain:plain_with_config", "-o", "artifact", "--style", "onnx")
+    done = run(*arguments, where=tmp_path)
     assert (done.returncode, done.stdout.split()[:2]) == (0, ["onnx", "artifact:"]), done.stderr
-    again = run(*words, where=tmp_path)
+    again = run(*arguments, where=tmp_path)
     assert again.returncode == 2
     assert "artifact exists already" in again.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["artifact"]

@@ -24,10 +24,10 @@ def exported(tmp_path_factory):
 
 def test_the_export_notes_it(exported):
     folder, record, _ = exported
-    said = "In layers 0–1 the model rotates q and no k of their own; it is written so."
-    assert said in record.findings
+    reported = "In layers 0–1 the model rotates q and no k of their own; it is written so."
+    assert reported in record.findings
     (finding,) = [one for one in load_manifest(folder).findings if one.code == "one-sided"]
-    assert (finding.severity, finding.message) == ("info", said)
+    assert (finding.severity, finding.message) == ("info", reported)
     assert {site.role for site in load_manifest(folder).sites} == {"q"}
 
 
@@ -36,7 +36,7 @@ def test_the_check_does_not_say_that_pytorch_rotates_k(exported):
     assert not [record for record in report.checks if "PyTorch also rotates" in record.message]
 
 
-def test_a_rewritten_file_is_told_of_as_a_file(exported, tmp_path):
+def test_a_rewritten_file_is_called_a_file(exported, tmp_path):
     folder, _, _ = exported
     record = api.rewrite(folder / "model.onnx", tmp_path / "m.onnx", "onnx", run=False)
     assert any(one.startswith("In layers 0–1 the file rotates q and no k") for one in record.findings)

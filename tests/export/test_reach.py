@@ -1,6 +1,7 @@
 """How far an export reaches by default."""
 
 from rope_deploy.export import prepare
+from rope_deploy.options import ExportOptions
 from tests import tiny
 
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
@@ -14,7 +15,7 @@ def test_dynamic_ntk_reaches_beyond_the_trained_length_and_is_no_frozen_table():
 
 def test_a_table_of_the_trained_length_would_be_frozen():
     """The planted fault: the trap that the default avoids."""
-    prepared = prepare(tiny.loaded("llama", rope_parameters=DYNAMIC), max_position=tiny.POSITIONS)
+    prepared = prepare(tiny.loaded("llama", rope_parameters=DYNAMIC), ExportOptions(max_position=tiny.POSITIONS))
     assert [rotation.table.kind for rotation in prepared.raised.rotations] == ["table"]
 
 

@@ -15,7 +15,6 @@ import torch
 
 from rope_deploy.artifact import (
     MODEL_NAME,
-    STYLES,
     TOLERANCES,
     Limits,
     Site,
@@ -26,6 +25,8 @@ from rope_deploy.errors import UsageError
 from rope_deploy.export import prepare, write
 from rope_deploy.models import load_model, trace
 from rope_deploy.models.loading.folder_safety import PICKLES
+from rope_deploy.options import ExportOptions
+from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.families.prepared import prepared
 
@@ -193,7 +194,7 @@ def test_the_record_counts_what_was_written(tmp_path):
 def test_a_rule_of_the_length_leaves_its_angles_in_the_graph_and_says_so(tmp_path):
     settings = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
     loaded = tiny.loaded("llama", max_position_embeddings=32, rope_parameters=settings)
-    record = write(prepare(loaded, max_position=128), tmp_path / "artifact", "tables")
+    record = write(prepare(loaded, ExportOptions(max_position=128)), tmp_path / "artifact", "tables")
     assert record.runtime_cos_sin > 0
     assert load_manifest(tmp_path / "artifact").rotations[0].cos_sin == "computed"
 
@@ -269,11 +270,11 @@ def test_settings_for_generation_that_contradict_each_other_do_not_stop_an_expor
 
 
 @pytest.mark.parametrize(
-    ("style", "opset", "said"),
+    ("style", "opset", "message"),
     [("onnx", 22, "needs opset 23"), ("tables", 16, "Opset 16"), ("tables", 99, "Opset 99"), ("magic", None, "magic")],
 )
-def test_a_style_or_opset_that_does_not_exist_is_refused_and_nothing_is_left(tmp_path, style, opset, said):
-    with pytest.raises(UsageError, match=said):
+def test_a_style_or_opset_that_does_not_exist_is_refused_and_nothing_is_left(tmp_path, style, opset, message):
+    with pytest.raises(UsageError, match=message):
         write(prepared("llama"), tmp_path / "deep" / "artifact", style, opset=opset)
     assert list(tmp_path.iterdir()) == []
 

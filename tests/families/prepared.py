@@ -6,9 +6,10 @@ from functools import cache
 
 from rope_deploy.export import prepare
 from rope_deploy.export.prepare_model import Prepared
+from rope_deploy.options import ExportOptions
 from tests import tiny
 
 
 @cache
 def prepared(family: str, **settings) -> Prepared:
-    return prepare(tiny.loaded(family), **settings)
+    return prepare(tiny.loaded(family), ExportOptions(**settings))

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rope_deploy.artifact import STYLES, load_manifest
+from rope_deploy.artifact import load_manifest
 from rope_deploy.export import prepare, write
 from rope_deploy.models import load_model, run_reference
+from rope_deploy.options import ExportOptions
 from rope_deploy.runtimes import open_ort
+from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.families.compare import CASES, Case, Session, Stock, difference
 from tests.families.prepared import prepared
@@ -73,7 +75,11 @@ def test_an_older_opset(style, stock, tmp_path):
 def test_a_scaling_rule(settings, tmp_path):
     """In transformers dynamic NTK remembers the longest call it saw, so each case gets a model of its own."""
     folder = tiny.save_family("llama", tmp_path / "model", **settings)
-    write(prepare(tiny.loaded("llama", **settings), max_position=tiny.POSITIONS), tmp_path / "artifact", "tables")
+    write(
+        prepare(tiny.loaded("llama", **settings), ExportOptions(max_position=tiny.POSITIONS)),
+        tmp_path / "artifact",
+        "tables",
+    )
     growing = settings is DYNAMIC  # its cached keys were rotated by other frequencies: prompts only
     cases = [case for case in CASES if not (growing and case.later)]
     assert "far out" in {case.name for case in CASES}

@@ -9,6 +9,7 @@ import torch
 from rope_deploy.export import prepare
 from rope_deploy.graph.lower import STYLES, lower
 from rope_deploy.models import run_reference
+from rope_deploy.options import ExportOptions
 from tests import tiny
 from tests.graph.graphs import session
 
@@ -43,7 +44,7 @@ def settings(rule: str) -> tuple[str, dict]:
 @cache
 def prepared(rule: str):
     family, given = settings(rule)
-    return prepare(tiny.loaded(family, **given), max_position=ROWS)
+    return prepare(tiny.loaded(family, **given), ExportOptions(max_position=ROWS))
 
 
 @cache

@@ -15,6 +15,7 @@ from rope_deploy.export import prepare
 from rope_deploy.export.audit_tables import audit
 from rope_deploy.export.prepare_model import in_float64
 from rope_deploy.models import load_model
+from rope_deploy.options import ExportOptions
 from rope_deploy.results.codes import require_codes
 from rope_deploy.rope import Linear, LongRope
 from rope_deploy.runs.accepted_mistakes import Judge
@@ -126,7 +127,7 @@ def test_a_model_is_right_about_its_own_layout():
     assert (finding.code, finding.accepted) == ("layout-differs", "")
 
 
-def test_tables_rounded_on_the_way_are_mended_by_fp64():
+def test_tables_that_were_rounded_are_corrected_by_fp64():
     """bf16 angles: RD501, unless the tables are about to be computed anew."""
 
     def short(table):
@@ -138,10 +139,10 @@ def test_tables_rounded_on_the_way_are_mended_by_fp64():
     with pytest.raises(MistakeFound, match="RD501") as caught:
         judged("qwen2", same, table=short)
     assert "--angles float64" in caught.value.todo
-    (finding,) = judged("qwen2", same, table=short, mended=True)
+    (finding,) = judged("qwen2", same, table=short, recomputed=True)
     assert (finding.code, finding.severity, finding.accepted) == ("table-rounded", "info", "")
     with pytest.raises(MistakeFound):
-        judged("qwen2", lambda spec: replace(spec, rope_theta=77.0), mended=True)
+        judged("qwen2", lambda spec: replace(spec, rope_theta=77.0), recomputed=True)
 
 
 def test_codes_that_there_are_not_are_refused():
@@ -169,13 +170,15 @@ def test_what_was_accepted_stands_in_the_manifest(tmp_path):
 def test_a_model_that_computes_its_angles_in_half_is_stopped_by_a_rule_and_without_one(tmp_path):
     for source in (HALF, HALF_WITH_CONFIG, BFLOAT):
         with pytest.raises(MistakeFound, match="RD501"):
-            prepare_judged(load_model(source), cache=False)
-    (one,) = prepare_judged(load_model(HALF), cache=False, accept=["RD501"]).audited
+            prepare_judged(load_model(source), ExportOptions(cache=False))
+    (one,) = prepare_judged(load_model(HALF), ExportOptions(cache=False, accept=("RD501",))).audited
     assert [finding.accepted for finding in one.findings if finding.accepted] == ["RD501"]
     with pytest.raises(UsageError, match="no rule is stated"):
         in_float64(one)
-    ready = prepare_judged(load_model(HALF_WITH_CONFIG), cache=False, angles="float64")
-    right = prepare_judged(load_model("tests.models.plain:plain_with_config"), cache=False, angles="float64")
+    ready = prepare_judged(load_model(HALF_WITH_CONFIG), ExportOptions(cache=False, angles="float64"))
+    right = prepare_judged(
+        load_model("tests.models.plain:plain_with_config"), ExportOptions(cache=False, angles="float64")
+    )
     np.testing.assert_array_equal(ready.raised.rotations[0].table.cos, right.raised.rotations[0].table.cos)
 
 

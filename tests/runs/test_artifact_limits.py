@@ -6,7 +6,7 @@ import pytest
 
 from rope_deploy.artifact import Limits, load_manifest
 from rope_deploy.errors import UsageError
-from rope_deploy.runs.artifact_limits import limits_of, require_limits
+from rope_deploy.runs.artifact_limits import report_limits, require_limits
 from rope_deploy.runs.manifest_claims import LIMITS, restrictions
 
 FUSED = ("left_padding", "chunked_prefill_batch", "prompt_positions")
@@ -23,29 +23,29 @@ def whole(artifacts):
 
 
 def test_a_graph_that_can_all_its_model_can_has_none(whole):
-    assert limits_of(whole, whole.max_position) is None is limits_of(whole, None)
+    assert report_limits(whole, whole.max_position) is None is report_limits(whole, None)
 
 
 def test_what_an_operator_explains_is_shown_and_does_not_fail(fused):
-    found = limits_of(fused, fused.max_position)
+    found = report_limits(fused, fused.max_position)
     assert found.record.verdict == "skipped" and not found.diagnoses
     assert found.note.startswith("RD608") and all(name in found.note for name in FUSED)
 
 
 def test_under_ci_it_fails_unless_it_is_allowed_by_name(fused):
-    found = limits_of(fused, fused.max_position, strict=True, allowed=FUSED[:2])
+    found = report_limits(fused, fused.max_position, strict=True, allowed=FUSED[:2])
     assert found.record.verdict == "failed"
     assert [one.code for one in found.diagnoses] == ["RD608"] and "prompt_positions" in found.diagnoses[0].explanation
-    assert limits_of(fused, fused.max_position, strict=True, allowed=FUSED).record.verdict == "skipped"
+    assert report_limits(fused, fused.max_position, strict=True, allowed=FUSED).record.verdict == "skipped"
 
 
 def test_a_table_proves_a_shorter_length_and_nothing_proves_a_number_of_tokens(whole):
-    assert limits_of(whole, 10 * whole.max_position).record.verdict == "skipped"
+    assert report_limits(whole, 10 * whole.max_position).record.verdict == "skipped"
     few = replace(whole, limits=Limits(tokens=9))
-    assert limits_of(few, None).record.verdict == "failed"
-    assert limits_of(few, None, allowed=("tokens",)).record.verdict == "skipped"
+    assert report_limits(few, None).record.verdict == "failed"
+    assert report_limits(few, None, allowed=("tokens",)).record.verdict == "skipped"
     computed = tuple(replace(one, cos_cache=None, sin_cache=None, cos_sin="computed") for one in whole.rotations)
-    assert limits_of(replace(whole, rotations=computed), 10 * whole.max_position).record.verdict == "failed"
+    assert report_limits(replace(whole, rotations=computed), 10 * whole.max_position).record.verdict == "failed"
 
 
 def test_every_limit_has_a_name(whole):

@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.cli.main import main
-from rope_deploy.runs import audit
+from rope_deploy.runs import artifact_audits
 from tests.runtimes.toy import write_toy
 
 pytestmark = pytest.mark.children
@@ -26,7 +26,7 @@ def crashing(artifacts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", "{}", "--audit", "--ignore-hashes"),
         ("check", "--audit", "{}/model.onnx", "--against", "{}"),
@@ -34,20 +34,20 @@ def crashing(artifacts, tmp_path):
         ("rewrite", "{}/model.onnx", "-o", "{}/out.onnx", "--style", "onnx"),
         ("inspect", "{}/model.onnx"),
     ],
-    ids=lambda words: " ".join(words[:2]),
+    ids=lambda arguments: " ".join(arguments[:2]),
 )
-def test_no_file_ends_the_command(crashing, capfd, words):
-    code = main([word.format(crashing) for word in words])
+def test_no_file_ends_the_command(crashing, capfd, arguments):
+    code = main([word.format(crashing) for word in arguments])
     err = capfd.readouterr().err
     assert "Traceback" not in err and not (crashing / "out.onnx").exists()
-    assert code in (2, 4) or words[0] == "inspect"
+    assert code in (2, 4) or arguments[0] == "inspect"
     if code:
         assert str(crashing) in err
 
 
 def test_in_a_check_it_is_one_failed_record(tmp_path, monkeypatch, capfd):
     write_toy(tmp_path / "toy")
-    monkeypatch.setattr(audit, "AUDIT", "tests.crashes:aborts")
+    monkeypatch.setattr(artifact_audits, "AUDIT", "tests.crashes:aborts")
     code = main(["check", str(tmp_path / "toy"), "--no-reference", "--quick", "--json"])
     document = json.loads(capfd.readouterr().out)
     records = {record["case"]: record for record in document["checks"] if record["runtime"] == "file"}

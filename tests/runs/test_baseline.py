@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from rope_deploy.errors import ConfigError, UsageError
+from rope_deploy.options import BenchOptions
 from rope_deploy.report.json_format import to_json
 from rope_deploy.results.records import ContestantRecord, LatencyRecord, Report
-from rope_deploy.runs.baseline import SLOWDOWN, admit, against, key, write_baseline
+from rope_deploy.runs.baseline import admit_baseline, gates_against, key, write_baseline
 
 MACHINE = "Linux x86_64, Some Processor, 4 cores"
 KEY = ("ort", "onnx", "decode @8")
@@ -39,12 +40,12 @@ def admitted(path, **changes):
         "other_machine": "refuse",
         "update": "Update it.",
     }
-    return admit(path, **{**asked, **changes})
+    return admit_baseline(path, **{**asked, **changes})
 
 
-def verdict(now, before, limit=SLOWDOWN, path=None):
+def verdict(now, before, limit=BenchOptions.max_slowdown, path=None):
     write_baseline(report(before), path)
-    (gate,) = against([now], [], admitted(path), [KEY], limit)
+    (gate,) = gates_against([now], [], admitted(path), [KEY], limit)
     return gate
 
 
@@ -82,7 +83,7 @@ def test_what_is_above_the_limit_is_measured_again_and_only_that(path):
         asked.append(set(keys))
         return [record(0.71), record(9.0, workload="prefill 8")]
 
-    gates = against([slow, sound], [], baseline, [KEY, other], again=again)
+    gates = gates_against([slow, sound], [], baseline, [KEY, other], measure_again=again)
     assert asked == [{KEY}, {KEY}]
     assert [gate.verdict for gate in gates] == ["failed", "passed"]
 
@@ -90,8 +91,12 @@ def test_what_is_above_the_limit_is_measured_again_and_only_that(path):
 def test_a_quiet_measurement_within_the_limit_ends_the_measuring(path):
     write_baseline(report(record()), path)
     asked = []
-    (gate,) = against(
-        [record(0.7)], [], admitted(path), [KEY], again=lambda keys: asked.append(keys) or [record(0.5, waiting=0.01)]
+    (gate,) = gates_against(
+        [record(0.7)],
+        [],
+        admitted(path),
+        [KEY],
+        measure_again=lambda keys: asked.append(keys) or [record(0.5, waiting=0.01)],
     )
     assert (gate.verdict, len(asked)) == ("passed", 1)
 
@@ -103,7 +108,7 @@ def test_a_speedup_passes(path):
 def test_what_could_not_be_timed_has_failed_with_its_reason(path):
     write_baseline(report(record()), path)
     skipped = ContestantRecord("ort", "onnx", "skipped", "no compiler")
-    (gate,) = against([], [skipped], admitted(path), [KEY])
+    (gate,) = gates_against([], [skipped], admitted(path), [KEY])
     assert gate.verdict == "failed" and "no compiler" in gate.measured
 
 
@@ -155,9 +160,9 @@ def test_a_baseline_of_another_schema_names_both_and_the_remedy(path):
 
 def test_another_machine_can_be_skipped_or_compared(path):
     write_baseline(report(record(0.1), machine="Another"), path)
-    skipped = against([record(0.5)], [], admitted(path, other_machine="skip"), [KEY])
+    skipped = gates_against([record(0.5)], [], admitted(path, other_machine="skip"), [KEY])
     assert [(gate.verdict, "Another" in gate.measured) for gate in skipped] == [("skipped", True)]
-    compared = against([record(0.5)], [], admitted(path, other_machine="compare"), [KEY])
+    compared = gates_against([record(0.5)], [], admitted(path, other_machine="compare"), [KEY])
     assert [gate.verdict for gate in compared] == ["failed"]
 
 

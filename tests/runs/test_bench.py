@@ -138,8 +138,8 @@ def test_a_length_that_is_none_is_wrong_usage(artifacts, given, capfd):
 
 
 def test_lengths_may_be_given_by_commas_and_by_repeating(artifacts, capfd):
-    words = ["bench", str(artifacts / "onnx"), "--prompt", "4,8", "--prompt", "12", "--new", "0", "--rounds", "1"]
-    assert main([*words, "--json"]) == 0
+    arguments = ["bench", str(artifacts / "onnx"), "--prompt", "4,8", "--prompt", "12", "--new", "0", "--rounds", "1"]
+    assert main([*arguments, "--json"]) == 0
     assert [f"prefill {n}" in capfd.readouterr().out for n in (4,)] == [True]
 
 
@@ -151,12 +151,12 @@ def test_what_judges_by_a_baseline_wants_one(artifacts, option, capfd):
 
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_timed(artifacts, capfd):
     assert main(["bench", str(artifacts / "onnx"), "--report", "/proc/nowhere/x.json"]) == 3
-    said = capfd.readouterr()
-    assert "Could not write /proc/nowhere/x.json" in said.err and "space" not in said.err
-    assert "Timing" not in said.err + said.out
+    reported = capfd.readouterr()
+    assert "Could not write /proc/nowhere/x.json" in reported.err and "space" not in reported.err
+    assert "Timing" not in reported.err + reported.out
 
 
-def test_the_load_of_others_is_said_with_the_times(artifacts, monkeypatch):
+def test_the_load_of_other_processes_is_noted_with_the_times(artifacts, monkeypatch):
     def loud(*args, **kwargs):
         return tuple(replace(record, waiting=0.5) for record in measure(*args, **kwargs))
 
@@ -169,6 +169,6 @@ def test_the_load_of_others_is_said_with_the_times(artifacts, monkeypatch):
     ("option", "says"), [("--max-slowdown=nan", "cannot be below nan"), ("--threads=100000", "100000 threads")]
 )
 def test_a_number_that_makes_no_gate_or_no_machine_is_refused(artifacts, tmp_path, option, says, capfd):
-    words = ["bench", str(artifacts / "onnx"), "--baseline", str(tmp_path / "b.json")]
-    assert main([*words, option]) == 2
+    arguments = ["bench", str(artifacts / "onnx"), "--baseline", str(tmp_path / "b.json")]
+    assert main([*arguments, option]) == 2
     assert says in capfd.readouterr().err

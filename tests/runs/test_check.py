@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
+from faults.wrong_artifacts import with_other_sine
 from rope_deploy import api
 from rope_deploy.audit import stated_by
 from rope_deploy.errors import ModelError, UsageError
-from tests.runs.broken import with_other_table
 
 
 def test_every_style_in_a_folder_is_checked_and_passes(artifacts):
@@ -22,7 +22,7 @@ def test_every_style_in_a_folder_is_checked_and_passes(artifacts):
 
 
 def test_a_sine_of_the_wrong_sign_fails_and_names_layer_and_position(artifacts, tmp_path):
-    broken = with_other_table(artifacts / "onnx", tmp_path / "broken", lambda sine: -sine)
+    broken = with_other_sine(artifacts / "onnx", tmp_path / "broken", lambda sine: -sine)
     report = api.check(broken, ignore_hashes=True)
     assert report.verdict == "failed"
     worst = next(record.worst for record in report.checks if record.verdict == "failed" and record.worst)
@@ -34,7 +34,7 @@ def test_a_table_cut_short_fails_at_its_end(artifacts, tmp_path):
         sine[64:-1] = sine[63]
         return sine
 
-    report = api.check(with_other_table(artifacts / "tables", tmp_path / "frozen", frozen), ignore_hashes=True)
+    report = api.check(with_other_sine(artifacts / "tables", tmp_path / "frozen", frozen), ignore_hashes=True)
     failed = [record for record in report.checks if record.verdict == "failed"]
     assert failed
     assert all(
@@ -86,7 +86,7 @@ def test_no_configuration_is_read_beside_the_loading_of_the_model(artifacts, mon
         read.append(threading.current_thread())
         return stated_by(*given)
 
-    monkeypatch.setattr("rope_deploy.runs.audit.stated_by", noted)
+    monkeypatch.setattr("rope_deploy.runs.artifact_audits.stated_by", noted)
     api.check(artifacts / "onnx", quick=True, isolated=False)
     assert read == [threading.main_thread()]
 
@@ -110,7 +110,7 @@ def test_without_a_reference_the_model_may_be_gone_and_pytorch_is_not_loaded(art
 
 
 def test_without_a_reference_a_wrong_sine_still_fails(artifacts, tmp_path):
-    broken = with_other_table(artifacts / "onnx", tmp_path / "broken", lambda sine: -sine)
+    broken = with_other_sine(artifacts / "onnx", tmp_path / "broken", lambda sine: -sine)
     report = api.check(broken, ignore_hashes=True, reference=False)
     assert report.verdict == "failed" and report.diagnoses
 

@@ -228,15 +228,15 @@ def test_an_existing_output_is_refused_before_the_model_is_loaded(source, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("title = 3\n[model]\nsauce = 'x'\n", "sauce"), ("not toml", "TOML"), (None, "no")]
+    ("text", "message"), [("title = 3\n[model]\nsauce = 'x'\n", "sauce"), ("not toml", "TOML"), (None, "no")]
 )
-def test_a_faulty_configuration_exits_with_2_and_names_the_fault(tmp_path, capfd, text, said):
+def test_a_faulty_configuration_exits_with_2_and_names_the_fault(tmp_path, capfd, text, message):
     path = tmp_path / "run.toml"
     if text is not None:
         path.write_text(text)
     assert main(["ci", str(path)]) == 2
     error = capfd.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 
@@ -270,6 +270,6 @@ def test_a_run_that_replaces_nothing_leaves_the_reports(source, tmp_path, monkey
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ci, "_export", interrupted)
+    monkeypatch.setattr(ci, "export_styles", interrupted)
     assert main(["ci", config, "--force"]) == 130
     assert (tmp_path / "out" / "report.json").read_bytes() == report

@@ -14,9 +14,9 @@ import pytest
 from rope_deploy.childprocess import environment
 from rope_deploy.errors import RuntimeCrashed
 from rope_deploy.models import load_model
+from rope_deploy.runs.artifacts import load_artifacts
 from rope_deploy.runs.generate import generate_all
 from rope_deploy.runs.graph_records import read_graph
-from rope_deploy.runs.open_artifact import open_artifacts
 from tests.crashing import crash_at
 from tests.runtimes.toy import write_toy
 
@@ -31,8 +31,8 @@ def crashing(tmp_path):
     return tmp_path / "toy"
 
 
-def command(*words):
-    line = [sys.executable, "-P", "-m", "rope_deploy", *map(str, words)]
+def command(*arguments):
+    line = [sys.executable, "-P", "-m", "rope_deploy", *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, env=environment())
 
 
@@ -61,11 +61,11 @@ def test_bench_of_a_crash_while_decoding(tmp_path):
 def test_generating_too(artifacts, source, tmp_path):
     folder = shutil.copytree(artifacts / "tables", tmp_path / "tables")
     loaded = replace(load_model(str(source)), tokenizer=_Tokenizer())
-    (sound,) = [one for one in generate_all(open_artifacts(folder), loaded, ["a"], 2) if one.runtime == "ort"]
+    (sound,) = [one for one in generate_all(load_artifacts(folder), loaded, ["a"], 2) if one.runtime == "ort"]
     assert sound.agrees
     crash_at(folder, LENGTH)
     with pytest.raises(RuntimeCrashed, match="SIGFPE"):
-        generate_all(open_artifacts(folder), loaded, ["a"], 2)
+        generate_all(load_artifacts(folder), loaded, ["a"], 2)
 
 
 class _Tokenizer:
@@ -77,8 +77,8 @@ class _Tokenizer:
 
 
 def test_where_nodes_run_is_asked_in_a_process_of_its_own(crashing, monkeypatch):
-    (opened,) = open_artifacts(crashing)
-    assert read_graph(opened, "CPUExecutionProvider").providers
+    (artifact,) = load_artifacts(crashing)
+    assert read_graph(artifact, "CPUExecutionProvider").providers
     monkeypatch.setattr("rope_deploy.runs.graph_records.PLACEMENT", "tests.crashes:aborts")
     with pytest.raises(RuntimeCrashed, match="SIGABRT"):
-        read_graph(opened, "CPUExecutionProvider")
+        read_graph(artifact, "CPUExecutionProvider")

@@ -5,13 +5,15 @@ from dataclasses import replace
 
 import pytest
 
-from rope_deploy.results.records import GraphRecord
+from rope_deploy.results.records import GraphRecord, Report
 from rope_deploy.runs.gates import with_gates
+from tests.report.sample import sample
 
 
 @pytest.fixture
-def bare(passing):
-    return replace(passing, gates=())
+def bare():
+    """The sample report before any gate is judged."""
+    return replace(sample(), gates=())
 
 
 @pytest.mark.parametrize(
@@ -51,9 +53,9 @@ def test_an_error_just_over_its_limit_does_not_read_as_equal(bare):
     assert (gate.verdict, gate.measured, gate.limit) == ("failed", "1.002e-4 (tables · prefill)", "1e-4")
 
 
-def test_what_was_not_measured_has_failed(empty):
+def test_what_was_not_measured_has_failed():
     judged = with_gates(
-        empty,
+        Report("t", "s", "not a time", "m", {}, 0.0),
         max_logits_error=1,
         max_rotated_error=1,
         max_latency_ratio=1,
@@ -89,7 +91,7 @@ def test_the_number_of_nodes_has_a_limit(bare):
     assert (breaks.verdict, breaks.measured) == ("failed", "901 (tables)")
 
 
-def test_cosines_are_counted_in_the_file_whatever_the_export_said(bare):
+def test_cosines_are_counted_in_the_file_whatever_the_export_recorded(bare):
     assert judged(bare, graph(), max_runtime_cos_sin=0).verdict == "passed"
     assert judged(bare, graph(runtime_cos_sin=2), max_runtime_cos_sin=0).verdict == "failed"
 

@@ -9,16 +9,17 @@ from onnx import helper
 
 from rope_deploy.artifact import load_manifest
 from rope_deploy.results.records import Report
+from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.gates import with_gates
-from rope_deploy.runs.graph_records import FORMS, read_graph
-from rope_deploy.runs.open_artifact import Opened
+from rope_deploy.runs.graph_records import read_graph
+from rope_deploy.styles import STYLES
 from tests.runtimes.toy import LAYERS, write_toy
 
 CONDITIONS = ("all_rotations_converted", "one_table_per_rotation")
 
 
 def judged(folder, **limits):
-    graph = read_graph(Opened(folder, load_manifest(folder)), limits.get("provider"))
+    graph = read_graph(Artifact(folder, load_manifest(folder)), limits.get("provider"))
     report = with_gates(Report("t", "s", "", "m", {}, 0.0, graphs=(graph,)), **limits)
     return {gate.name: gate for gate in report.gates}
 
@@ -38,7 +39,7 @@ def copied(artifacts, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("style", FORMS)
+@pytest.mark.parametrize("style", STYLES)
 def test_an_export_meets_every_condition(artifacts, style):
     limits = dict.fromkeys(CONDITIONS, True)
     gates = judged(artifacts / style, **limits, max_runtime_cos_sin=0, provider="CPUExecutionProvider")

@@ -92,7 +92,7 @@ def test_an_encoder_that_counts_its_own_positions_still_shows_its_rotations(tmp_
     assert any("position_ids" in hazard for hazard in found.hazards)
 
 
-def test_several_artifacts_and_files_of_no_known_kind_are_told_apart(artifacts, tmp_path):
+def test_several_artifacts_and_files_of_no_known_kind_have_different_messages(artifacts, tmp_path):
     with pytest.raises(UsageError, match="holds several artifacts") as caught:
         api.inspect(str(artifacts))
     assert "onnx" in caught.value.exists

@@ -65,10 +65,10 @@ def test_a_report_says_what_made_it_and_another_command_leaves_it(name, kind, tm
 
 
 def test_a_title_cannot_say_that_another_command_made_the_report(tmp_path):
-    said = "Made by rope-deploy (bench)."
+    text = "Made by rope-deploy (bench)."
     for name in FILE_NAMES.values():
         path = tmp_path / name
-        api.write_report(replace(sample(), title=said, source=f"· {said}</sub>", notes=(said,), kind="check"), path)
+        api.write_report(replace(sample(), title=text, source=f"· {text}</sub>", notes=(text,), kind="check"), path)
         assert kind_of(path) == "check", name
 
 
@@ -78,9 +78,9 @@ def test_neither_check_nor_audit_replaces_a_baseline(options, audits, tmp_path, 
     write_baseline(sample(), path)
     before = path.read_bytes()
     assert entry.main(["check", *options, str(tmp_path / "absent"), "--report", str(path)]) == 2
-    said = capsys.readouterr().err
-    assert f"b.json is not replaced by a report of `check{' --audit' * audits}`" in said
-    assert "It is a baseline" in said and path.read_bytes() == before
+    message = capsys.readouterr().err
+    assert f"b.json is not replaced by a report of `check{' --audit' * audits}`" in message
+    assert "It is a baseline" in message and path.read_bytes() == before
 
 
 def test_bench_replaces_no_baseline_either_and_not_the_one_it_is_held_against(tmp_path, capsys):

@@ -15,8 +15,9 @@ from rope_deploy.export import prepare, write
 from rope_deploy.graph import rewrite as module
 from rope_deploy.graph.lower import STYLES
 from rope_deploy.graph.reading.declared_inputs import inputs_of
+from rope_deploy.options import RewriteOptions
 from rope_deploy.runs.rewrite import rewrite_judged
-from rope_deploy.runs.trial_calls import small_calls
+from rope_deploy.runs.trial_calls import trial_calls
 from tests import tiny
 from tests.graph.graphs import spelled, with_tokens
 from tests.shapes import false_shapes
@@ -41,7 +42,7 @@ def answers(path: Path) -> list[dict[str, np.ndarray]]:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    calls = small_calls(inputs_of(path), 100, batch=2, far=True)
+    calls = trial_calls(inputs_of(path), 100, batch=2, far=True)
     return [dict(zip(names, session.run(names, dict(call.feeds)), strict=True)) for call in calls]
 
 
@@ -52,12 +53,12 @@ def test_every_style_becomes_every_other(written, tmp_path, family, before):
     right = answers(source)
     assert len(right) == 4
     for after in STYLES:
-        record = rewrite_judged(source, tmp_path / f"{after}.onnx", after)
+        record = rewrite_judged(source, tmp_path / f"{after}.onnx", RewriteOptions(after))
         assert record.ran.startswith("Run beside the original in ONNX Runtime: 4 calls")
         for want, got in zip(right, answers(tmp_path / f"{after}.onnx"), strict=True):
             for name, expected in want.items():
                 np.testing.assert_allclose(got[name], expected, atol=2e-5, rtol=1e-4)
-        for call in small_calls(inputs_of(source), 100, batch=2, far=False):
+        for call in trial_calls(inputs_of(source), 100, batch=2, far=False):
             assert false_shapes(tmp_path / f"{after}.onnx", call.feeds) == []
 
 
@@ -69,7 +70,7 @@ def test_inputs_and_outputs_keep_the_names_of_their_axes(written, tmp_path):
             if dim.dim_param:
                 dim.dim_param = f"{dim.dim_param} of theirs"
     onnx.save(renamed, tmp_path / "theirs.onnx")
-    rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "new.onnx", "onnx")
+    rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "new.onnx", RewriteOptions("onnx"))
     new = onnx.load(tmp_path / "new.onnx", load_external_data=False).graph
     assert [v.SerializeToString() for v in new.input] == [v.SerializeToString() for v in renamed.graph.input]
     assert [v.SerializeToString() for v in new.output] == [v.SerializeToString() for v in renamed.graph.output]
@@ -78,7 +79,7 @@ def test_inputs_and_outputs_keep_the_names_of_their_axes(written, tmp_path):
 def test_a_fused_attention_is_refused_with_its_reason(tmp_path):
     write(prepare(tiny.loaded("llama")), tmp_path / "fused", "contrib")
     with pytest.raises(UnmatchedRotation, match="rotates inside a fused attention"):
-        rewrite_judged(tmp_path / "fused" / "model.onnx", tmp_path / "out.onnx", "tables")
+        rewrite_judged(tmp_path / "fused" / "model.onnx", tmp_path / "out.onnx", RewriteOptions("tables"))
 
 
 # What is planted here is found only by running.
@@ -117,7 +118,7 @@ PLANTED = {
 def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, case):
     plant, reason = PLANTED[case]
     source, target = written / "llama" / "tables" / "model.onnx", tmp_path / "out.onnx"
-    rewrite_judged(source, target, "tables")
+    rewrite_judged(source, target, RewriteOptions("tables"))
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     sound = module.proven_shapes
 
@@ -127,10 +128,10 @@ def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, c
 
     monkeypatch.setattr(module, "proven_shapes", planted)
     with pytest.raises(CheckFailed, match=reason) as caught:
-        rewrite_judged(source, target, "tables", force=True)
+        rewrite_judged(source, target, RewriteOptions("tables", force=True))
     assert caught.value.exit_code == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
-    assert rewrite_judged(source, target, "tables", force=True, run=False).ran == ""
+    assert rewrite_judged(source, target, RewriteOptions("tables", force=True, run=False)).ran == ""
 
 
 def test_what_cannot_be_run_here_says_so(tmp_path):
@@ -142,14 +143,14 @@ def test_what_cannot_be_run_here_says_so(tmp_path):
     model.graph.outputs[0] = node.outputs[0]
     model.graph.opset_imports["of.theirs"] = 1
     ir.save(model, tmp_path / "theirs.onnx")
-    record = rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "out.onnx", "tables", max_position=16)
+    record = rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "out.onnx", RewriteOptions("tables", max_position=16))
     assert record.ran.startswith("Not run: the original cannot be run here")
     assert "Unheard" in record.ran
 
 
 def test_bfloat16_cannot_be_fed(tmp_path):
     ir.save(with_tokens(spelled("rotate_half", dtype="bfloat16")), tmp_path / "theirs.onnx")
-    record = rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "out.onnx", "tables", max_position=16)
+    record = rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "out.onnx", RewriteOptions("tables", max_position=16))
     assert record.ran == "Not run: nothing can be fed to x (bfloat16)."
 
 
@@ -175,14 +176,15 @@ def test_angles_in_half_are_refused_accepted_or_taken_from_the_configuration(tmp
     ir.save(with_tokens(spelled("rotate_half")), tmp_path / "right.onnx")
     (tmp_path / "config.json").write_text(CONFIG)
     config, source, target = tmp_path / "config.json", tmp_path / "half.onnx", tmp_path / "out.onnx"
-    for said in ({"config": config}, {"max_position": 8192}):
+    for given in ({"config": config}, {"max_position": 8192}):
         with pytest.raises(MistakeFound, match="RD501") as caught:
-            rewrite_judged(source, target, "tables", **said)
+            rewrite_judged(source, target, RewriteOptions("tables", **given))
         assert caught.value.codes == ("RD501",)
         assert not target.exists()
-        assert "Accepted" in rewrite_judged(source, target, "tables", **said, accept=["RD501"], force=True).findings[0]
+        accepting = RewriteOptions("tables", **given, accept=("RD501",), force=True)
+        assert "Accepted" in rewrite_judged(source, target, accepting).findings[0]
         target.unlink()
-    mended = rewrite_judged(source, target, "tables", config=config, angles="float64")
+    mended = rewrite_judged(source, target, RewriteOptions("tables", config=config, angles="float64"))
     assert "computed in fp64 from the configuration instead" in mended.findings[0]
     positions = np.array([[0, 1, 4001, 8191]])
     feeds = {
@@ -190,11 +192,13 @@ def test_angles_in_half_are_refused_accepted_or_taken_from_the_configuration(tmp
         "input_ids": np.zeros((1, 4), np.int64),
         "position_ids": positions,
     }
-    due, got, wrong = (
+    expected, got, wrong = (
         onnxruntime.InferenceSession(str(tmp_path / name), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
         for name in ("right.onnx", "out.onnx", "half.onnx")
     )
-    np.testing.assert_allclose(got, due, atol=2e-3)
-    assert np.abs(wrong - due).max() > 0.1, "the twin: half angles are another thing"
-    (one_sided,) = rewrite_judged(tmp_path / "right.onnx", target, "tables", config=config, force=True).findings
+    np.testing.assert_allclose(got, expected, atol=2e-3)
+    assert np.abs(wrong - expected).max() > 0.1, "the twin: half angles are another thing"
+    (one_sided,) = rewrite_judged(
+        tmp_path / "right.onnx", target, RewriteOptions("tables", config=config, force=True)
+    ).findings
     assert one_sided == "In layer 0 the file rotates q and no k of their own; it is written so."

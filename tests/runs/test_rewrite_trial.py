@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.errors import CheckFailed
 from rope_deploy.runs import rewrite_trial
-from rope_deploy.runs.rewrite_trial import try_both
+from rope_deploy.runs.rewrite_trial import run_both
 from tests.graph.graphs import spelled, with_tokens
 
 
@@ -19,7 +19,7 @@ def saved(path, **settings):
 
 def test_the_same_file_answers_alike(tmp_path):
     one = saved(tmp_path / "one.onnx")
-    assert try_both(one, one, 16) == (
+    assert run_both(one, one, 16) == (
         "Run beside the original in ONNX Runtime: 2 calls, every output within 0.0e+00 of its largest number."
     )
 
@@ -29,7 +29,7 @@ def test_another_rotation_is_off_and_the_output_is_named(tmp_path):
     model = with_tokens(spelled("stack_and_flatten"))
     ir.save(model, tmp_path / "other.onnx")
     with pytest.raises(CheckFailed, match="output y is off by") as caught:
-        try_both(one, tmp_path / "other.onnx", 16)
+        run_both(one, tmp_path / "other.onnx", 16)
     assert "rounding explains" in caught.value.exists
     assert "--no-run" in caught.value.todo
 
@@ -44,14 +44,14 @@ def test_a_file_of_another_shape_is_named(tmp_path):
     model.graph.outputs[0] = node.outputs[0]
     ir.save(model, tmp_path / "other.onnx")
     with pytest.raises(CheckFailed, match=r"output y is float32 \[2, 2, 8, 3\] instead of float32 \[2, 2, 3, 8\]"):
-        try_both(one, tmp_path / "other.onnx", 16)
+        run_both(one, tmp_path / "other.onnx", 16)
 
 
 def test_a_runtime_that_does_not_end_is_ended(tmp_path, monkeypatch):
     one = saved(tmp_path / "one.onnx")
     monkeypatch.setattr(rewrite_trial, "OPENER", "tests.runtimes.deadly:open_sleeping")
     monkeypatch.setattr(rewrite_trial, "SECONDS", 1)
-    assert try_both(one, one, 16).startswith("Not run: the original cannot be run here: The runtime one.onnx ended by")
+    assert run_both(one, one, 16).startswith("Not run: the original cannot be run here: The runtime one.onnx ended by")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -8,27 +8,26 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
+from faults.manifest_edits import all_sites, at, both
+from faults.wrong_artifacts import tampered
+from faults.wrong_graphs import (
+    contradicting_attribute,
+    exchanged_tokens,
+    frozen_from,
+    other_base,
+    triggered_by,
+    unguarded_positions,
+    unrotated_keys,
+    with_constant,
+    with_metadata,
+)
 from rope_deploy import api
 from rope_deploy.artifact import Limits, Manifest, Rotation, Site
 from rope_deploy.errors import ModelError, UsageError
 from tests import tiny
-from tests.runs.tampering import (
-    all_sites,
-    also,
-    at,
-    both,
-    k_unrotated,
-    late,
-    lm_head,
-    says_interleaved,
-    stating,
-    switched,
-    tampered,
-    theta,
-    unguarded,
-)
 
 ROWS = 20
+OTHER_BASE, FROZEN = other_base(), frozen_from(ROWS + 1)
 
 
 def keep(document):
@@ -49,25 +48,25 @@ def spec_theta(document):
 
 # (class, field): a change that once helped or might, and the wrong graph beside it.
 TAMPERINGS = {
-    (Manifest, "source"): (at("source", value="nowhere/at-all"), lm_head),
-    (Manifest, "model_type"): (at("model_type", value="bert"), lm_head),
-    (Manifest, "task"): (at("task", value="encoder"), lm_head),
-    (Manifest, "cache"): (at("cache", value=False), lm_head),
-    (Manifest, "layers"): (both(at("layers", value=1), at("sites", value=lambda all: all[:2])), lm_head),
-    (Manifest, "style"): (at("style", value="tables"), lm_head),
-    (Manifest, "opset"): (at("opset", value=18), lm_head),
-    (Manifest, "dtype"): (at("dtype", value="bfloat16"), lm_head),
-    (Manifest, "angles"): (at("angles", value="float64"), theta),
-    (Manifest, "max_position"): (at("max_position", value=ROWS), late),
-    (Manifest, "fused_attention"): (at("fused_attention", value=True), lm_head),
-    (Manifest, "inputs"): (at("inputs", value=lambda all: [i for i in all if i["name"] != "position_ids"]), theta),
-    (Manifest, "outputs"): (at("outputs", value=lambda all: all[1:] + all[:1]), lm_head),
-    (Manifest, "rotations"): (both(at("rotations", value=[]), at("sites", value=[])), theta),
-    (Manifest, "sites"): (at("sites", value=[]), theta),
-    (Manifest, "tolerances"): (at("tolerances", value={"logits": 1e9, "rotated": 1e9}), lm_head),
-    (Manifest, "vocab_size"): (at("vocab_size", value=1), lm_head),
-    (Manifest, "fixed"): (at("fixed", value={"position_ids": {"dtype": "int64", "values": [[0]]}}), theta),
-    (Manifest, "limits"): (at("limits", value={"left_padding": False, "note": "it cannot"}), lm_head),
+    (Manifest, "source"): (at("source", value="nowhere/at-all"), exchanged_tokens),
+    (Manifest, "model_type"): (at("model_type", value="bert"), exchanged_tokens),
+    (Manifest, "task"): (at("task", value="encoder"), exchanged_tokens),
+    (Manifest, "cache"): (at("cache", value=False), exchanged_tokens),
+    (Manifest, "layers"): (both(at("layers", value=1), at("sites", value=lambda all: all[:2])), exchanged_tokens),
+    (Manifest, "style"): (at("style", value="tables"), exchanged_tokens),
+    (Manifest, "opset"): (at("opset", value=18), exchanged_tokens),
+    (Manifest, "dtype"): (at("dtype", value="bfloat16"), exchanged_tokens),
+    (Manifest, "angles"): (at("angles", value="float64"), OTHER_BASE),
+    (Manifest, "max_position"): (at("max_position", value=ROWS), FROZEN),
+    (Manifest, "fused_attention"): (at("fused_attention", value=True), exchanged_tokens),
+    (Manifest, "inputs"): (at("inputs", value=lambda all: [i for i in all if i["name"] != "position_ids"]), OTHER_BASE),
+    (Manifest, "outputs"): (at("outputs", value=lambda all: all[1:] + all[:1]), exchanged_tokens),
+    (Manifest, "rotations"): (both(at("rotations", value=[]), at("sites", value=[])), OTHER_BASE),
+    (Manifest, "sites"): (at("sites", value=[]), OTHER_BASE),
+    (Manifest, "tolerances"): (at("tolerances", value={"logits": 1e9, "rotated": 1e9}), exchanged_tokens),
+    (Manifest, "vocab_size"): (at("vocab_size", value=1), exchanged_tokens),
+    (Manifest, "fixed"): (at("fixed", value={"position_ids": {"dtype": "int64", "values": [[0]]}}), OTHER_BASE),
+    (Manifest, "limits"): (at("limits", value={"left_padding": False, "note": "it cannot"}), exchanged_tokens),
     (Manifest, "findings"): (
         at(
             "findings",
@@ -76,43 +75,43 @@ TAMPERINGS = {
                 {"code": "unmatched", "severity": "info", "message": "Left as it was: k."},
             ],
         ),
-        theta,
+        OTHER_BASE,
     ),
-    (Manifest, "patches"): (at("patches", value=["nothing"]), lm_head),
-    (Manifest, "versions"): (at("versions", value={}), lm_head),
-    (Manifest, "files"): (at("files", value={}), lm_head),
-    (Manifest, "schema_version"): (at("schema_version", value=3), lm_head),
+    (Manifest, "patches"): (at("patches", value=["nothing"]), exchanged_tokens),
+    (Manifest, "versions"): (at("versions", value={}), exchanged_tokens),
+    (Manifest, "files"): (at("files", value={}), exchanged_tokens),
+    (Manifest, "schema_version"): (at("schema_version", value=3), exchanged_tokens),
     (Site, "layer"): (
         all_sites("layer", lambda site: 1 - site["layer"] if site["layer"] < 2 else site["layer"]),
-        theta,
+        OTHER_BASE,
     ),
-    (Site, "role"): (all_sites("role", lambda site: "qk"[site["role"] == "q"]), k_unrotated),
-    (Site, "rotation"): (all_sites("rotation", "another"), theta),
-    (Site, "num_heads"): (all_sites("num_heads", lambda site: 1), k_unrotated),
-    (Site, "head_dim"): (all_sites("head_dim", lambda site: site["head_dim"] * site["num_heads"]), k_unrotated),
-    (Site, "layout"): (all_sites("layout", "BNSH"), k_unrotated),
-    (Site, "input"): (all_sites("input", None), k_unrotated),
-    (Site, "output"): (all_sites("output", None), k_unrotated),
-    (Site, "present"): (all_sites("present", "present.9.key"), k_unrotated),
-    (Site, "scores"): (all_sites("scores", "logits"), k_unrotated),
-    (Site, "scale"): (all_sites("scale", 1e9), k_unrotated),
-    (Site, "occurrence"): (all_sites("occurrence", 1), k_unrotated),
-    (Rotation, "name"): (at("rotations", 0, "name", value="other"), theta),
-    (Rotation, "spec"): (spec_theta, theta),
-    (Rotation, "cos_cache"): (at("rotations", 0, "cos_cache", value=None), theta),
-    (Rotation, "sin_cache"): (at("rotations", 0, "sin_cache", value="rope_0.cos_cache"), theta),
-    (Rotation, "rows"): (both(at("rotations", 0, "rows", value=ROWS), at("max_position", value=ROWS)), late),
-    (Rotation, "cos_sin"): (at("rotations", 0, "cos_sin", value="computed"), theta),
-    (Rotation, "axes"): (at("rotations", 0, "axes", value=[2] * 8), theta),
-    (Rotation, "rotary_dim"): (at("rotations", 0, "rotary_dim", value=2), theta),
-    (Rotation, "interleaved"): (at("rotations", 0, "interleaved", value=True), theta),
-    (Rotation, "element_order"): (at("rotations", 0, "element_order", value=[0] * 16), theta),
-    (Limits, "left_padding"): (at("limits", "left_padding", value=False), lm_head),
-    (Limits, "chunked_prefill_batch"): (at("limits", "chunked_prefill_batch", value=False), lm_head),
-    (Limits, "prompt_positions"): (at("limits", "prompt_positions", value=False), late),
-    (Limits, "padded_past"): (at("limits", "padded_past", value=False), lm_head),
-    (Limits, "tokens"): (at("limits", "tokens", value=0), lm_head),
-    (Limits, "note"): (at("limits", "note", value="Everything was checked by hand."), lm_head),
+    (Site, "role"): (all_sites("role", lambda site: "qk"[site["role"] == "q"]), unrotated_keys),
+    (Site, "rotation"): (all_sites("rotation", "another"), OTHER_BASE),
+    (Site, "num_heads"): (all_sites("num_heads", lambda site: 1), unrotated_keys),
+    (Site, "head_dim"): (all_sites("head_dim", lambda site: site["head_dim"] * site["num_heads"]), unrotated_keys),
+    (Site, "layout"): (all_sites("layout", "BNSH"), unrotated_keys),
+    (Site, "input"): (all_sites("input", None), unrotated_keys),
+    (Site, "output"): (all_sites("output", None), unrotated_keys),
+    (Site, "present"): (all_sites("present", "present.9.key"), unrotated_keys),
+    (Site, "scores"): (all_sites("scores", "logits"), unrotated_keys),
+    (Site, "scale"): (all_sites("scale", 1e9), unrotated_keys),
+    (Site, "occurrence"): (all_sites("occurrence", 1), unrotated_keys),
+    (Rotation, "name"): (at("rotations", 0, "name", value="other"), OTHER_BASE),
+    (Rotation, "spec"): (spec_theta, OTHER_BASE),
+    (Rotation, "cos_cache"): (at("rotations", 0, "cos_cache", value=None), OTHER_BASE),
+    (Rotation, "sin_cache"): (at("rotations", 0, "sin_cache", value="rope_0.cos_cache"), OTHER_BASE),
+    (Rotation, "rows"): (both(at("rotations", 0, "rows", value=ROWS), at("max_position", value=ROWS)), FROZEN),
+    (Rotation, "cos_sin"): (at("rotations", 0, "cos_sin", value="computed"), OTHER_BASE),
+    (Rotation, "axes"): (at("rotations", 0, "axes", value=[2] * 8), OTHER_BASE),
+    (Rotation, "rotary_dim"): (at("rotations", 0, "rotary_dim", value=2), OTHER_BASE),
+    (Rotation, "interleaved"): (at("rotations", 0, "interleaved", value=True), OTHER_BASE),
+    (Rotation, "element_order"): (at("rotations", 0, "element_order", value=[0] * 16), OTHER_BASE),
+    (Limits, "left_padding"): (at("limits", "left_padding", value=False), exchanged_tokens),
+    (Limits, "chunked_prefill_batch"): (at("limits", "chunked_prefill_batch", value=False), exchanged_tokens),
+    (Limits, "prompt_positions"): (at("limits", "prompt_positions", value=False), FROZEN),
+    (Limits, "padded_past"): (at("limits", "padded_past", value=False), exchanged_tokens),
+    (Limits, "tokens"): (at("limits", "tokens", value=0), exchanged_tokens),
+    (Limits, "note"): (at("limits", "note", value="Everything was checked by hand."), exchanged_tokens),
 }
 # What is true of any graph, or is only said: the cases themselves find the fault.
 HARMLESS = {
@@ -171,7 +170,7 @@ def test_a_right_graph_does_not_excuse_its_manifest(artifacts, tmp_path, loaded,
 
 def test_a_graph_that_only_we_guard_fails(artifacts, tmp_path, loaded):
     """In a program of somebody else's its position −2 is the last one of the table."""
-    folder = tampered(artifacts / "tables", tmp_path / "wrong", keep, unguarded)
+    folder = tampered(artifacts / "tables", tmp_path / "wrong", keep, unguarded_positions)
     found, report = verdict(folder, loaded)
     assert found == "failed"
     (failed,) = [record for record in report.checks if record.verdict == "failed"]
@@ -181,17 +180,17 @@ def test_a_graph_that_only_we_guard_fails(artifacts, tmp_path, loaded):
 
 @pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
 @pytest.mark.parametrize("by", ["batch", "tokens", "mask", "others"])
-def test_a_graph_that_turns_otherwise_in_calls_that_no_case_makes_fails(artifacts, tmp_path, loaded, style, by):
-    folder = tampered(artifacts / style, tmp_path / "wrong", keep, switched(by))
+def test_a_graph_that_rotates_otherwise_in_calls_that_no_case_makes_fails(artifacts, tmp_path, loaded, style, by):
+    folder = tampered(artifacts / style, tmp_path / "wrong", keep, triggered_by(by))
     found, report = verdict(folder, loaded)
     assert found == "failed" and "RD609" in {one.code for one in report.diagnoses}
     assert "RD609" in {one.code for one in api.audit(folder).diagnoses}
 
 
 def test_an_operator_that_says_what_its_body_does_not_is_refused(artifacts, tmp_path, loaded):
-    folder = tampered(artifacts / "plugin", tmp_path / "wrong", keep, says_interleaved)
-    found, said = verdict(folder, loaded)
-    assert found == "refused" and "its body does not turn as its attributes say" in str(said)
+    folder = tampered(artifacts / "plugin", tmp_path / "wrong", keep, contradicting_attribute)
+    found, reported = verdict(folder, loaded)
+    assert found == "refused" and "its body does not turn as its attributes say" in str(reported)
     assert "RD607" in {one.code for one in api.audit(folder).diagnoses}
 
 
@@ -213,7 +212,7 @@ def decoy(model):
     (site,) = [node for node in model.graph.node if "rope.0.k.out" in node.output]
     right = helper.make_node(site.op_type, list(site.input), ["decoy"], name="decoy", domain=site.domain)
     right.attribute.extend(site.attribute)
-    k_unrotated(model)
+    unrotated_keys(model)
     position = next(i for i, node in enumerate(model.graph.node) if "rope.0.k.out" in node.output)
     model.graph.node.insert(position, right)
 
@@ -238,52 +237,52 @@ DECOY_TABLE = both(
     at("rotations", 0, "sin_cache", value="s"),
 )  # fmt: skip
 CUNNING = {
-    "limit-in-metadata": (FEW, lm_head, stating("rope_deploy.tokens", "1")),
-    "limit-of-an-idle-operator": (FUSED, lm_head, idle_attention),
-    "result-in-bfloat16": (IN_HALF, lm_head, in_bfloat16),
-    "result-of-another-name": (at("outputs", 0, "name", value="last_hidden_state"), lm_head, renamed),
-    "shorter-tables-that-nothing-reads": (DECOY_TABLE, late, also("c", SHORT), also("s", SHORT)),
+    "limit-in-metadata": (FEW, exchanged_tokens, with_metadata("rope_deploy.tokens", "1")),
+    "limit-of-an-idle-operator": (FUSED, exchanged_tokens, idle_attention),
+    "result-in-bfloat16": (IN_HALF, exchanged_tokens, in_bfloat16),
+    "result-of-another-name": (at("outputs", 0, "name", value="last_hidden_state"), exchanged_tokens, renamed),
+    "shorter-tables-that-nothing-reads": (DECOY_TABLE, FROZEN, with_constant("c", SHORT), with_constant("s", SHORT)),
     "a-right-rotation-that-nothing-reads": (
         at("sites", value=lambda all: [s | {"output": "decoy"} if s["output"] == "rope.0.k.out" else s for s in all]),
         decoy,
     ),
-    "site-that-takes-what-it-gives": (all_sites("input", lambda site: site["output"]), k_unrotated),
-    "q-alone": (without("k"), k_unrotated),
-    "twice-the-same-site": (at("sites", value=lambda all: all + all[:1]), k_unrotated),
-    "no-number": (at("tolerances", value={"logits": float("nan"), "rotated": 1e-4}), lm_head),
-    "below-zero": (at("tolerances", value={"logits": -1.0, "rotated": 1e-4}), lm_head),
-    "just-above": (at("tolerances", value={"logits": 1.1e-3, "rotated": 1e-4}), lm_head),
-    "weights-not-listed": (drop(("model.onnx.data",)), lm_head),
-    "graph-not-listed": (drop(("model.onnx",)), lm_head),
-    "no-rule": (at("rotations", 0, "spec", value={}), theta),
+    "site-that-takes-what-it-gives": (all_sites("input", lambda site: site["output"]), unrotated_keys),
+    "q-alone": (without("k"), unrotated_keys),
+    "twice-the-same-site": (at("sites", value=lambda all: all + all[:1]), unrotated_keys),
+    "no-number": (at("tolerances", value={"logits": float("nan"), "rotated": 1e-4}), exchanged_tokens),
+    "below-zero": (at("tolerances", value={"logits": -1.0, "rotated": 1e-4}), exchanged_tokens),
+    "just-above": (at("tolerances", value={"logits": 1.1e-3, "rotated": 1e-4}), exchanged_tokens),
+    "weights-not-listed": (drop(("model.onnx.data",)), exchanged_tokens),
+    "graph-not-listed": (drop(("model.onnx",)), exchanged_tokens),
+    "no-rule": (at("rotations", 0, "spec", value={}), OTHER_BASE),
     "a-rule-that-scales": (
         at("rotations", 0, "spec", "rope_parameters", value={"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}),
-        theta,
+        OTHER_BASE,
     ),
-    "half-the-head": (at("rotations", 0, "spec", "rotary_dim", value=2), theta),
-    "without-vocabulary": (at("vocab_size", value=None), lm_head),
-    "many-layers": (both(at("layers", value=10**9), at("sites", value=[])), lm_head),
-    "a-past-of-one-head": (at("inputs", 3, "shape", 1, value=1), lm_head),
-    "positions-of-three-axes": (at("inputs", 2, "shape", value=[3, "batch", "sequence"]), theta),
-    "limit-and-note": (at("limits", value={"padded_past": False, "tokens": 4, "note": "by design"}), lm_head),
+    "half-the-head": (at("rotations", 0, "spec", "rotary_dim", value=2), OTHER_BASE),
+    "without-vocabulary": (at("vocab_size", value=None), exchanged_tokens),
+    "many-layers": (both(at("layers", value=10**9), at("sites", value=[])), exchanged_tokens),
+    "a-past-of-one-head": (at("inputs", 3, "shape", 1, value=1), exchanged_tokens),
+    "positions-of-three-axes": (at("inputs", 2, "shape", value=[3, "batch", "sequence"]), OTHER_BASE),
+    "limit-and-note": (at("limits", value={"padded_past": False, "tokens": 4, "note": "by design"}), exchanged_tokens),
 }
 
 
 @pytest.mark.parametrize("name", CUNNING)
 def test_neither_does_a_graph_that_was_made_to_agree(artifacts, tmp_path, loaded, name):
     edit, *graphs = CUNNING[name]
-    found, said = verdict(tampered(artifacts / "onnx", tmp_path / "wrong", edit, *graphs), loaded)
-    assert found in ("refused", "failed"), said
+    found, reported = verdict(tampered(artifacts / "onnx", tmp_path / "wrong", edit, *graphs), loaded)
+    assert found in ("refused", "failed"), reported
 
 
 def test_the_command_may_ask_for_less(artifacts, tmp_path, loaded):
     """A limit that is known of is allowed by name, and then what lies within it is judged."""
-    edit, few = at("limits", "tokens", value=64), stating("rope_deploy.tokens", "64")
+    edit, few = at("limits", "tokens", value=64), with_metadata("rope_deploy.tokens", "64")
     folder = tampered(artifacts / "onnx", tmp_path / "few", edit, few)
     found, report = verdict(folder, loaded)
     assert found == "failed" and [one.code for one in report.diagnoses] == ["RD608"]
     assert verdict(folder, loaded, allow_limits=("tokens",))[0] == "passed"
-    wrong = tampered(artifacts / "onnx", tmp_path / "wrong", edit, few, lm_head)
+    wrong = tampered(artifacts / "onnx", tmp_path / "wrong", edit, few, exchanged_tokens)
     assert verdict(wrong, loaded, allow_limits=("tokens",))[0] == "failed"
     with pytest.raises(UsageError, match="There is no limit none"):
         api.check(folder, allow_limits=("none",))
@@ -305,7 +304,7 @@ def test_a_model_that_agrees_with_a_wrong_graph_is_named_in_the_report(artifacts
 
 def test_one_style_without_a_manifest_fails(artifacts, tmp_path, loaded):
     for style in ("tables", "onnx"):
-        tampered(artifacts / style, tmp_path / style, keep, *([lm_head] if style == "onnx" else []))
+        tampered(artifacts / style, tmp_path / style, keep, *([exchanged_tokens] if style == "onnx" else []))
     (tmp_path / ".onnx.tmp").mkdir()
     (tmp_path / ".onnx.tmp" / "model.onnx").write_bytes(b"left by a run that was killed")
     assert verdict(tmp_path, loaded)[0] == "failed"
@@ -332,9 +331,9 @@ def test_without_pytorch_the_verdict_says_what_it_did_not_see(artifacts):
 def test_an_audit_is_not_talked_out_of_it_either(artifacts, tmp_path):
     """It has no model: what the manifest accepts is not accepted, and what it says of its graph is compared."""
     finding = {"code": "table-differs", "severity": "info", "message": "rope_0: the model's are exported."}
-    folder = tampered(artifacts / "onnx", tmp_path / "accepted", at("findings", value=[finding]), theta)
+    folder = tampered(artifacts / "onnx", tmp_path / "accepted", at("findings", value=[finding]), OTHER_BASE)
     assert "RD301" in {one.code for one in api.audit(folder).diagnoses}
-    folder = tampered(artifacts / "onnx", tmp_path / "short", at("max_position", value=ROWS), late)
+    folder = tampered(artifacts / "onnx", tmp_path / "short", at("max_position", value=ROWS), FROZEN)
     assert "RD607" in {one.code for one in api.audit(folder).diagnoses}
     document = json.loads((artifacts / "onnx" / "rope_deploy.json").read_text())
     assert document["max_position"] > ROWS and api.audit(artifacts / "onnx").verdict == "passed"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rope_deploy.graph.reading.declared_inputs import Input
-from rope_deploy.runs.trial_calls import Sizes, feeds, small_calls
+from rope_deploy.runs.trial_calls import Sizes, feeds, trial_calls
 
 B, S = "batch_size", "sequence_length"
 PAST = "past_key_values.0.key"
@@ -70,20 +70,20 @@ def test_without_a_past_the_cache_branch_is_not_taken():
     assert not fed(Input("use_cache_branch", "bool", (1,)), sizes=Sizes(2, 0, 3))["use_cache_branch"].any()
 
 
-def test_a_decoder_is_called_in_four_ways_and_an_encoder_in_two():
+def test_a_decoder_has_four_calls_and_an_encoder_two():
     ids, past = Input("input_ids", "int64", (B, S)), Input(PAST, "float32", (B, 3, "past", 8))
     places = Input("position_ids", "int64", (B, S))
-    calls = small_calls([ids, places, past], 100, batch=2, far=True)
+    calls = trial_calls([ids, places, past], 100, batch=2, far=True)
     assert [call.feeds[PAST].shape[2] for call in calls] == [0, 4, 4, 4]
     assert calls[-1].feeds["position_ids"].max() == 99
-    assert len(small_calls([ids, places], 100, batch=2, far=True)) == 2
-    assert len(small_calls([ids, places], 100, batch=2, far=False)) == 1
+    assert len(trial_calls([ids, places], 100, batch=2, far=True)) == 2
+    assert len(trial_calls([ids, places], 100, batch=2, far=False)) == 1
 
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 5])
 def test_no_call_leaves_a_short_table(rows):
     inputs = [Input("position_ids", "int64", (B, S)), Input(PAST, "float32", (B, 3, "past", 8))]
-    for call in small_calls(inputs, rows, batch=1, far=True):
+    for call in trial_calls(inputs, rows, batch=1, far=True):
         assert call.feeds["position_ids"].max() < rows
 
 

@@ -1,8 +1,8 @@
 import pytest
 
-from rope_deploy.artifact import STYLES
+from rope_deploy.styles import STYLES
 from rope_deploy.trt.flavors import FLAVORS
-from rope_deploy.trt.style_preference import PREFERENCE, preferred
+from rope_deploy.trt.style_preference import preferred
 
 
 @pytest.mark.parametrize("flavor", FLAVORS.values(), ids=lambda flavor: flavor.name)
@@ -25,5 +25,10 @@ def test_the_plugin_comes_first_only_where_its_library_is_given_and_can_be_loade
     }
 
 
-def test_the_table_has_no_row_for_a_flavour_that_loads_no_plugins_with_one():
-    assert set(PREFERENCE) == {(f.name, p) for f in FLAVORS.values() for p in (False, True) if f.loads_plugins or not p}
+def test_the_order_of_each_flavour():
+    without_library = ["onnx", "tables", "plugin", "contrib"]
+    for flavor in FLAVORS.values():
+        assert [choice.style for choice in preferred(flavor)] == without_library
+    library = preferred(FLAVORS["tensorrt"], plugin=True)
+    assert [choice.style for choice in library] == ["plugin", "onnx", "tables", "contrib"]
+    assert library[0].why != preferred(FLAVORS["tensorrt"])[2].why

@@ -31,14 +31,14 @@ KEPT, WORKING = 16, 48
 Inputs = Sequence[np.ndarray | None]
 
 
-def require_tables(rows: int, rotary_dim: int, rotations: int, said_by: str) -> None:
+def require_tables(rows: int, rotary_dim: int, rotations: int, stated_by: str) -> None:
     """Raise UsageError for more rows than fp32 tells apart, EnvironmentMissing for tables that memory cannot hold."""
-    require_positions(rows, said_by)
+    require_positions(rows, stated_by)
     needed = rows * rotary_dim // 2 * (KEPT * rotations + WORKING)
     free = _free()
     if needed > free:
         raise EnvironmentMissing(
-            f"Tables of {rows} positions need about {needed / 1e9:.3g} GB of memory ({said_by}).",
+            f"Tables of {rows} positions need about {needed / 1e9:.3g} GB of memory ({stated_by}).",
             exists=f"{free / 1e9:.3g} GB are free here.",
             todo="Give a smaller --max-position, or use a machine with more memory.",
         )

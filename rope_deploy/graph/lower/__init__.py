@@ -21,6 +21,7 @@ from rope_deploy.graph.passes.decompose_attention import decompose_attention
 from rope_deploy.graph.passes.set_opset import oldest_fitting, require_known, set_opset
 from rope_deploy.graph.passes.simplify import clean, prune
 from rope_deploy.graph.raising.raise_rotations import Raised, markers
+from rope_deploy.styles import STYLES
 
 OPERATORS_OPSET = 23  # RotaryEmbedding, Attention, RMSNormalization
 WIDEST_OPSET = 18
@@ -44,9 +45,9 @@ def require_opset(style: str, opset: int | None) -> None:
     if opset is None:
         return
     require_known(opset)
-    if style == "onnx" and opset < OPERATORS_OPSET:
+    if opset < (oldest := STYLES[style].oldest_opset or opset):
         raise UsageError(
-            f"Style onnx needs opset {OPERATORS_OPSET}, where RotaryEmbedding begins; {opset} was asked.",
+            f"Style {style} needs opset {oldest}, where RotaryEmbedding begins; {opset} was asked.",
             todo="Use --style tables for older opsets.",
         )
 
@@ -67,13 +68,13 @@ def lower(
     """
     require_opset(style, opset)
     model = raised.model.clone()
-    asked, opset = opset, opset or (OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
+    asked, opset = opset, opset or STYLES[style].oldest_opset or WIDEST_OPSET
     # Before the style: its sites name values, and a norm that is replaced afterwards would take one with it.
     rms_normalization.divide_by_root(model)
     if opset >= OPERATORS_OPSET:
         rms_normalization.use_operator(model)
     rows = Rows(model.graph)
-    sites = STYLES[style](model, raised, rows, opset, fused_attention)
+    sites = LOWERINGS[style](model, raised, rows, opset, fused_attention)
     if opset < OPERATORS_OPSET:
         decompose_attention(model)
     transpose_weights.store_transposed(model)
@@ -110,8 +111,8 @@ def _plugin(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[
     return sites
 
 
-# A new style is a file beside this one and a line here.
-STYLES: dict[str, Callable[[ir.Model, Raised, Rows, int, bool], list[LoweredSite]]] = {
+# What writes each style of `rope_deploy.styles`.
+LOWERINGS: dict[str, Callable[[ir.Model, Raised, Rows, int, bool], list[LoweredSite]]] = {
     "tables": _tables,
     "onnx": _onnx,
     "contrib": _contrib,

@@ -14,23 +14,16 @@ import onnx
 from onnx import TensorProto, helper
 
 from rope_deploy.graph.io import read_proto
-from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
 from rope_deploy.graph.passes.library import CACHES
-from rope_deploy.graph.raising.raise_rotations import DOMAIN
 from rope_deploy.graph.reading.plugin_bodies import contradictions
 from rope_deploy.graph.validation.graphs import all_nodes
+from rope_deploy.styles import STYLES
 
 Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's word for the type, numbers and names of axes
 FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 CONTRIB = "com.microsoft"
 # The style whose operator this is. Standard operators alone are what "tables" has.
-STYLE_OF = {
-    ("", "RotaryEmbedding"): "onnx",
-    (CONTRIB, "RotaryEmbedding"): "contrib",
-    (CONTRIB, "GroupQueryAttention"): "contrib",
-    (DOMAIN, ROTATE): "plugin",
-    (DOMAIN, ROTATE_QK): "plugin",
-}
+STYLE_OF = {operator: style.name for style in STYLES.values() for operator in style.operators}
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from rope_deploy.artifact.subject import is_factory
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.example_inputs import reads_text
 from rope_deploy.models.loading.factory import cast, from_factory, pretrained_parts
-from rope_deploy.models.loading.locate import is_factory, locate
+from rope_deploy.models.loading.locate import locate
 from rope_deploy.models.loading.pretrained import class_of, config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.loading.stated_rotation import specs_to_compare
 from rope_deploy.models.patches.attention import use_own_attention

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rope_deploy.artifact.subject import GGUF_ENDING, is_hub_name
 from rope_deploy.errors import ModelError
 from rope_deploy.models.loading.folder_safety import check_folder, check_settings
 from rope_deploy.models.loading.gguf_rotation import FileRotation, check_gguf
@@ -26,11 +27,6 @@ class ModelLocation:
     rotation: FileRotation | None = None
 
 
-def is_factory(source: str) -> bool:
-    """package.module:function, unless a file of that name lies here."""
-    return ":" in source and not Path(source).exists()
-
-
 def locate(source: str) -> ModelLocation:
     """What transformers is to open.
 
@@ -40,7 +36,7 @@ def locate(source: str) -> ModelLocation:
     path = Path(source)
     if not source.strip() or "\0" in source:
         raise ModelError("No model was named.", todo=KINDS)
-    if path.suffix == ".gguf":
+    if path.suffix == GGUF_ENDING:
         if not path.is_file():
             raise ModelError(f"There is no file {source}.", todo="Give the path of an existing .gguf file.")
         rotation = check_gguf(path)
@@ -49,7 +45,7 @@ def locate(source: str) -> ModelLocation:
     if path.is_dir():
         check_folder(path)
         return ModelLocation(source, source)
-    if path.exists() or path.is_absolute() or source.count("/") > 1 or source.startswith((".", "~")):
+    if path.exists() or not is_hub_name(source):
         raise ModelError(
             f"{source} is no model folder.",
             exists="It is a file of an unknown kind." if path.exists() else "There is no such folder.",

@@ -1,4 +1,4 @@
-"""What every scaling rule has in common: its keys, its frequencies, its attention scaling."""
+"""The base class of scaling rules: keys, frequencies, attention scaling."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rope_deploy.rope.fp32_power import power
 
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+
+class RuleInput(Protocol):
+    """What a rule reads of a rotation: its width, its base, and the width that its exponents are fractions of."""
+
+    @property
+    def rotary_dim(self) -> int: ...
+
+    @property
+    def rope_theta(self) -> float: ...
+
+    @property
+    def exponent_dim(self) -> int: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaling(ABC):
-    """One rule. Subclasses are frozen dataclasses whose fields are the keys of `rope_parameters`, spelled alike.
+    """One rule. Subclasses are frozen dataclasses whose fields are the keys of `rope_parameters`, written alike.
 
     A field without a default is a key that must be present; `None` as default means "absent".
     """
@@ -28,7 +38,7 @@ class Scaling(ABC):
     depends_on_length: ClassVar[bool] = False
 
     @abstractmethod
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """Radians per position of each pair: [rotary_dim/2]. fp32 repeats PyTorch's roundings, fp64 the formula."""
 
     @property
@@ -69,13 +79,13 @@ def ramp(width: int, dtype: DTypeLike) -> NDArray[Any]:
     return np.arange(0, width, 2).astype(dtype)
 
 
-def wavelengths(spec: RopeSpec, dtype: DTypeLike, theta: float | None = None) -> NDArray[Any]:
+def wavelengths(spec: RuleInput, dtype: DTypeLike, theta: float | None = None) -> NDArray[Any]:
     """theta ** (2i / width), the wavelength of each pair over 2π: [rotary_dim/2]; `width` is `exponent_width`."""
     exponents = ramp(exponent_width(spec), dtype) / exponent_width(spec)
     return power(spec.rope_theta if theta is None else theta, exponents)
 
 
-def exponent_width(spec: RopeSpec) -> int:
+def exponent_width(spec: RuleInput) -> int:
     """The width whose fractions the exponents are: rotary_dim, or the odd one that it was rounded up from."""
     return spec.exponent_dim or spec.rotary_dim
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, exponent_width, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, exponent_width, positive, wavelengths
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class DynamicNTK(Scaling):
     def threshold(self) -> int:
         return self.max_position_embeddings
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         length = max(seq_len or 0, self.max_position_embeddings)
         growth = (self.factor * length / self.max_position_embeddings) - (self.factor - 1)
         width = exponent_width(spec)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, positive, wavelengths
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Linear(Scaling):
 
     rope_type: ClassVar[str] = "linear"
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         return (1 / wavelengths(spec, dtype)) / self.factor
 
     def faults(self, rotary_dim: int) -> list[str]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, positive, wavelengths
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Llama3(Scaling):
 
     rope_type: ClassVar[str] = "llama3"
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         inv_freq = 1 / wavelengths(spec, dtype)
         # A number over a tensor is, in PyTorch, the number times the tensor's reciprocal: two roundings.
         turn = (1 / inv_freq) * inv_freq.dtype.type(2 * math.pi)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, implied_factor, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, implied_factor, positive, wavelengths
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class LongRope(Scaling):
         long = (seq_len or 0) > self.original_max_position_embeddings
         return self.long_mscale if long and self.long_mscale is not None else self.attention_scaling
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         long = (seq_len or 0) > self.original_max_position_embeddings
         divisors = np.asarray(self.long_factor if long else self.short_factor, dtype=dtype)
         return 1 / (divisors * wavelengths(spec, dtype))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, exponent_width, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, exponent_width, positive, wavelengths
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class NtkAlpha(Scaling):
 
     rope_type: ClassVar[str] = "ntk_alpha"
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         width = exponent_width(spec)
         return 1 / wavelengths(spec, dtype, spec.rope_theta * self.alpha ** (width / (width - 2)))
 

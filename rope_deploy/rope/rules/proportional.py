@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from rope_deploy.rope.fp32_power import power
-from rope_deploy.rope.rules.base import Scaling, positive, ramp
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, positive, ramp
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Proportional(Scaling):
 
     rope_type: ClassVar[str] = "proportional"
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         turning = int(self.partial_rotary_factor * spec.rotary_dim // 2)
         inv_freq = np.zeros(spec.rotary_dim // 2, dtype=dtype)
         inv_freq[:turning] = 1 / power(spec.rope_theta, ramp(2 * turning, dtype) / spec.rotary_dim)

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rope_deploy.rope.rules.base import Scaling, implied_factor, positive, wavelengths
-
-if TYPE_CHECKING:
-    from rope_deploy.rope.spec import RopeSpec
+from rope_deploy.rope.rules.base import RuleInput, Scaling, implied_factor, positive, wavelengths
 
 
 @dataclass(frozen=True)
 class Yarn(Scaling):
     """transformers' `_compute_yarn_parameters`.
 
-    Pairs that turn more than `beta_fast` times within the original context are kept, pairs that turn less than
-    `beta_slow` times are divided by `factor`, with a linear ramp between. `truncate` rounds the ends of the ramp
+    Pairs with more than `beta_fast` revolutions within the original context are kept, pairs with fewer than
+    `beta_slow` are divided by `factor`, with a linear ramp between. `truncate` rounds the ends of the ramp
     outwards to whole pairs. The attention scaling is `attention_factor`, else the ratio of the two `mscale`
     formulas when both are given and not zero (DeepSeek), else 0.1 ln(factor) + 1.
     """
@@ -45,7 +42,7 @@ class Yarn(Scaling):
             return _mscale(self.factor, self.mscale) / _mscale(self.factor, self.mscale_all_dim)
         return _mscale(self.factor, 1)
 
-    def inv_freq(self, spec: RopeSpec, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         waves = wavelengths(spec, dtype)
         low, high = self._ramp_ends(spec.rotary_dim, spec.rope_theta)
         pairs = np.arange(spec.rotary_dim // 2).astype(dtype)
@@ -53,11 +50,11 @@ class Yarn(Scaling):
         return (1 / (self.factor * waves)) * (1 - kept) + (1 / waves) * kept
 
     def _ramp_ends(self, dim: int, theta: float) -> tuple[float, float]:
-        def pair_turning(times: float) -> float:
+        def pair_with_revolutions(times: float) -> float:
             context = self.original_max_position_embeddings
             return (dim * math.log(context / (times * 2 * math.pi))) / (2 * math.log(theta))
 
-        low, high = pair_turning(self.beta_fast), pair_turning(self.beta_slow)
+        low, high = pair_with_revolutions(self.beta_fast), pair_with_revolutions(self.beta_slow)
         if self.truncate:
             low, high = math.floor(low), math.ceil(high)
         low, high = max(low, 0), min(high, dim - 1)

@@ -6,6 +6,7 @@ from rope_deploy.artifact import MODEL_NAME, load_manifest
 from rope_deploy.errors import UsageError
 from rope_deploy.export import prepare, write
 from rope_deploy.graph.reading.file_facts import read_facts
+from rope_deploy.options import ExportOptions
 from rope_deploy.runs.manifest_claims import against_graph, against_model
 from tests import tiny, towers
 
@@ -35,7 +36,7 @@ def agrees(loaded, prepared, folder, styles):
 def test_what_an_export_writes_is_true(tmp_path, name):
     family, overrides, settings = CASES[name]
     loaded = tiny.loaded(family, **overrides)
-    agrees(loaded, prepare(loaded, **settings), tmp_path, ("tables", "onnx", "contrib", "plugin"))
+    agrees(loaded, prepare(loaded, ExportOptions(**settings)), tmp_path, ("tables", "onnx", "contrib", "plugin"))
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "dinov3", "lasr"])

@@ -9,9 +9,10 @@ import pytest
 from onnx import numpy_helper
 
 from rope_deploy import api
-from rope_deploy.artifact import STYLES, load_manifest
+from rope_deploy.artifact import load_manifest
 from rope_deploy.export import write
 from rope_deploy.results.records import Report
+from rope_deploy.styles import STYLES
 from tests import towers
 
 ROWS, COLUMNS = 4, 6  # of the image that qwen2_5_vl is fed

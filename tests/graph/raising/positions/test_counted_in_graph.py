@@ -11,6 +11,7 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.export import prepare
 from rope_deploy.export.audit_tables import audit
 from rope_deploy.models import run_reference, wrap
+from rope_deploy.options import ExportOptions
 from rope_deploy.rope import tables
 from rope_deploy.runtimes import open_ort
 from tests import tiny
@@ -69,4 +70,4 @@ def test_a_model_that_forgets_its_past_is_refused(monkeypatch):
     monkeypatch.setattr(positions, "forward", lambda shape, past=0, position_ids=None: forward(shape, 0))
     with pytest.raises(UnmatchedRotation, match="from where its past ends"):
         prepare(loaded)
-    assert len(prepare(loaded, cache=False).raised.markers()) == 4
+    assert len(prepare(loaded, ExportOptions(cache=False)).raised.markers()) == 4

@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
-from rope_deploy import api
 from rope_deploy.artifact import MANIFEST_NAME, load_manifest
 from rope_deploy.cli.main import main
 from rope_deploy.errors import ModelError, UsageError
-from rope_deploy.runs.open_artifact import artifact_folders, passed_over, source_named
+from rope_deploy.runs.reference_model import source_in_manifest
 
 CODE = """
 from pathlib import Path
@@ -34,7 +33,7 @@ def evil(artifacts, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("check", ".", "--quick"),
         ("bench", ".", "--runtime", "torch,ort", "--prompt", "4", "--new", "1", "--rounds", "1"),
@@ -43,9 +42,9 @@ def evil(artifacts, tmp_path, monkeypatch):
     ],
     ids=" ".join,
 )
-def test_a_factory_that_a_manifest_names_is_not_imported(evil, capfd, words):
-    code = main(list(words))
-    assert code == (2 if words[-1] not in (".", "--audit") else 0)
+def test_a_factory_that_a_manifest_names_is_not_imported(evil, capfd, arguments):
+    code = main(list(arguments))
+    assert code == (2 if arguments[-1] not in (".", "--audit") else 0)
     if code:
         assert "--model evilmod:make" in capfd.readouterr().err
     assert not (evil / "IMPORTED").exists() and "evilmod" not in sys.modules
@@ -63,8 +62,8 @@ def test_any_factory_is_refused(artifacts, named):
 
     manifest = replace(load_manifest(artifacts / "onnx"), source=named)
     with pytest.raises(UsageError, match="names a factory"):
-        source_named(manifest, trusted=False)
-    assert source_named(manifest, trusted=True) == named
+        source_in_manifest(manifest, trusted=False)
+    assert source_in_manifest(manifest, trusted=True) == named
 
 
 def test_a_hub_name_is_looked_up_in_the_cache_alone(artifacts, monkeypatch):
@@ -82,32 +81,7 @@ def test_a_hub_name_is_looked_up_in_the_cache_alone(artifacts, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     manifest = load_manifest(artifacts / "onnx")
-    assert source_named(replace(manifest, source="here/model"), trusted=False) == "/cache/model"
+    assert source_in_manifest(replace(manifest, source="here/model"), trusted=False) == "/cache/model"
     with pytest.raises(ModelError, match="not on this machine"):
-        source_named(replace(manifest, source="gone/model"), trusted=False)
+        source_in_manifest(replace(manifest, source="gone/model"), trusted=False)
     assert asked == [{"local_files_only": True}] * 2
-
-
-def test_a_graph_that_is_no_artifact_directly_inside_is_found(artifacts, tmp_path):
-    assert passed_over(artifacts) == () == passed_over(artifacts / "onnx")
-    for name in ("onnx", "tables", "deeper/contrib", ".hidden"):
-        shutil.copytree(artifacts / "onnx", tmp_path / name)
-    for name in ("onnx", ".hidden"):
-        (tmp_path / name / MANIFEST_NAME).unlink()
-    (tmp_path / "onnx/model.onnx").rename(tmp_path / "onnx/model.ONNX")
-    (tmp_path / "deeper/up").symlink_to(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in passed_over(tmp_path)] == ["deeper/contrib", "onnx"]
-    with pytest.raises(UsageError):
-        api.check(tmp_path / "onnx")
-    report = api.check(tmp_path, runtimes=["ort"], cases=["prefill"])
-    failed = {record.style for record in report.checks if record.verdict == "failed"}
-    assert failed == {"contrib", "onnx"}
-
-
-def test_an_artifact_that_holds_others_hides_none_of_them(artifacts, tmp_path):
-    shutil.copytree(artifacts / "onnx", tmp_path / "out")
-    assert artifact_folders(tmp_path / "out") == (tmp_path / "out",)
-    shutil.copytree(artifacts / "tables", tmp_path / "out/wrong")
-    for command in (api.check, api.audit):
-        with pytest.raises(UsageError, match="is an artifact and holds others"):
-            command(tmp_path / "out")

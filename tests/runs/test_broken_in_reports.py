@@ -2,15 +2,15 @@
 
 import pytest
 
+from faults.wrong_artifacts import with_other_sine
 from rope_deploy import api
 from rope_deploy.cli.main import main
 from rope_deploy.report import render
-from tests.runs.broken import with_other_table
 
 
 @pytest.fixture(scope="module")
 def broken(artifacts, tmp_path_factory):
-    return with_other_table(artifacts / "onnx", tmp_path_factory.mktemp("broken") / "onnx", lambda sine: -sine)
+    return with_other_sine(artifacts / "onnx", tmp_path_factory.mktemp("broken") / "onnx", lambda sine: -sine)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.results.records import LatencyRecord
-from rope_deploy.runs.settle_ratio import QUIET, judge, settled
+from rope_deploy.runs.judge_ratio import QUIET, is_settled, judge_ratio
 
 LIMIT = 1.25
 
@@ -23,7 +23,7 @@ BEFORE, LOUD = measured(), QUIET * 3
 
 
 def verdict(*runs, before=BEFORE, unsettled="pass"):
-    gate = judge("gate", runs, before, LIMIT, unsettled)
+    gate = judge_ratio("gate", runs, before, LIMIT, unsettled)
     return gate.verdict, gate.measured
 
 
@@ -65,9 +65,9 @@ def verdict(*runs, before=BEFORE, unsettled="pass"):
     ],
 )
 def test_the_verdict_follows_from_all_measurements(runs, expected, says):
-    found, said = verdict(*runs)
+    found, message = verdict(*runs)
     assert found == expected
-    assert says in said
+    assert says in message
 
 
 def test_an_unsettled_ratio_fails_where_that_is_wanted():
@@ -78,20 +78,20 @@ def test_an_unsettled_ratio_fails_where_that_is_wanted():
 @pytest.mark.parametrize("slower", [0.7, 1.9])
 def test_without_processor_times_load_leaves_it_unsettled(slower):
     old = replace(BEFORE, processor_ratio=None)
-    found, said = verdict(measured(slower, computed=1.3, waiting=LOUD), before=old)
-    assert found == "skipped" and "processor time is not known" in said
+    found, message = verdict(measured(slower, computed=1.3, waiting=LOUD), before=old)
+    assert found == "skipped" and "processor time is not known" in message
 
 
 def test_wall_times_do_not_count_against_a_baseline_that_was_made_under_load():
-    found, said = verdict(measured(1.9), before=measured(waiting=LOUD))
-    assert found == "skipped" and "24% of its time when the baseline was made" in said
+    found, message = verdict(measured(1.9), before=measured(waiting=LOUD))
+    assert found == "skipped" and "24% of its time when the baseline was made" in message
     assert verdict(measured(1.0, computed=1.4), before=measured(waiting=LOUD))[0] == "failed"
     assert verdict(measured(1.0), before=measured(waiting=LOUD))[0] == "passed"
 
 
 def test_measuring_ends_where_a_further_one_would_change_nothing():
-    assert settled([measured(1.1)], BEFORE, LIMIT)
-    assert settled([measured(1.4), measured(1.1, waiting=LOUD)], BEFORE, LIMIT)
-    assert not settled([measured(1.4)], BEFORE, LIMIT)
-    assert not settled([measured(0.7, computed=1.4, waiting=LOUD)], BEFORE, LIMIT)
-    assert not settled([replace(measured(0.7, waiting=LOUD), processor_ratio=None)], BEFORE, LIMIT)
+    assert is_settled([measured(1.1)], BEFORE, LIMIT)
+    assert is_settled([measured(1.4), measured(1.1, waiting=LOUD)], BEFORE, LIMIT)
+    assert not is_settled([measured(1.4)], BEFORE, LIMIT)
+    assert not is_settled([measured(0.7, computed=1.4, waiting=LOUD)], BEFORE, LIMIT)
+    assert not is_settled([replace(measured(0.7, waiting=LOUD), processor_ratio=None)], BEFORE, LIMIT)
