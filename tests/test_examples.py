@@ -1,4 +1,4 @@
-"""README and the API page tell the truth: what they show is run, on a tiny model in `path/to/model`."""
+"""README and the pages in docs tell the truth: what they show is run, on a tiny model in `path/to/model`."""
 
 import shlex
 from pathlib import Path
@@ -38,11 +38,12 @@ def test_the_commands_and_programs_of_readme_run(place: Path, monkeypatch: pytes
     export, *others = command_lines(section("Quick start"), "rope-deploy")
     assert entry.main(shlex.split(export)[1:]) == 0
     (place / "theirs").symlink_to(place / "out" / "model")
-    others += command_lines(section("When a check fails"), "rope-deploy")
-    for line in [*others, *command_lines(section("What `bench` does"), "rope-deploy")[:1]]:
+    others += command_lines((ROOT / "docs" / "checking.md").read_text(), "rope-deploy")
+    for line in [*others, *command_lines((ROOT / "docs" / "bench.md").read_text(), "rope-deploy")[:1]]:
         assert entry.main(shlex.split(line, comments=True)[1:]) == 0, line
-    for code in blocks(README, "python"):
-        exec(compile(code, "README.md", "exec"), {})
+    for page in ("README.md", "docs/artifact.md"):
+        for code in blocks((ROOT / page).read_text(), "python"):
+            exec(compile(code, page, "exec"), {})
     for product in ("out/check.html", "out/model.engine", "out/before.json", "ours/model.onnx", "out/onnx"):
         assert (place / product).exists(), product
 

@@ -10,7 +10,8 @@ import pytest
 from rope_deploy.cli.main import COMMANDS
 
 HEAVY = {"jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "polygraphy", "pydantic"}
-HEAVY |= {"tensorrt", "tensorrt_rtx", "torch", "transformers"}
+RUNTIMES = {"onnxruntime", "polygraphy", "tensorrt", "tensorrt_rtx", "torch", "transformers"}
+HEAVY |= RUNTIMES
 
 
 def heavy_modules_after(statement: str) -> set[str]:
@@ -36,6 +37,25 @@ def test_top_help_is_light() -> None:
 def test_help_of_every_command_needs_no_framework(command: str) -> None:
     program = f"from rope_deploy.cli.main import main; assert main(['{command}', '--help']) == 0"
     assert heavy_modules_after(program) <= {"numpy", "pydantic"}
+
+
+EVERY_MODULE = """
+import importlib, pkgutil
+for name in {packages}:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, name + "."):
+        importlib.import_module(module.name)
+"""
+
+
+def test_static_judgement_loads_no_runtime() -> None:
+    """diagnosis and audit need numpy, the mathematics and a graph; every module of theirs imports without PyTorch."""
+    program = EVERY_MODULE.format(packages=["rope_deploy.diagnosis", "rope_deploy.audit"])
+    assert heavy_modules_after(program) & RUNTIMES == set()
+
+
+def test_diagnosis_needs_no_graph_library() -> None:
+    assert heavy_modules_after(EVERY_MODULE.format(packages=["rope_deploy.diagnosis"])) == {"numpy", "pydantic"}
 
 
 def test_the_guard_sees_a_heavy_import() -> None:

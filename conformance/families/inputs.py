@@ -22,7 +22,7 @@ def candidates(family: Family, model: torch.nn.Module) -> Iterator[dict[str, Any
     if "input_ids" in names and family.category not in ("vision", "audio"):
         yield {name: made for name, made in text().items() if name in names}
     else:
-        yield from example_inputs.candidates(model)
+        yield from example_inputs.possible_arguments(model)
 
 
 def text(batch: int = BATCH, length: int = LENGTH, seed: int = 1) -> dict[str, torch.Tensor]:

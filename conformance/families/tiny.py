@@ -36,9 +36,10 @@ def tiny_model(family: Family, *, seed: int = 0, config: PreTrainedConfig | None
 def lively(model: PreTrainedModel) -> None:
     """Weights that carry a signal: matrices keep the size of what they multiply, vectors are shaken a little."""
     import torch
-    from torch.nn.modules.conv import _ConvNd
 
-    convolutions = [module for module in model.modules() if isinstance(module, _ConvNd)]
+    from rope_deploy.models.torch_private import ConvNd
+
+    convolutions = [module for module in model.modules() if isinstance(module, ConvNd)]
     # A transposed one gives each place what all channels have for it, and few of the places of its kernel.
     inputs = {id(one.weight): len(one.weight) if one.transposed else one.weight[0].numel() for one in convolutions}
     with torch.no_grad():

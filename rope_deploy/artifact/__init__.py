@@ -20,7 +20,7 @@ from rope_deploy.artifact.manifest import (
     load_manifest,
 )
 from rope_deploy.artifact.replace_folder import held_folder, new_folder, refuse_folder
-from rope_deploy.artifact.staging import place_of, staging
+from rope_deploy.artifact.staging import absolute_name, staging
 from rope_deploy.artifact.versioned_json import read_versioned
 from rope_deploy.artifact.weights_files import weights_name
 from rope_deploy.artifact.write_files import new_file, new_graph, put, refuse_existing, withdraw
@@ -40,6 +40,7 @@ __all__ = [
     "Site",
     "TensorInfo",
     "Tolerances",
+    "absolute_name",
     "changed_files",
     "hash_file",
     "held_folder",
@@ -49,7 +50,6 @@ __all__ = [
     "new_file",
     "new_folder",
     "new_graph",
-    "place_of",
     "put",
     "read_versioned",
     "refuse_existing",

@@ -21,7 +21,7 @@ AT_WORKING_FOLDER, EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renamea
 
 @contextmanager
 def disk_errors(target: Path, *, every: bool = False) -> Iterator[None]:
-    """Turn a full or read-only disk, or with `every` any error of the system, into words that name the place."""
+    """Raise our errors for a full or read-only disk, or with `every` for any OSError; they name the location."""
     try:
         yield
     except OSError as error:
@@ -45,8 +45,8 @@ def _is_beside(name: object, target: Path) -> bool:
     """Whether what was refused is where `target` is written, or above, and not something else that was read."""
     if not isinstance(name, str | bytes):
         return True
-    path, place = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(target))
-    return place.is_relative_to(path) or any(part.endswith(SUFFIX) for part in path.parts)
+    path, location = Path(os.path.abspath(os.fsdecode(name))), Path(os.path.abspath(target))
+    return location.is_relative_to(path) or any(part.endswith(SUFFIX) for part in path.parts)
 
 
 def sync(path: Path) -> None:
@@ -86,7 +86,7 @@ def _sync(path: str | Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two names change places in one step, whatever they are. Raises OSError where the system cannot."""
+    """Exchange two names in one step, whatever they are. Raises OSError where the system cannot."""
     sys.audit("rope_deploy.exchange", str(one), str(other))
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:

@@ -124,7 +124,7 @@ class Tolerances:
 
     `logits` is absolute. `rotated` (q, k and the cache, in every layer) is relative to the largest element that
     PyTorch's tensor has: what the layers before have rounded grows with the tensor. How a check goes on from there is
-    in `rope_deploy.parity.judge_call`.
+    in `rope_deploy.parity.tolerances`.
     """
 
     logits: float

@@ -10,7 +10,7 @@ from pathlib import Path
 from rope_deploy.artifact.disk import exchange, sync, sync_name
 from rope_deploy.artifact.file_names import MANIFEST_NAME, artifact_around
 from rope_deploy.artifact.manifest import Manifest, load_manifest
-from rope_deploy.artifact.staging import NEW, place_of, remove, staging
+from rope_deploy.artifact.staging import NEW, absolute_name, remove, staging
 from rope_deploy.artifact.write_files import listing, refuse_inside_file
 from rope_deploy.errors import EnvironmentMissing, RopeDeployError, UsageError
 
@@ -24,8 +24,8 @@ def new_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     With `force` it changes places with the old artifact in one step: at no instant is there none. Raises what
     `held_folder` raises.
     """
-    with held_folder(target, force=force) as place:
-        target, unfinished = place_of(target), place / NEW
+    with held_folder(target, force=force) as hidden:
+        target, unfinished = absolute_name(target), hidden / NEW
         try:
             unfinished.mkdir()
             yield unfinished
@@ -44,12 +44,12 @@ def held_folder(target: Path, *, force: bool) -> Iterator[Path]:
     artifact cannot be replaced in one step, or the disk is full or read-only.
     """
     refuse_folder(target, force=force)
-    with staging(target) as place:
+    with staging(target) as hidden:
         refuse_folder(target, force=force)
-        target = place_of(target)
+        target = absolute_name(target)
         if _occupied(target):
-            _require_exchange(place, target)
-        yield place
+            _require_exchange(hidden, target)
+        yield hidden
 
 
 def refuse_folder(target: Path, *, force: bool) -> None:
@@ -59,7 +59,7 @@ def refuse_folder(target: Path, *, force: bool) -> None:
     lists. Whatever else lies there would be lost, so it is never replaced. It does not lie in another artifact, whose
     readers would not see it.
     """
-    asked, target = target, place_of(target)
+    asked, target = target, absolute_name(target)
     refuse_inside_file(target)
     if around := artifact_around(target):
         raise UsageError(
@@ -109,16 +109,16 @@ def strangers(folder: Path, manifest: Manifest) -> list[str]:
     """What is in `folder`, at any depth, and not in its manifest's list; a folder with nothing listed counts whole."""
     listed = {MANIFEST_NAME, *manifest.files}
     found = []
-    for place, folders, names in os.walk(folder):
-        inside = Path(place).relative_to(folder)
-        for name in [*names, *(name for name in folders if (Path(place) / name).is_symlink())]:
+    for parent, folders, names in os.walk(folder):
+        inside = Path(parent).relative_to(folder)
+        for name in [*names, *(name for name in folders if (Path(parent) / name).is_symlink())]:
             if (inside / name).as_posix() not in listed:
                 found.append((inside / name).as_posix())
         for name in list(folders):
             path = (inside / name).as_posix() + "/"
             if not any(one.startswith(path) for one in listed):
                 folders.remove(name)
-                if not (Path(place) / name).is_symlink():
+                if not (Path(parent) / name).is_symlink():
                     found.append(path)
     return sorted(found)
 
@@ -143,9 +143,9 @@ def _replace(unfinished: Path, target: Path, force: bool) -> None:
         raise
 
 
-def _require_exchange(place: Path, target: Path) -> None:
+def _require_exchange(hidden: Path, target: Path) -> None:
     """Find out before long work whether two folders can change places here."""
-    one, other = place / NEW / "one", place / NEW / "other"
+    one, other = hidden / NEW / "one", hidden / NEW / "other"
     try:
         one.mkdir(parents=True)
         other.mkdir()
@@ -157,4 +157,4 @@ def _require_exchange(place: Path, target: Path) -> None:
             todo="Remove the old artifact yourself, or choose another place.",
         ) from None
     finally:
-        remove(place / NEW)
+        remove(hidden / NEW)

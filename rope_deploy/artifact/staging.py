@@ -34,31 +34,31 @@ def staging(target: Path) -> Iterator[Path]:
     Folders above `target` are made, and vanish again if it does not come about. Raises UsageError if another run is
     writing it, EnvironmentMissing for a full or read-only disk.
     """
-    target = place_of(target)
-    place = target.parent / f".{target.name}{SUFFIX}"
-    if place in _held.get():
-        yield place
+    target = absolute_name(target)
+    hidden = target.parent / f".{target.name}{SUFFIX}"
+    if hidden in _held.get():
+        yield hidden
         return
     with disk_errors(target), _parents(target):
         with disk_errors(target, every=True):
             target.parent.mkdir(parents=True, exist_ok=True)
-            lock = _locked(place, target)
-        token = _held.set(_held.get() | {place})
+            lock = _locked(hidden, target)
+        token = _held.set(_held.get() | {hidden})
         try:
-            empty(place)
+            empty(hidden)
             _sweep(target)
-            yield place
+            yield hidden
         finally:
             _held.reset(token)
-            _release(place, lock)
+            _release(hidden, lock)
 
 
-def empty(place: Path) -> None:
-    """Remove what a staging folder holds, and weights that were renamed into place for a graph that never came."""
-    drop_unnamed(place, _target(place))
-    for path in place.glob(f"{NEW}*"):
+def empty(hidden: Path) -> None:
+    """Remove what a staging folder holds, and weights that were renamed into place although their graph was not."""
+    drop_unnamed(hidden, _target(hidden))
+    for path in hidden.glob(f"{NEW}*"):
         remove(path)
-    remove(place / JOURNAL)
+    remove(hidden / JOURNAL)
 
 
 def remove(path: Path) -> None:
@@ -69,11 +69,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def place_of(target: Path) -> Path:
-    """One absolute name for each place: a link at its end stays, the folders above are resolved.
+def absolute_name(target: Path) -> Path:
+    """The absolute name of a location: a link at its end stays, the folders above are resolved.
 
-    What is written goes by this name: "absent/../a" is a place, and no path that the system can open. Raises UsageError
-    where links lead in a circle.
+    Outputs are written under this name: "absent/../a" names a location, but the system cannot open it. Raises
+    UsageError where links lead in a circle.
     """
     target = Path(target)
     try:
@@ -85,41 +85,41 @@ def place_of(target: Path) -> Path:
         ) from None
 
 
-def _target(place: Path) -> Path:
-    return place.with_name(place.name.removeprefix(".").removesuffix(SUFFIX))
+def _target(hidden: Path) -> Path:
+    return hidden.with_name(hidden.name.removeprefix(".").removesuffix(SUFFIX))
 
 
-def _locked(place: Path, target: Path) -> int:
+def _locked(hidden: Path, target: Path) -> int:
     for _ in range(TRIES):
-        if place.is_symlink() or (place.exists() and not place.is_dir()):
-            raise UsageError(f"{place} is in the way of {target.name}.", todo="Move it away, or choose another place.")
-        place.mkdir(exist_ok=True)
-        if (lock := _try(place)) is not None:
+        if hidden.is_symlink() or (hidden.exists() and not hidden.is_dir()):
+            raise UsageError(f"{hidden} is in the way of {target.name}.", todo="Move it away, or choose another place.")
+        hidden.mkdir(exist_ok=True)
+        if (lock := _try(hidden)) is not None:
             return lock
         time.sleep(PAUSE)
     raise UsageError(
         f"{target} is being written by another run of rope-deploy.",
-        exists=f"It holds {place / LOCK}.",
+        exists=f"It holds {hidden / LOCK}.",
         todo="Wait for it to end, or choose another place.",
     )
 
 
-def _try(place: Path) -> int | None:
-    """The descriptor that holds the lock of `place`; None if another run has it, or has just removed it."""
+def _try(hidden: Path) -> int | None:
+    """The descriptor that holds the lock of `hidden`; None if another run has it, or has just removed it."""
     try:
-        lock = os.open(place / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        lock = os.open(hidden / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), (place / LOCK).lstat()):
+        if os.path.samestat(os.fstat(lock), (hidden / LOCK).lstat()):
             return lock
     except (BlockingIOError, FileNotFoundError):
         pass
     except OSError as error:
         os.close(lock)
         raise EnvironmentMissing(
-            f"{place.parent} is on a file system without locks: {error.strerror}.",
+            f"{hidden.parent} is on a file system without locks: {error.strerror}.",
             exists="Two runs that write one output at once could not tell.",
             todo="Write to another file system, and copy the result.",
         ) from None
@@ -127,22 +127,22 @@ def _try(place: Path) -> int | None:
     return None
 
 
-def _release(place: Path, lock: int) -> None:
-    """The lock's file goes while it is held: whoever waits for it sees that it is not the one that lies there."""
+def _release(hidden: Path, lock: int) -> None:
+    """Remove the lock's file while it is held: a waiting run then sees that its descriptor is of a removed file."""
     with suppress(OSError):
-        empty(place)
-        (place / LOCK).unlink()
+        empty(hidden)
+        (hidden / LOCK).unlink()
     os.close(lock)
     with suppress(OSError):
-        place.rmdir()
+        hidden.rmdir()
 
 
 def _sweep(target: Path) -> None:
     """Clear up after dead runs that wrote into the same folder."""
-    for place in target.parent.glob(f".*{SUFFIX}"):
+    for hidden in target.parent.glob(f".*{SUFFIX}"):
         with suppress(OSError, EnvironmentMissing):
-            if place.is_dir() and not place.is_symlink() and (lock := _try(place)) is not None:
-                _release(place, lock)
+            if hidden.is_dir() and not hidden.is_symlink() and (lock := _try(hidden)) is not None:
+                _release(hidden, lock)
     with suppress(OSError):
         remove_older(target)
 

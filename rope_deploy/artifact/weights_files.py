@@ -24,16 +24,16 @@ def weights_name(graph: str, sha256: str) -> str:
     return f"{graph}.{sha256[:HASH_DIGITS]}.data"
 
 
-def note(place: Path, target: Path, new: list[str]) -> None:
+def record_weights(hidden: Path, target: Path, new: list[str]) -> None:
     """Keep in the staging folder which weights beside `target` may be left without a graph, now or after a kill."""
     old = [name for name in _beside(target) if target.is_file() and _names(target, name)]
-    (place / JOURNAL).write_text("\n".join([*old, *new]), encoding="utf-8", errors="surrogateescape")
-    sync(place / JOURNAL)
+    (hidden / JOURNAL).write_text("\n".join([*old, *new]), encoding="utf-8", errors="surrogateescape")
+    sync(hidden / JOURNAL)
 
 
-def drop_unnamed(place: Path, target: Path) -> None:
+def drop_unnamed(hidden: Path, target: Path) -> None:
     """Remove those of the noted weights that no file beside them names: a graph kept as FILE.bak needs them too."""
-    journal = place / JOURNAL
+    journal = hidden / JOURNAL
     if journal.is_symlink() or not journal.is_file():
         return
     noted = set(journal.read_text(encoding="utf-8", errors="surrogateescape").splitlines())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rope_deploy.artifact.disk import sync, sync_name
 from rope_deploy.artifact.file_names import MANIFEST_NAME, artifact_around
-from rope_deploy.artifact.staging import NEW, empty, place_of, remove, staging
-from rope_deploy.artifact.weights_files import graph_of, note
+from rope_deploy.artifact.staging import NEW, absolute_name, empty, remove, staging
+from rope_deploy.artifact.weights_files import graph_of, record_weights
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.safe_reading import parse_json, read_bytes
 
@@ -22,10 +22,10 @@ def new_file(target: Path, *, force: bool = True) -> Iterator[Path]:
     An existing `target` is replaced in one step; if it is a link, the link is, not what it leads to. Raises UsageError
     if another run is writing it, or if it exists and `force` is False.
     """
-    with staging(target) as place:
+    with staging(target) as hidden:
         refuse_existing(target, force=force)
-        target = place_of(target)
-        unfinished = place / NEW
+        target = absolute_name(target)
+        unfinished = hidden / NEW
         try:
             yield unfinished
             sync(unfinished)
@@ -41,24 +41,24 @@ def new_graph(target: Path, *, force: bool = False) -> Iterator[Path]:
 
     The graph's rename is the step in which both are replaced. Weights that no graph names any more are removed.
     """
-    with staging(target) as place:
+    with staging(target) as hidden:
         refuse_existing(target, force=force)
-        target = place_of(target)
-        folder = place / NEW
+        target = absolute_name(target)
+        folder = hidden / NEW
         try:
             folder.mkdir()
             yield folder / target.name
             sync(folder)
             weights = sorted(path.name for path in folder.iterdir() if path.name != target.name)
             _refuse_occupied([target.with_name(name) for name in weights])
-            note(place, target, weights)
+            record_weights(hidden, target, weights)
             for name in weights:
                 os.replace(folder / name, target.with_name(name))
             sync_name(target)
             os.replace(folder / target.name, target)
             sync_name(target)
         finally:
-            empty(place)
+            empty(hidden)
 
 
 def _refuse_occupied(weights: list[Path]) -> None:
@@ -87,7 +87,7 @@ def refuse_existing(target: Path, *, force: bool) -> None:
 
     Called early too, before any long work.
     """
-    asked, target = target, place_of(target)
+    asked, target = target, absolute_name(target)
     refuse_inside_file(target)
     if target.is_dir() and not target.is_symlink():
         raise UsageError(

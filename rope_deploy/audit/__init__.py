@@ -3,7 +3,7 @@
 from rope_deploy.audit.audit_artifact import audit_artifact, require_rotations, stated_by
 from rope_deploy.audit.audit_reading import audit
 from rope_deploy.audit.collect_findings import Audit
-from rope_deploy.audit.expected import Expected, from_config, from_manifest
+from rope_deploy.audit.expected_rotations import Expected, from_config, from_manifest
 
 __all__ = [
     "Audit",

@@ -6,16 +6,16 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
 from rope_deploy.audit.audit_reading import audit
 from rope_deploy.audit.audit_tower import audit_tower
-from rope_deploy.audit.collect_findings import Audit, Findings, place
-from rope_deploy.audit.expected import Expected, from_config, from_manifest
+from rope_deploy.audit.collect_findings import Audit, Findings, sites_text
+from rope_deploy.audit.compare_table import positions_of
+from rope_deploy.audit.expected_rotations import Expected, from_config, from_manifest
 from rope_deploy.audit.judge_tables import FOLLOWS
-from rope_deploy.audit.table_fit import positions_of
+from rope_deploy.audit.tolerances import one_rounding
 from rope_deploy.errors import ConfigError, ModelError, UsageError
 from rope_deploy.graph.analysis.influences import OTHERS
 from rope_deploy.graph.reading import Reading, read_rotations
@@ -26,13 +26,12 @@ NO_RULE = (
     "{style}: no rule is stated, neither in the manifest nor in a config.json: it was seen that the tables rotate, "
     "not whether by the right angles; --against gives a rule."
 )
-ONE_ROUNDING = 0.51  # of the last place at 1: a half, and what fp32 due values add
 LARGEST_HASHED = 64 << 20  # weights are judged by their size: an audit does not read them
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What the config.json of an artifact asks for; a sentence if it states no rotation, None if there is none."""
+    """The rotations that the config.json of an artifact states; a sentence if it states none, None without the file."""
 
     what: Expected | str | None
 
@@ -47,7 +46,7 @@ def audit_artifact(
     trusted: bool = False,
     stated: Stated | None = None,
 ) -> Audit:
-    """Every row of every table and every place of the graph in `folder`.
+    """Every row of every table and every site of the graph in `folder`.
 
     By its manifest and its config.json, or by `against` alone. `verify` compares the files with the hashes in the
     manifest first (of large ones, the sizes); what differs is one mistake more, and the files are audited as they
@@ -65,45 +64,45 @@ def audit_artifact(
         return _joined([first, audit(readings, against, style=manifest.style, fail_on=fail_on)])
     if not trusted:
         manifest = replace(manifest, findings=())
-    true = (_longer, _left_out, _follows, _exact)
-    first = _joined([first, *(claim(readings, manifest) for claim in true)])
-    ruled, said = from_manifest(manifest), (stated or stated_by(folder, manifest)).what
-    found = [first, audit(readings, ruled, style=manifest.style, fail_on=fail_on)]
-    if ruled is None and (said is None or isinstance(said, str)):
+    claims = (_rows_as_stated, _sites_listed, _by_position_alone, _rounded_once)
+    first = _joined([first, *(claim(readings, manifest) for claim in claims)])
+    by_manifest, by_config = from_manifest(manifest), (stated or stated_by(folder, manifest)).what
+    found = [first, audit(readings, by_manifest, style=manifest.style, fail_on=fail_on)]
+    if by_manifest is None and (by_config is None or isinstance(by_config, str)):
         found.append(Audit((), (), (NO_RULE.format(style=manifest.style),)))
-    if isinstance(said, str):
-        found.append(Audit((), (), (said,)))
-    elif said is not None:
-        found.append(_prefixed(audit(readings, said, style=manifest.style, fail_on=fail_on), CONFIG_NAME))
+    if isinstance(by_config, str):
+        found.append(Audit((), (), (by_config,)))
+    elif by_config is not None:
+        found.append(_prefixed(audit(readings, by_config, style=manifest.style, fail_on=fail_on), CONFIG_NAME))
     return _joined(found)
 
 
 def require_rotations(readings: Sequence[Reading], path: Path) -> Sequence[Reading]:
     """Raise UsageError if nothing in the file looks like a rotation."""
     if not any(reading.sites or reading.unread for reading in readings):
-        unseen = " ".join(text for reading in readings for text in reading.unseen)
+        skipped = " ".join(text for reading in readings for text in reading.skipped)
         raise UsageError(
             f"{path} has no rotary position embedding.",
-            exists=unseen or "Nothing in its graph turns activations by cosines and sines of positions.",
+            exists=skipped or "Nothing in its graph turns activations by cosines and sines of positions.",
             todo="Give the file with the decoder, or the encoder, of a model that has one.",
         )
     return readings
 
 
-def _longer(readings: Sequence[Reading], manifest: Manifest) -> Audit:
-    """A table longer than the manifest says serves positions that nobody would look at."""
+def _rows_as_stated(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """No table has more rows than the manifest states: nobody would look at them."""
     findings = Findings(manifest.style)
     stored = {t.name: t.rows for reading in readings for t in reading.tables if t.rows is not None}
     if all(rotation.cos_sin == "table" for rotation in manifest.rotations):
         for name, rows in stored.items():
             if rows > manifest.max_position:
-                said = f"{name} serves {rows} positions; the manifest says {manifest.max_position}."
-                findings.mistake("RD607", said, name)
+                text = f"{name} serves {rows} positions; the manifest says {manifest.max_position}."
+                findings.mistake("RD607", text, name)
     return findings.audit()
 
 
-def _follows(readings: Sequence[Reading], manifest: Manifest) -> Audit:
-    """An export writes tables by position alone, and where a rule asks for the longest position, by that too."""
+def _by_position_alone(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """Angles depend on the position alone, and where a rule asks for the longest position, on that too."""
     findings = Findings(manifest.style)
     stored = all(rotation.cos_sin == "table" for rotation in manifest.rotations) and manifest.rotations
     usual = frozenset() if stored else {OTHERS}
@@ -112,12 +111,12 @@ def _follows(readings: Sequence[Reading], manifest: Manifest) -> Audit:
             sites = reading.sites_of(number)
             about = {"layers": {site.layer for site in sites}, "roles": {site.role for site in sites}}
             for also in sorted(table.follows - usual):
-                findings.mistake("RD609", FOLLOWS.format(also=also), f"{table.name}, {place(sites)}", **about)
+                findings.mistake("RD609", FOLLOWS.format(also=also), f"{table.name}, {sites_text(sites)}", **about)
     return findings.audit()
 
 
-def _exact(readings: Sequence[Reading], manifest: Manifest) -> Audit:
-    """Tables that are said to be computed in fp64 are rounded once: a check allows PyTorch's to differ from such."""
+def _rounded_once(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """Tables that are stated to be computed in fp64 are rounded once: a check allows them to differ from PyTorch's."""
     findings = Findings(manifest.style)
     rules = {one.cos_cache: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec and one.cos_cache}
     if manifest.angles != "float64":
@@ -127,23 +126,25 @@ def _exact(readings: Sequence[Reading], manifest: Manifest) -> Audit:
         if spec is None or spec.depends_on_length or spec.rotary_dim != 2 * table.width:
             continue
         spec = replace(spec, mrope_section=())
-        allowed = max(1.0, spec.attention_scaling) * float(ml_dtypes.finfo(table.precision.table).eps) * ONE_ROUNDING
+        allowed = one_rounding(table, spec)
         for positions in positions_of(table, min(table.rows, manifest.max_position)):
             found = table.at(positions, len(positions))
-            due = cos_sin(spec, positions, angles="float64")
-            apart = np.max([np.abs(a.astype(np.float64) - b) for a, b in zip(found, due, strict=True)], axis=(0, 2))
-            if not apart.max() <= allowed:
-                worst = int(positions[np.argmax(apart)])
-                said = (
-                    f"angles: float64; {table.name} is off by {apart.max():.2g} at position {worst}, not one rounding."
+            expected = cos_sin(spec, positions, angles="float64")
+            errors = np.max(
+                [np.abs(a.astype(np.float64) - b) for a, b in zip(found, expected, strict=True)], axis=(0, 2)
+            )
+            if not errors.max() <= allowed:
+                worst = int(positions[np.argmax(errors)])
+                text = (
+                    f"angles: float64; {table.name} is off by {errors.max():.2g} at position {worst}, not one rounding."
                 )
-                findings.mistake("RD607", said, table.name)
+                findings.mistake("RD607", text, table.name)
                 break
     return findings.audit()
 
 
-def _left_out(readings: Sequence[Reading], manifest: Manifest) -> Audit:
-    """Rotations in the graph of a manifest that lists none: an export lists every one."""
+def _sites_listed(readings: Sequence[Reading], manifest: Manifest) -> Audit:
+    """A manifest that lists no site has a graph without rotations: an export lists every one."""
     findings = Findings(manifest.style)
     sites = [site for reading in readings for site in reading.sites]
     if sites and not manifest.sites:
@@ -152,12 +153,12 @@ def _left_out(readings: Sequence[Reading], manifest: Manifest) -> Audit:
 
 
 def stated_by(folder: Path, manifest: Manifest) -> Stated:
-    """What the config.json in `folder` says of the rotations. Raises what reading it raises, but for no rotation."""
+    """What the config.json in `folder` states. Raises what reading it raises, but not ModelError (no rotation)."""
     return Stated(_stated(folder, manifest))
 
 
 def _stated(folder: Path, manifest: Manifest) -> Expected | str | None:
-    """What config.json asks for, for as many positions as were exported; a sentence if it states no rotation."""
+    """The rotations that config.json states, for as many positions as were exported; a sentence if it states none."""
     if not (folder / CONFIG_NAME).is_file():
         return None
     try:
@@ -181,6 +182,7 @@ def _stated(folder: Path, manifest: Manifest) -> Expected | str | None:
 
 
 def _files(folder: Path, manifest: Manifest) -> Audit:
+    """Whether the files are those that the manifest lists, by their hashes; of large ones by their sizes."""
     changed = []
     for name, info in manifest.files.items():
         path = folder / name
@@ -189,8 +191,8 @@ def _files(folder: Path, manifest: Manifest) -> Audit:
             changed.append(name)
     findings = Findings(manifest.style)
     if changed:
-        said = f"{', '.join(changed)} changed since the export; what follows is about the files as they are."
-        findings.mistake("RD606", said, ", ".join(changed))
+        text = f"{', '.join(changed)} changed since the export; what follows is about the files as they are."
+        findings.mistake("RD606", text, ", ".join(changed))
     return findings.audit()
 
 

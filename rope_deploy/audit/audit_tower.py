@@ -1,5 +1,7 @@
-"""Audit the tables of a tower: by the rule of one axis that its manifest states, or else, as of rows and columns, by
-what holds of every rotation."""
+"""Audit the tables of a tower: by the rule that its manifest states, or by what holds of every rotation.
+
+Only positions along one axis have a rule; rows and columns of an image have none.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,14 @@ import numpy as np
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, Rotation
 from rope_deploy.audit.collect_findings import Audit, Findings
+from rope_deploy.audit.tolerances import TOWER_ROUNDING
 from rope_deploy.graph.io import read_model
 from rope_deploy.results.wording import layers as layers_of
 from rope_deploy.rope import RopeSpec, tables
 
-ROUND = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}  # of cos² + sin²
-
 
 def audit_tower(folder: Path, manifest: Manifest) -> Audit:
-    """Whether every table has a row for each token and a row of no number behind them, keeps lengths, and its rule.
+    """Whether every table has a row for each token and a NaN row behind them, keeps lengths, and follows its rule.
 
     Raises UsageError for a file that is not ONNX.
     """
@@ -27,19 +28,19 @@ def audit_tower(folder: Path, manifest: Manifest) -> Audit:
     stored = read_model(folder / MODEL_NAME).graph.initializers
     for rotation in manifest.rotations:
         layers = sorted({site.layer for site in manifest.sites if site.rotation == rotation.name})
-        for code, said in _faults(rotation, stored, ROUND[manifest.dtype]):
-            findings.mistake(code, said, f"{rotation.name}, {layers_of(layers)}", layers=layers)
+        for code, text in _faults(rotation, stored, TOWER_ROUNDING[manifest.dtype]):
+            findings.mistake(code, text, f"{rotation.name}, {layers_of(layers)}", layers=layers)
     failed = bool(findings.diagnoses)
-    message = " ".join(one.explanation for one in findings.diagnoses) if failed else _words(manifest)
+    message = " ".join(one.explanation for one in findings.diagnoses) if failed else _tables_text(manifest)
     detail = "a row for each token, cos² + sin² the same everywhere"
     findings.record("tables", detail, "failed" if failed else "passed", message, began)
     if not all(rotation.spec for rotation in manifest.rotations):
-        said = "no rule is stated for rows and columns; tables were held to be rotations."
-        findings.notes.append(f"{manifest.style}: {said}")
+        text = "no rule is stated for rows and columns; tables were held to be rotations."
+        findings.notes.append(f"{manifest.style}: {text}")
     return findings.audit()
 
 
-def _words(manifest: Manifest) -> str:
+def _tables_text(manifest: Manifest) -> str:
     rows = sorted({rotation.rows for rotation in manifest.rotations})
     return f"{len(manifest.sites)} rotations from {len(manifest.rotations)} tables of {', '.join(map(str, rows))} rows."
 
@@ -65,9 +66,9 @@ def _faults(rotation: Rotation, stored, allowed: float) -> Iterator[tuple[str, s
         row = int(np.nan_to_num(off, nan=np.inf).argmax())
         yield "RD403", f"cos² + sin² is {squares[row].min():.4g} in row {row}; elsewhere it is {scale:.4g}."
     elif rotation.spec:
-        due = tables(RopeSpec.from_dict(rotation.spec), rotation.rows)
+        expected = tables(RopeSpec.from_dict(rotation.spec), rotation.rows)
         gap = np.maximum(
-            *(np.abs(mine[:-1] - theirs).max(axis=1) for mine, theirs in zip((cos, sin), due, strict=True))
+            *(np.abs(mine[:-1] - theirs).max(axis=1) for mine, theirs in zip((cos, sin), expected, strict=True))
         )
         if not (gap <= allowed).all():
             row = int(gap.argmax())

@@ -1,4 +1,4 @@
-"""What an audit collects on its way: a record a question, a diagnosis a mistake, notes."""
+"""What an audit collects: a record for each question, a diagnosis for each mistake, and notes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNTIME = "file"
 
 @dataclass(frozen=True)
 class Audit:
-    """The outcome; `notes` begin with the code of the hazard, where it has one."""
+    """The outcome of an audit. A note about a hazard begins with its code."""
 
     checks: tuple[CheckRecord, ...]
     diagnoses: tuple[DiagnosisRecord, ...]
@@ -29,7 +29,7 @@ class Audit:
 
 @dataclass
 class Findings:
-    """Collects; `style` is what the reports show a file under, `fail_on` the hazards that count as mistakes."""
+    """Collects an audit. Reports show the file as `style`; `fail_on` are codes of hazards that count as mistakes."""
 
     style: str
     fail_on: Collection[str] = ()
@@ -58,7 +58,7 @@ class Findings:
         residual: float = 0.0,
         case: str = "",
     ) -> None:
-        """Add a diagnosis, to an equal one's layers if there is one."""
+        """Add a diagnosis; one with the same code and explanation gets the layers, roles and cases instead."""
         cases = (case,) if case else ()
         for number, known in enumerate(self.diagnoses):
             if (known.code, known.explanation) == (code, explanation):
@@ -89,7 +89,7 @@ class Findings:
         )
 
     def hazard(self, code: str, explanation: str, where: str, layers: Iterable[int] = ()) -> None:
-        """A note, or a mistake if this code is to fail."""
+        """Add a note, or a mistake if `fail_on` has this code."""
         if code in self.fail_on:
             self.mistake(code, explanation, where, layers=layers)
         elif (text := f"{code}: {explanation}") not in self.notes:
@@ -99,7 +99,7 @@ class Findings:
         return Audit(tuple(self.records), tuple(self.diagnoses), tuple(self.notes))
 
 
-def place(sites: Sequence[FoundSite]) -> str:
+def sites_text(sites: Sequence[FoundSite]) -> str:
     """E.g. "q and k of layers 0–29"."""
     layers = sorted({site.layer for site in sites})
     return f"{' and '.join(_roles({site.role for site in sites}))} of {wording.layers(layers)}"

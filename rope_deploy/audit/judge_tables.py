@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rope_deploy.audit.collect_findings import Findings, place
-from rope_deploy.audit.expected import Expected
-from rope_deploy.audit.invariants import broken_invariants
-from rope_deploy.audit.name_table_mistake import Named, name_mistake, stated_precision
-from rope_deploy.audit.table_fit import Fit, fit
+from rope_deploy.audit.collect_findings import Findings, sites_text
+from rope_deploy.audit.compare_table import TableComparison, compare_table
+from rope_deploy.audit.expected_rotations import Expected
+from rope_deploy.audit.name_table_mistake import NamedMistake, name_mistake, stated_precision
+from rope_deploy.audit.table_invariants import broken_invariants
 from rope_deploy.graph.analysis.influences import OTHERS, TOKENS
 from rope_deploy.graph.reading import FoundSite, FoundTable, Reading, Unreadable
 from rope_deploy.results.records import Worst
@@ -29,25 +29,25 @@ def judge_tables(readings: Sequence[Reading], expected: Expected | None, finding
             if expected is None:
                 _by_invariants(table, sites, findings)
                 continue
-            for name, group in _by_spec(table, sites, expected.as_far_as(reading.numbered)).items():
+            for name, group in _by_spec(table, sites, expected.for_layers(reading.numbered)).items():
                 _by_rule(table, name, group, expected, served.get((name, table.width), frozenset()), findings)
 
 
 def _by_position_alone(
     table: FoundTable, sites: Sequence[FoundSite], expected: Expected | None, findings: Findings
 ) -> None:
-    """A table is looked at in some calls; what it is in others is known only if nothing else counts than positions."""
+    """Angles must depend on positions alone: a table is compared in some calls, which then hold for all others."""
     began, ruled = time.perf_counter(), expected is not None
     by_length = not ruled or any(spec.depends_on_length for spec in expected.specs.values())
-    where = f"{table.name}, {place(sites)}"
+    where = f"{table.name}, {sites_text(sites)}"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     for also in sorted(table.follows):
-        said = FOLLOWS.format(also=also)
+        text = FOLLOWS.format(also=also)
         if also not in (TOKENS, OTHERS) or not by_length:
-            findings.mistake("RD609", said, where, layers=layers, roles=roles, case=f"positions of {table.name}")
-            findings.record(f"positions of {table.name}", "position_ids alone", "failed", f"RD609: {said}", began)
+            findings.mistake("RD609", text, where, layers=layers, roles=roles, case=f"positions of {table.name}")
+            findings.record(f"positions of {table.name}", "position_ids alone", "failed", f"RD609: {text}", began)
         elif not ruled:
-            findings.hazard("RD609", f"{table.name}: {said} No rule is stated to judge it by.", where, layers)
+            findings.hazard("RD609", f"{table.name}: {text} No rule is stated to judge it by.", where, layers)
 
 
 def _by_spec(table: FoundTable, sites: Sequence[FoundSite], expected: Expected) -> dict[str, list[FoundSite]]:
@@ -69,15 +69,15 @@ def _closest(table: FoundTable, expected: Expected) -> str:
         if spec.rotary_dim != 2 * table.width:
             return True, 0.0
         try:
-            return False, fit(table, spec, min(512, expected.max_position)).ratio
-        except Unreadable:
+            return False, compare_table(table, spec, min(512, expected.max_position)).ratio
+        except Unreadable:  # it is like no rule; `_by_rule` records that it cannot be evaluated
             return True, 0.0
 
     return min(expected.specs, key=distance)
 
 
 def _lengths_served(readings: Sequence[Reading], expected: Expected) -> dict[tuple[str, int], frozenset[int]]:
-    """By rule of the length and width: the lengths at which the table of some way through the graph is right."""
+    """By rule that depends on the length, and width: the lengths at which the table of some branch is right."""
     served: dict[tuple[str, int], frozenset[int]] = {}
     if len(readings) < 2:
         return served
@@ -85,8 +85,8 @@ def _lengths_served(readings: Sequence[Reading], expected: Expected) -> dict[tup
         for name, spec in expected.specs.items():
             if spec.depends_on_length and spec.rotary_dim == 2 * table.width:
                 try:
-                    found = fit(table, spec, expected.max_position).lengths
-                except Unreadable:
+                    found = compare_table(table, spec, expected.max_position).lengths
+                except Unreadable:  # it serves no length; `_by_rule` records that it cannot be evaluated
                     continue
                 served[name, table.width] = served.get((name, table.width), frozenset()) | found
     return served
@@ -96,7 +96,7 @@ def _by_rule(
     table: FoundTable, name: str, sites: list[FoundSite], expected: Expected, served: frozenset[int], findings: Findings
 ) -> None:
     began, spec = time.perf_counter(), expected.specs[name]
-    case, where = f"table {table.name}", f"{table.name}, {place(sites)}"
+    case, where = f"table {table.name}", f"{table.name}, {sites_text(sites)}"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     detail = f"{spec.scaling.rope_type}, rope_theta {spec.rope_theta:g}, as in {expected.source}"
     if spec.rotary_dim != 2 * table.width:
@@ -109,10 +109,10 @@ def _by_rule(
         findings.record(case, detail, "failed", message, began)
         return
     try:
-        found = fit(table, spec, expected.max_position)
+        found = compare_table(table, spec, expected.max_position)
         if found.sound or (spec.depends_on_length and _served(found, served)):
             rows = f"{found.rows} rows" if table.stored else f"{found.rows} positions"
-            findings.record(case, detail, "passed", f"{rows}, {place(sites)}.", began, _worst(table, sites, found))
+            findings.record(case, detail, "passed", f"{rows}, {sites_text(sites)}.", began, _worst(table, sites, found))
             return
         others = {other: one for other, one in expected.specs.items() if other != name}
         named = name_mistake(table, spec, others, found, expected.max_position)
@@ -129,12 +129,12 @@ def _by_rule(
     findings.record(case, detail, "failed", f"{named.code}: {named.explanation}", began, _worst(table, sites, found))
 
 
-def _served(found: Fit, served: frozenset[int]) -> bool:
-    """Whether the lengths at which this table is wrong are served by the table of another way through the graph."""
+def _served(found: TableComparison, served: frozenset[int]) -> bool:
+    """Whether the lengths at which this table is wrong are served by the table of another branch."""
     return bool(found.lengths) and len(served) > len(found.lengths) and found.length in served
 
 
-def _report(findings: Findings, named: Named, where: str, layers, roles, case: str) -> None:
+def _report(findings: Findings, named: NamedMistake, where: str, layers, roles, case: str) -> None:
     findings.mistake(
         named.code,
         named.explanation,
@@ -147,7 +147,7 @@ def _report(findings: Findings, named: Named, where: str, layers, roles, case: s
     )
 
 
-def _worst(table: FoundTable, sites: Sequence[FoundSite], found: Fit) -> Worst:
+def _worst(table: FoundTable, sites: Sequence[FoundSite], found: TableComparison) -> Worst:
     return Worst(
         tensor=table.name,
         error=found.error,
@@ -159,7 +159,7 @@ def _worst(table: FoundTable, sites: Sequence[FoundSite], found: Fit) -> Worst:
 
 
 def _by_invariants(table: FoundTable, sites: Sequence[FoundSite], findings: Findings) -> None:
-    began, case, where = time.perf_counter(), f"table {table.name}", f"{table.name}, {place(sites)}"
+    began, case, where = time.perf_counter(), f"table {table.name}", f"{table.name}, {sites_text(sites)}"
     detail = "what holds of most tables: no rule is stated"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     try:
@@ -171,12 +171,12 @@ def _by_invariants(table: FoundTable, sites: Sequence[FoundSite], findings: Find
         return
     stated, before = stated_precision(table), len(findings.diagnoses)
     for one in broken:
-        code, said = stated if stated is not None and one.code != "RD201" else (one.code, one.explanation)
+        code, text = stated if stated is not None and one.code != "RD201" else (one.code, one.explanation)
         if one.surely or code in PRECISION:
             about = {"layers": layers, "roles": roles, "error": one.ratio, "residual": one.ratio, "case": case}
-            findings.mistake(code, said, where, **about)
+            findings.mistake(code, text, where, **about)
         else:
-            findings.hazard(code, f"{table.name}: {said} No rule is stated to judge it by.", where, layers)
-    message = " ".join(one.explanation for one in broken) or f"{place(sites)}."
+            findings.hazard(code, f"{table.name}: {text} No rule is stated to judge it by.", where, layers)
+    message = " ".join(one.explanation for one in broken) or f"{sites_text(sites)}."
     failed = len(findings.diagnoses) > before
     findings.record(case, detail, "failed" if failed else "passed", message, began)

@@ -1,4 +1,4 @@
-"""Name what is wrong with a table: rotate a made-up vector by it, and have that diagnosed like any other rotation."""
+"""Name the mistake in a table: a made-up vector is rotated by it, and diagnosed as any other rotation is."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from math import isfinite
 import numpy as np
 
 from rope_deploy.artifact import Site
-from rope_deploy.audit.table_fit import Fit, budget, lengths_of
+from rope_deploy.audit.compare_table import TableComparison, lengths_of
+from rope_deploy.audit.tolerances import budget
 from rope_deploy.diagnosis.best_explanation import explain
-from rope_deploy.diagnosis.hypothesis import sound
+from rope_deploy.diagnosis.evidence import Evidence
 from rope_deploy.diagnosis.observation import Observation
 from rope_deploy.diagnosis.rule_mistakes import rule_mistakes
 from rope_deploy.graph.reading import FoundTable
@@ -22,8 +23,8 @@ FAR = 160  # positions spread over the rest
 
 
 @dataclass(frozen=True)
-class Named:
-    """A code of `report.codes`, one sentence, and how far the table is from the rule without and with the mistake."""
+class NamedMistake:
+    """A code of `results/codes.py`, a sentence, and how far the table is from the rule without and with the mistake."""
 
     code: str
     explanation: str
@@ -32,28 +33,28 @@ class Named:
 
 
 def name_mistake(
-    table: FoundTable, spec: RopeSpec, others: Mapping[str, RopeSpec], found: Fit, max_position: int
-) -> Named:
+    table: FoundTable, spec: RopeSpec, others: Mapping[str, RopeSpec], found: TableComparison, max_position: int
+) -> NamedMistake:
     """What `table`, which does not fit `spec`, is instead; RD900 if nothing known explains it.
 
     `others` are the rules of other layers. Raises Unreadable.
     """
     alone, rest = as_table(spec), {name: as_table(other) for name, other in others.items()}
-    evidence = [_observe(table, alone, length, found) for length in lengths_of(table, spec, max_position)]
-    rows = table.rows or max_position
-    # A table is applied once, as the graph shows: twice the angles are a factor of 2 that was dropped.
-    likely = tuple(rule_mistakes(alone, sound(alone, rows, "model"), "model", rest))
-    explained = explain(alone, rows, "model", evidence, others=rest, first=likely)
+    observations = [_observe(table, alone, length, found) for length in lengths_of(table, spec, max_position)]
+    evidence = Evidence(alone, table.rows or max_position, "model", observations, rest)
+    # A mistake of the rule is tried first: a table is applied once, as the graph shows, so that twice the angles are a
+    # factor of 2 that was dropped, and not a rotation that is applied twice.
+    explained = explain(evidence, first=tuple(rule_mistakes(evidence)))
     mistake = explained.mistake if explained is not None else None
     error = max(found.ratio, explained.error if explained is not None else 0.0)
     stated = stated_precision(table)
     if mistake is not None and (mistake.code not in ("RD309", "RD900") or stated is None):
-        return Named(mistake.code, mistake.explanation, error, explained.residual)
+        return NamedMistake(mistake.code, mistake.explanation, error, explained.residual)
     if stated is not None:
-        return Named(*stated, error, error)
+        return NamedMistake(*stated, error, error)
     off = f"off by {found.error:.3g}" if isfinite(found.error) else "no number"
     where = f"{found.what} of pair {found.pair} at position {found.position} is {off}"
-    return Named("RD900", f"The {where}, and no known mistake explains the table.", error, error)
+    return NamedMistake("RD900", f"The {where}, and no known mistake explains the table.", error, error)
 
 
 def stated_precision(table: FoundTable) -> tuple[str, str] | None:
@@ -69,32 +70,33 @@ def stated_precision(table: FoundTable) -> tuple[str, str] | None:
 
 
 def as_table(spec: RopeSpec) -> RopeSpec:
-    """The spec of a head that turns whole: all that a table knows of."""
+    """The spec of a head that is rotated whole, since a table knows nothing of heads and layouts."""
     return replace(spec, head_dim=spec.rotary_dim, interleaved=False, mrope_section=())
 
 
-def _observe(table: FoundTable, spec: RopeSpec, length: int, found: Fit) -> Observation:
-    """The vector (1, …, 1, 0, …, 0) at chosen positions, which the table turns to (cos, sin): [1, 1, P, R]."""
+def _observe(table: FoundTable, spec: RopeSpec, length: int, found: TableComparison) -> Observation:
+    """The vector (1, …, 1, 0, …, 0) at chosen positions, which the table rotates to (cos, sin): [1, 1, P, R]."""
     positions = _chosen(table, length, found)
     cos, sin = (half.astype(np.float64) for half in table.at(positions, length))
     x = np.zeros((1, 1, len(positions), spec.rotary_dim))
     x[..., : spec.rotary_dim // 2] = 1.0
-    turned = np.concatenate([cos, sin], axis=1)[None, None]
+    rotated = np.concatenate([cos, sin], axis=1)[None, None]
     allowed = budget(table, spec, positions, length).max(axis=1)[None]
     return Observation(
         case=f"{length} tokens",
         site=Site(0, "q", "", 1, spec.head_dim, "BNSH", None, None),
         unrotated=x,
-        rotated=turned,
+        rotated=rotated,
         positions=positions[None],
         mask=np.ones((1, length), np.int64),
         real=np.ones((1, len(positions)), bool),
         budget=allowed,
-        errors=lambda prediction: np.abs(turned - prediction).max(axis=(1, 3)),
+        errors=lambda expected: np.abs(rotated - expected).max(axis=(1, 3)),
     )
 
 
-def _chosen(table: FoundTable, length: int, found: Fit) -> np.ndarray:
+def _chosen(table: FoundTable, length: int, found: TableComparison) -> np.ndarray:
+    """Positions near 0, spread over the rest, and around the worst entry."""
     if table.positions == "counted":
         return np.arange(length)
     spread = np.linspace(NEAR, length - 1, FAR).astype(np.int64) if length > NEAR else []

@@ -22,7 +22,7 @@ SECONDS = 20.0
 ROOM = 1 << 30  # bytes beyond what the process has already
 
 
-def forked(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
+def run_in_fork(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
     """What `function` returns. Where the system has no fork it is simply called.
 
     Raises ChildTimedOut; ChildDied if it crashes, runs out of memory or raises anything.

@@ -7,98 +7,104 @@ from dataclasses import replace
 
 import numpy as np
 
-from rope_deploy.diagnosis.hypothesis import Mistake, Rotation, Tables, Turning, by_rule
-from rope_deploy.diagnosis.measure import Frequencies, Multipliers, frequencies, lengths
-from rope_deploy.diagnosis.rule_mistakes import betas, scaled_by, words_of
+from rope_deploy.diagnosis.evidence import Evidence
+from rope_deploy.diagnosis.hypothesis import AngleFunction, CosSin, Mistake, angles_of_rule
+from rope_deploy.diagnosis.measured_rotation import Frequencies, Multipliers, frequencies, length_ratios
+from rope_deploy.diagnosis.rule_mistakes import ramp_text, rule_text, scaled_angles
 from rope_deploy.errors import ConfigError
-from rope_deploy.rope import Angles, Default, DynamicNTK, Linear, Llama3, RopeSpec, Scaling, Yarn, by_pair, from_angles
+from rope_deploy.rope import Default, DynamicNTK, Linear, Llama3, RopeSpec, Scaling, Yarn, by_pair, from_angles
 
 Measured = list[Frequencies]
 
-THETAS = (50.0, 1e9)  # the range in which rope_theta is looked for
-FACTORS = (1 / 128, 128.0)
+THETAS = (50.0, 1e9)  # the range in which rope_theta is searched
+FACTORS = (1 / 128, 128.0)  # and the factor of a rule
 CONTEXTS = (2048, 4096, 8192, 32768)  # contexts that models were first trained with
 POINTS, ROUNDS = 48, 9  # of a search by ever finer grids
-SAME = 1e-3  # relative difference of a frequency that is called wrong
-SINGLE = 1e-5  # the same, where only some pairs are
+SAME = 1e-3  # relative difference from the estimate up to which a round number is tried
+SINGLE = 1e-5  # relative difference from which on the frequency of a single pair is called wrong
 
 
-def estimated_mistakes(
-    spec: RopeSpec, right: Rotation, angles: Angles, calls: Sequence[Multipliers]
-) -> Iterator[Mistake]:
-    """`calls` are the multipliers measured in each call, wrong or not."""
-    calls = [call for call in calls if len(call.positions)]
+def estimated_mistakes(evidence: Evidence) -> Iterator[Mistake]:
+    """Mistakes with the number that fits the frequencies and lengths measured in all calls, wrong or not."""
+    calls = [call for call in evidence.multipliers if len(call.positions)]
     if not calls:
         return
-    if measured := _measured(spec, calls):
-        yield from _thetas(spec, right, angles, measured)
-        yield from _factors(spec, right, angles, measured)
-        yield from _ramps(spec, right, angles, measured)
-        yield from _frozen(spec, right, angles, measured)
-        yield from _rules(spec, right, angles, measured)
-        yield from _singles(spec, right, measured[0])
-    yield from _lengths(spec, right, lengths(calls))
+    if measured := _measured_frequencies(evidence.spec, calls):
+        yield from _other_theta(evidence, measured)
+        yield from _other_factor(evidence, measured)
+        yield from _other_ramp(evidence, measured)
+        yield from _frozen(evidence, measured)
+        yield from _other_rules(evidence, measured)
+        yield from _single_pairs(evidence, measured[0])
+    yield from _other_length(evidence, length_ratios(calls))
 
 
-def _measured(spec: RopeSpec, calls: Sequence[Multipliers]) -> Measured:
-    """All calls together; for a rule of the length those within the threshold together, and each one beyond."""
-    turn = spec.original_max_position if spec.depends_on_length else None
-    if turn is None:
+def _measured_frequencies(spec: RopeSpec, calls: Sequence[Multipliers]) -> Measured:
+    """The frequencies of all calls together; of a rule that depends on the length, those of the calls within the
+    threshold together, and of each call beyond it alone."""
+    threshold = spec.original_max_position if spec.depends_on_length else None
+    if threshold is None:
         found = [frequencies(calls)]
     else:
         spans = [(call, int(call.positions.max()) + 1) for call in calls]
-        found = [frequencies([call for call, length in spans if length <= turn], turn)]
-        found += [frequencies([call], length) for call, length in spans if length > turn]
+        found = [frequencies([call for call, length in spans if length <= threshold], threshold)]
+        found += [frequencies([call], length) for call, length in spans if length > threshold]
     return [one for one in found if one is not None]
 
 
-def _thetas(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) -> Iterator[Mistake]:
+def _other_theta(evidence: Evidence, measured: Measured) -> Iterator[Mistake]:
+    spec = evidence.spec
+
     def with_theta(theta: float) -> RopeSpec:
         return replace(spec, rope_theta=theta)
 
-    found = _search(_distance(with_theta, measured), *THETAS)
-    for theta in _snapped(found):
+    found = _search(_gap_function(with_theta, measured), *THETAS)
+    for theta in _round_numbers(found):
         if theta != spec.rope_theta:
             explanation = f"rope_theta is {theta:,.10g} instead of {spec.rope_theta:,.10g}.".replace(",", " ")
-            yield Mistake("RD301", explanation, replace(right, turning=by_rule(with_theta(theta), angles)))
+            yield _by_rule("RD301", explanation, with_theta(theta), evidence)
 
 
-def _factors(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) -> Iterator[Mistake]:
+def _other_factor(evidence: Evidence, measured: Measured) -> Iterator[Mistake]:
+    spec = evidence.spec
     if not getattr(spec.scaling, "factor", None) or spec.scaling.rope_type == "longrope":
         return
-    yield from _with_factor("RD304", spec, right, angles, measured, spec.scaling, "The factor is {} instead of {}.")
+    yield from _with_factor("RD304", spec, evidence, measured, spec.scaling, "The factor is {} instead of {}.")
 
 
 def _with_factor(
     code: str,
     spec: RopeSpec,
-    right: Rotation,
-    angles: Angles,
+    evidence: Evidence,
     measured: Measured,
     scaling: Scaling,
     sentence: str,
 ) -> Iterator[Mistake]:
-    """A rule with the factor that fits best; its attention_scaling with that factor, and as it should be."""
+    """The rule `scaling` with the factor that fits best; attention_scaling of that factor, and as stated."""
 
     def with_factor(factor: float) -> RopeSpec:
         return replace(spec, scaling=replace(scaling, factor=factor))
 
-    due = getattr(spec.scaling, "factor", None)
-    for factor in _snapped(_search(_distance(with_factor, measured), *FACTORS)):
-        if factor == due and type(scaling) is type(spec.scaling):
+    stated_factor = getattr(spec.scaling, "factor", None)
+    for factor in _round_numbers(_search(_gap_function(with_factor, measured), *FACTORS)):
+        if factor == stated_factor and type(scaling) is type(spec.scaling):
             continue
         wrong = with_factor(factor)
-        turning = by_rule(wrong, angles)
-        kept = scaled_by(turning, spec.attention_scaling / wrong.attention_scaling)
-        for one in (turning, kept) if wrong.attention_scaling != spec.attention_scaling else (turning,):
-            yield Mistake(
-                code, sentence.format(f"{factor:.6g}", f"{due:g}" if due else ""), replace(right, turning=one)
-            )
+        explanation = sentence.format(f"{factor:.6g}", f"{stated_factor:g}" if stated_factor else "")
+        angles = angles_of_rule(wrong, evidence.angles)
+        yield Mistake(code, explanation, replace(evidence.stated, angle_function=angles))
+        if wrong.attention_scaling != spec.attention_scaling:
+            kept = scaled_angles(angles, spec.attention_scaling / wrong.attention_scaling)
+            yield Mistake(code, explanation, replace(evidence.stated, angle_function=kept))
 
 
-def _ramps(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) -> Iterator[Mistake]:
-    """YaRN's two betas by a grid: whole numbers and their halves are what configurations hold."""
-    rule = spec.scaling
+def _by_rule(code: str, explanation: str, wrong: RopeSpec, evidence: Evidence) -> Mistake:
+    return Mistake(code, explanation, replace(evidence.stated, angle_function=angles_of_rule(wrong, evidence.angles)))
+
+
+def _other_ramp(evidence: Evidence, measured: Measured) -> Iterator[Mistake]:
+    """YaRN's two betas, searched on a grid: whole numbers and their halves are what configurations hold."""
+    spec, rule = evidence.spec, evidence.spec.scaling
     if not isinstance(rule, Yarn):
         return
     best, found = np.inf, None
@@ -108,101 +114,112 @@ def _ramps(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) 
             if (gap := _gap(wrong, measured)) < best:
                 best, found = gap, wrong
     if found is not None and (found.scaling.beta_fast, found.scaling.beta_slow) != (rule.beta_fast, rule.beta_slow):
-        explanation = betas(rule, found.scaling.beta_fast, found.scaling.beta_slow)
-        yield Mistake("RD306", explanation, replace(right, turning=by_rule(found, angles)))
+        explanation = ramp_text(rule, found.scaling.beta_fast, found.scaling.beta_slow)
+        yield _by_rule("RD306", explanation, found, evidence)
 
 
-def _frozen(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) -> Iterator[Mistake]:
-    """The length at which dynamic NTK stands still."""
+def _frozen(evidence: Evidence, measured: Measured) -> Iterator[Mistake]:
+    """Dynamic NTK frozen at the length that fits best."""
+    spec = evidence.spec
     if not isinstance(spec.scaling, DynamicNTK):
         return
-    held_at = np.arange(spec.scaling.threshold, right.rows + 1)
+    held_at = np.arange(spec.scaling.threshold, evidence.rows + 1)
     gaps = [_gap(spec, measured, int(length)) for length in held_at]
     held = int(held_at[int(np.argmin(gaps))])
-    rule = by_rule(spec, angles)
+    rule = angles_of_rule(spec, evidence.angles)
     explanation = f"Frequencies are those of {held} tokens at every length."
-    yield Mistake("RD307", explanation, replace(right, turning=lambda places, _: rule(places, held)))
+    frozen = replace(evidence.stated, angle_function=lambda positions, _: rule(positions, held))
+    yield Mistake("RD307", explanation, frozen)
 
 
-def _rules(spec: RopeSpec, right: Rotation, angles: Angles, measured: Measured) -> Iterator[Mistake]:
-    """Rules nobody asked for, with the factor that fits."""
+def _other_rules(evidence: Evidence, measured: Measured) -> Iterator[Mistake]:
+    """Other scaling rules, with the factor that fits best."""
+    spec = evidence.spec
     plain = replace(spec, scaling=Default())
-    stated = spec.original_max_position or spec.max_position
-    originals = dict.fromkeys([stated, *(spec.max_position // part for part in (1, 2, 4, 8, 16, 32)), *CONTEXTS])
+    context = spec.original_max_position or spec.max_position
+    originals = dict.fromkeys([context, *(spec.max_position // part for part in (1, 2, 4, 8, 16, 32)), *CONTEXTS])
     tried = [Linear(2.0)]
     for original in (length for length in originals if length > 1):
         tried += [Llama3(2.0, 1.0, 4.0, original), Yarn(2.0, original)]
     for scaling in tried:
         if type(scaling) is not type(spec.scaling):
-            sentence = f"The rule is {scaling.rope_type} with factor {{}} instead of {words_of(spec.scaling)}."
-            yield from _with_factor("RD303", plain, right, angles, measured, scaling, sentence)
+            sentence = f"The rule is {scaling.rope_type} with factor {{}} instead of {rule_text(spec.scaling)}."
+            yield from _with_factor("RD303", plain, evidence, measured, scaling, sentence)
 
 
-def _singles(spec: RopeSpec, right: Rotation, measured: Frequencies) -> Iterator[Mistake]:
-    """Pairs that turn by another share of what they should; under a rule of the length, by that share at each."""
-    due, found = _due(spec, measured.length), measured.values
-    wrong = measured.known & (np.abs(found - due) > SINGLE * np.abs(due))
+def _single_pairs(evidence: Evidence, measured: Frequencies) -> Iterator[Mistake]:
+    """Pairs whose frequency is wrong by a factor; under a rule that depends on the length, by that factor at each."""
+    spec = evidence.spec
+    expected, found = _signed_frequencies(spec, measured.length), measured.values
+    wrong = measured.known & (np.abs(found - expected) > SINGLE * np.abs(expected))
     if not wrong.any():
         return
     pairs = np.flatnonzero(wrong)
-    worst = int(
-        pairs[np.argmax(np.abs(found[pairs] - due[pairs]) / np.maximum(np.abs(found[pairs]), np.abs(due[pairs])))]
-    )
-    which = "All pairs" if wrong.all() else f"{len(pairs)} of {len(due)} pairs"
-    explanation = f"{which} turn otherwise; pair {worst} by {found[worst]:.6g} a position instead of {due[worst]:.6g}."
-    share = np.where(wrong, found / np.where(due == 0, 1, due), 1.0)
-    added = np.where(wrong & (due == 0), found, 0.0)
-    turning = _turning(spec, lambda length: _due(spec, length) * share + added)
-    yield Mistake("RD309", explanation, replace(right, turning=turning))
+    gap, size = np.abs(found - expected)[pairs], np.maximum(np.abs(found), np.abs(expected))[pairs]
+    worst = int(pairs[np.argmax(gap / size)])
+    which = "All pairs" if wrong.all() else f"{len(pairs)} of {len(expected)} pairs"
+    frequency = f"pair {worst} by {found[worst]:.6g} a position instead of {expected[worst]:.6g}"
+    factor = np.where(wrong, found / np.where(expected == 0, 1, expected), 1.0)
+    added = np.where(wrong & (expected == 0), found, 0.0)
+    angles = angles_of_frequencies(spec, lambda length: _signed_frequencies(spec, length) * factor + added)
+    explanation = f"{which} turn otherwise; {frequency}."
+    yield Mistake("RD309", explanation, replace(evidence.stated, angle_function=angles))
 
 
-def _lengths(spec: RopeSpec, right: Rotation, length: np.ndarray) -> Iterator[Mistake]:
-    found, due = float(np.median(length)), spec.attention_scaling
-    if abs(found / due - 1) < 1e-6:
+def _other_length(evidence: Evidence, length: np.ndarray) -> Iterator[Mistake]:
+    factor = float(np.median(length)) / evidence.spec.attention_scaling
+    if abs(factor - 1) < 1e-6:
         return
-    explanation = f"Rotated vectors are {found / due:.6g} times as long as they should be."
-    yield Mistake("RD403", explanation, replace(right, turning=scaled_by(right.turning, found / due)))
+    explanation = f"Rotated vectors are {factor:.6g} times as long as they should be."
+    scaled = scaled_angles(evidence.stated.angle_function, factor)
+    yield Mistake("RD403", explanation, replace(evidence.stated, angle_function=scaled))
 
 
-def _turning(spec: RopeSpec, frequency: Callable[[int], np.ndarray]) -> Turning:
-    """`frequency` of a length comes from what was measured, so it has the direction already."""
+def angles_of_frequencies(spec: RopeSpec, frequency: Callable[[int], np.ndarray]) -> AngleFunction:
+    """The cos and sin of `spec` with other frequencies, radians per position [P] of a sequence length.
+
+    They come from what was measured: where `spec` is reversed, they are negative already.
+    """
     direction = -1.0 if spec.reversed else 1.0
 
-    def turning(places: np.ndarray, length: int) -> Tables:
-        return from_angles(spec, by_pair(spec, places) * (direction * frequency(length)))
+    def angle_function(positions: np.ndarray, length: int) -> CosSin:
+        return from_angles(spec, by_pair(spec, positions) * (direction * frequency(length)))
 
-    return turning
+    return angle_function
 
 
-def _due(spec: RopeSpec, length: int | None = None) -> np.ndarray:
+def _signed_frequencies(spec: RopeSpec, length: int | None = None) -> np.ndarray:
+    """Radians per position of each pair, negative if the rotation is reversed: [P]."""
     return spec.inv_freq(length, np.float64) * (-1.0 if spec.reversed else 1.0)
 
 
 def _gap(spec: RopeSpec, measured: Measured, length: int | None = None) -> float:
     """How far the spec's frequencies are from the measured ones: the mean of relative differences, each at most 1.
 
-    `length` holds a rule of the length at one; else it is that of the sequence measured.
+    They are those of `length`, or else of the length of the sequence measured.
     """
     gaps = []
     for one in measured:
-        due = _due(spec, length or one.length)
-        telling = one.known & (due != 0)
-        gaps.append(np.minimum(np.abs(one.values[telling] / due[telling] - 1), 1.0))
+        expected = _signed_frequencies(spec, length or one.length)
+        counted = one.known & (expected != 0)
+        gaps.append(np.minimum(np.abs(one.values[counted] / expected[counted] - 1), 1.0))
     return float(np.concatenate(gaps).mean()) if any(map(len, gaps)) else np.inf
 
 
-def _distance(made: Callable[[float], RopeSpec], measured: Measured) -> Callable[[float], float]:
-    def distance(value: float) -> float:
+def _gap_function(with_number: Callable[[float], RopeSpec], measured: Measured) -> Callable[[float], float]:
+    """The gap of the rule with each number; infinite for a number that the rule does not allow."""
+
+    def gap(value: float) -> float:
         try:
-            return _gap(made(value), measured)
+            return _gap(with_number(value), measured)
         except ConfigError:
             return np.inf
 
-    return distance
+    return gap
 
 
 def _search(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where `function` is least between two positive numbers: a grid in the logarithm, made finer around its best."""
+    """The number between `low` and `high` where `function` is least: a grid of logarithms, refined around its best."""
     a, b = np.log(low), np.log(high)
     for _ in range(ROUNDS):
         grid = np.linspace(a, b, POINTS)
@@ -212,8 +229,8 @@ def _search(function: Callable[[float], float], low: float, high: float) -> floa
     return float(np.exp(best))
 
 
-def _snapped(value: float) -> tuple[float, ...]:
-    """Round numbers near `value`, the roundest first: what people write into configurations; then `value`."""
+def _round_numbers(value: float) -> tuple[float, ...]:
+    """Round numbers near `value`, the roundest first, as people write them into configurations; then `value` itself."""
     if not np.isfinite(value) or value <= 0:
         return ()
     magnitude = 10.0 ** np.floor(np.log10(value))

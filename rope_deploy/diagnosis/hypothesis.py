@@ -1,6 +1,6 @@
-"""A rotation as a hypothesis: where tokens stand, how far pairs turn there, how the turn is applied.
+"""A hypothesis of what a site did: which positions it used, which angles it took there, and how it applied them.
 
-Every mistake changes one of these three and leaves the others as they should be.
+Every mistake changes one of these three and leaves the others as the rule states them.
 """
 
 from __future__ import annotations
@@ -13,70 +13,77 @@ import numpy as np
 from rope_deploy.diagnosis.observation import Observation
 from rope_deploy.rope import Angles, RopeSpec, cos_sin, rotate
 
-Tables = tuple[np.ndarray, np.ndarray]
+CosSin = tuple[np.ndarray, np.ndarray]
 # Observation -> positions [B, S], or [A, B, S] where positions have several axes
-Place = Callable[[Observation], np.ndarray]
-# such positions, length of the sequence in tokens -> cos and sin [B, S, R/2]
-Turning = Callable[[np.ndarray, int], Tables]
+PositionFunction = Callable[[Observation], np.ndarray]
+# such positions, length of the sequence in tokens -> cos and sin of the angles, [B, S, R/2]
+AngleFunction = Callable[[np.ndarray, int], CosSin]
 # x [B, N, S, H], cos and sin [B, 1, S, R/2] -> [B, N, S, H]
-Apply = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+ApplyFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 # A wrong table may be made in another order of roundings than ours: its frequencies may be some fp32 units apart.
 FREQUENCY_ROUNDINGS = 4
-SINGLE = 2.0**-24
+UNIT_ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True)
-class Rotation:
+class Hypothesis:
     """What a site may have done. `rows` is the size of the table."""
 
-    place: Place
-    turning: Turning
-    apply: Apply
+    positions_used: PositionFunction
+    angle_function: AngleFunction
+    apply: ApplyFunction
     rows: int
 
-    def ratio(self, seen: Observation, *, exactly: bool = False) -> float:
-        """The largest error left in `seen` if this is what happened, in units of what rounding explains."""
-        return float(self.ratios(seen, exactly=exactly).max(initial=0.0))
+    def expected(self, observation: Observation) -> np.ndarray:
+        """The output that this hypothesis predicts for the observed input, float64 [B, N, S, H]."""
+        positions = self.positions_used(observation)
+        cos, sin = self.angle_function(positions, int(positions.max()) + 1)
+        cos, sin = (table[:, None].astype(np.float64) for table in (cos, sin))
+        return self.apply(observation.unrotated.astype(np.float64), cos, sin)
 
-    def ratios(self, seen: Observation, *, exactly: bool = False) -> np.ndarray:
-        """The same of each token, [B, S]; zero for those that do not count.
+    def ratio(self, observation: Observation, *, exactly: bool = False) -> float:
+        """The largest error that this hypothesis leaves in `observation`, in units of what rounding explains."""
+        return float(self.ratios(observation, exactly=exactly).max(initial=0.0))
+
+    def ratios(self, observation: Observation, *, exactly: bool = False) -> np.ndarray:
+        """The same of each token, [B, S]; zero for tokens that do not count.
 
         `exactly` allows the rounding of a sound rotation alone; otherwise also that of frequencies made elsewhere.
-        A token placed outside the table is no number, as our graphs have it, or what a longer table would give.
+        A token whose position lies outside the table is expected to be NaN, as our graphs have it, or what a longer
+        table would give.
         """
-        places = self.place(seen)
-        inside, reach = (places >= 0) & (places < self.rows), np.abs(places)
-        if places.ndim == 3:
+        positions = self.positions_used(observation)
+        inside, reach = (positions >= 0) & (positions < self.rows), np.abs(positions)
+        if positions.ndim == 3:
             inside, reach = inside.all(axis=0), reach.max(axis=0)
-        cos, sin = (table[:, None].astype(np.float64) for table in self.turning(places, int(places.max()) + 1))
-        expected = self.apply(seen.unrotated.astype(np.float64), cos, sin)
-        if seen.rotated is not None:
-            void = ~inside & np.isnan(seen.rotated).any(axis=(1, 3))
+        expected = self.expected(observation)
+        if observation.rotated is not None:
+            void = ~inside & np.isnan(observation.rotated).any(axis=(1, 3))
             expected = np.where(void[:, None, :, None], np.nan, expected)
-        budget = seen.budget
+        budget = observation.budget
         if not exactly:
             largest = np.abs(np.nan_to_num(expected)).max(axis=(1, 3))
-            budget = budget + largest * reach * (FREQUENCY_ROUNDINGS * SINGLE)
-        ratio = seen.errors(expected) / np.maximum(budget, np.finfo(np.float64).tiny)
+            budget = budget + largest * reach * (FREQUENCY_ROUNDINGS * UNIT_ROUNDOFF)
+        ratio = observation.errors(expected) / np.maximum(budget, np.finfo(np.float64).tiny)
         ratio = np.where(np.isnan(ratio), np.inf, ratio)
-        return np.where(seen.real & self._telling(seen, expected, exactly), ratio, 0.0)
+        return np.where(observation.real & self._counted(observation, expected, exactly), ratio, 0.0)
 
     @staticmethod
-    def _telling(seen: Observation, expected: np.ndarray, exactly: bool) -> np.ndarray:
-        """Tokens that say something, [B, S]: not those that came in as no number, or came out as expected of one."""
-        void = np.isnan(seen.unrotated).any(axis=(1, 3))
-        if seen.rotated is not None:
-            void |= np.isnan(expected).any(axis=(1, 3)) & np.isnan(seen.rotated).any(axis=(1, 3))
-        elif not exactly:  # of products, one key without a number spoils all, whatever the query was
-            void |= np.isinf(seen.errors(np.zeros_like(seen.unrotated)))
+    def _counted(observation: Observation, expected: np.ndarray, exactly: bool) -> np.ndarray:
+        """Tokens that tell something, [B, S]: not those whose input is NaN, or whose output is NaN as expected."""
+        void = np.isnan(observation.unrotated).any(axis=(1, 3))
+        if observation.rotated is not None:
+            void |= np.isnan(expected).any(axis=(1, 3)) & np.isnan(observation.rotated).any(axis=(1, 3))
+        elif not exactly:  # of products q·k, one key that is NaN spoils all, whatever the query was
+            void |= np.isinf(observation.errors(np.zeros_like(observation.unrotated)))
         return ~void
 
-    def residual(self, evidence: Iterable[Observation], limit: float = np.inf) -> float:
-        """The largest ratio over all of `evidence`; whatever is above `limit` is given up at once."""
+    def residual(self, observations: Iterable[Observation], limit: float = np.inf) -> float:
+        """The largest ratio over all `observations`. It stops at the first that exceeds `limit`."""
         worst = 0.0
-        for seen in evidence:
-            worst = max(worst, self.ratio(seen))
+        for one in observations:
+            worst = max(worst, self.ratio(one))
             if worst > limit:
                 break
         return worst
@@ -84,27 +91,30 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A code of `report.codes`, one sentence, and what a site does that makes it."""
+    """A code of `results/codes.py`, one sentence, and what a site does that makes this mistake."""
 
     code: str
     explanation: str
-    rotation: Rotation
+    hypothesis: Hypothesis
 
 
-def as_given(seen: Observation) -> np.ndarray:
-    return seen.places
+def fed_positions(observation: Observation) -> np.ndarray:
+    """The positions that were fed, which a sound site uses."""
+    return observation.positions_by_axis
 
 
-def by_rule(spec: RopeSpec, angles: Angles = "model") -> Turning:
-    """The tables of `spec`, evaluated where tokens stand."""
+def angles_of_rule(spec: RopeSpec, angles: Angles = "model") -> AngleFunction:
+    """The cos and sin of `spec` at given positions."""
 
-    def turning(places: np.ndarray, length: int) -> Tables:
-        return cos_sin(spec, places, angles=angles, seq_len=length)
+    def angle_function(positions: np.ndarray, length: int) -> CosSin:
+        return cos_sin(spec, positions, angles=angles, seq_len=length)
 
-    return turning
+    return angle_function
 
 
-def in_layout(interleaved: bool) -> Apply:
+def apply_in_layout(interleaved: bool) -> ApplyFunction:
+    """The rotation of pairs in one layout. NaN where the angles are wider than the head."""
+
     def apply(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
         if 2 * cos.shape[-1] > x.shape[-1]:
             return np.full(x.shape, np.nan)  # another layer's rule, wider than this head: it explains nothing
@@ -113,6 +123,6 @@ def in_layout(interleaved: bool) -> Apply:
     return apply
 
 
-def sound(spec: RopeSpec, rows: int, angles: Angles = "model") -> Rotation:
-    """What a site with this rule should do."""
-    return Rotation(as_given, by_rule(spec, angles), in_layout(spec.interleaved), rows)
+def hypothesis_of_rule(spec: RopeSpec, rows: int, angles: Angles = "model") -> Hypothesis:
+    """What a site that follows `spec` does, with a table of `rows` rows."""
+    return Hypothesis(fed_positions, angles_of_rule(spec, angles), apply_in_layout(spec.interleaved), rows)

@@ -1,4 +1,4 @@
-"""Mistakes in how a turn is applied: which elements form a pair, in which direction, how often (RD1xx)."""
+"""Mistakes in how a rotation is applied: which elements form a pair, in which direction, how often (RD1xx)."""
 
 from __future__ import annotations
 
@@ -7,49 +7,53 @@ from dataclasses import replace
 
 import numpy as np
 
-from rope_deploy.diagnosis.hypothesis import Apply, Mistake, Rotation, by_rule, in_layout
-from rope_deploy.rope import Angles, Proportional, RopeSpec, rotate
+from rope_deploy.diagnosis.evidence import Evidence
+from rope_deploy.diagnosis.hypothesis import ApplyFunction, Mistake, angles_of_rule, apply_in_layout
+from rope_deploy.rope import Proportional, RopeSpec, rotate
 
 LAYOUT = {True: "interleaved", False: "half-split"}
 
 
-def shape_mistakes(spec: RopeSpec, right: Rotation) -> Iterator[Mistake]:
-    """Everything that is applied wrongly with the right tables."""
+def application_mistakes(evidence: Evidence) -> Iterator[Mistake]:
+    """The right tables, applied wrongly."""
+    spec, stated = evidence.spec, evidence.stated
     head, width = spec.head_dim, spec.rotary_dim
-    turn = right.apply
+    rotated = stated.apply
 
-    def planted(code: str, explanation: str, apply: Apply) -> Mistake:
-        return Mistake(code, explanation, replace(right, apply=apply))
+    def applied(code: str, explanation: str, apply: ApplyFunction) -> Mistake:
+        return Mistake(code, explanation, replace(stated, apply=apply))
 
-    yield planted("RD106", "The vectors leave as they came.", lambda x, cos, sin: x)
+    yield applied("RD106", "The vectors leave as they came.", lambda x, cos, sin: x)
     if spec.attention_scaling != 1:
         scaled = "The vectors are scaled by attention_scaling and not turned."
-        yield planted("RD106", scaled, lambda x, cos, sin: _scaled(x, spec.attention_scaling, width))
-    yield planted("RD107", "They are turned twice as far.", lambda x, cos, sin: turn(turn(x, cos, sin), cos, sin))
-    yield planted("RD102", "The sine has the wrong sign.", lambda x, cos, sin: turn(x, cos, -sin))
-    told, due = LAYOUT[not spec.interleaved], LAYOUT[spec.interleaved]
-    yield planted("RD101", f"The pairs are {told}; the rule's are {due}.", in_layout(not spec.interleaved))
+        yield applied("RD106", scaled, lambda x, cos, sin: _scaled(x, spec.attention_scaling, width))
+    twice = "They are turned twice as far."
+    yield applied("RD107", twice, lambda x, cos, sin: rotated(rotated(x, cos, sin), cos, sin))
+    yield applied("RD102", "The sine has the wrong sign.", lambda x, cos, sin: rotated(x, cos, -sin))
+    layouts = f"The pairs are {LAYOUT[not spec.interleaved]}; the rule's are {LAYOUT[spec.interleaved]}."
+    yield applied("RD101", layouts, apply_in_layout(not spec.interleaved))
     if width < head:
         explanation = f"The last {width} of {head} elements are turned; the rule turns the first."
-        yield planted("RD104", explanation, lambda x, cos, sin: _at_end(turn, x, cos, sin))
+        yield applied("RD104", explanation, lambda x, cos, sin: _at_end(rotated, x, cos, sin))
         across = f"Pairs lie {head // 2} apart, across the whole head; the rule pairs within the first {width}."
-        yield planted("RD105", across, lambda x, cos, sin: _across(x, cos, sin))
+        yield applied("RD105", across, _across)
     if isinstance(spec.scaling, Proportional):
-        turning = int(np.count_nonzero(spec.inv_freq()))
-        within = f"Pairs lie {turning} apart, within the first {2 * turning}; the rule pairs across the whole head."
-        yield planted("RD105", within, lambda x, cos, sin: turn(x, cos[..., :turning], sin[..., :turning]))
+        pairs = int(np.count_nonzero(spec.inv_freq()))
+        within = f"Pairs lie {pairs} apart, within the first {2 * pairs}; the rule pairs across the whole head."
+        yield applied("RD105", within, lambda x, cos, sin: rotated(x, cos[..., :pairs], sin[..., :pairs]))
 
 
-def width_mistakes(spec: RopeSpec, right: Rotation, angles: Angles) -> Iterator[Mistake]:
+def width_mistakes(evidence: Evidence) -> Iterator[Mistake]:
     """Another rotary_dim: with the same frequencies cut short or stretched, or with frequencies of its own."""
+    spec, stated = evidence.spec, evidence.stated
     for width in range(2, spec.head_dim + 1, 2):
         if width == spec.rotary_dim:
             continue
         explanation = f"rotary_dim is {width} instead of {spec.rotary_dim}."
         if width < spec.rotary_dim:
-            yield Mistake("RD103", explanation, replace(right, apply=_cut(spec.interleaved, width // 2)))
+            yield Mistake("RD103", explanation, replace(stated, apply=_cut(spec.interleaved, width // 2)))
         if own := _with_width(spec, width):
-            yield Mistake("RD103", explanation, replace(right, turning=by_rule(own, angles)))
+            yield Mistake("RD103", explanation, replace(stated, angle_function=angles_of_rule(own, evidence.angles)))
 
 
 def _with_width(spec: RopeSpec, width: int) -> RopeSpec | None:
@@ -58,7 +62,7 @@ def _with_width(spec: RopeSpec, width: int) -> RopeSpec | None:
     return replace(spec, rotary_dim=width, exponent_dim=0) if fitting else None
 
 
-def _cut(interleaved: bool, pairs: int) -> Apply:
+def _cut(interleaved: bool, pairs: int) -> ApplyFunction:
     return lambda x, cos, sin: rotate(x, cos[..., :pairs], sin[..., :pairs], interleaved=interleaved)
 
 
@@ -68,12 +72,12 @@ def _scaled(x: np.ndarray, factor: float, width: int) -> np.ndarray:
     return out
 
 
-def _at_end(turn: Apply, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
+def _at_end(rotated: ApplyFunction, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
     width = 2 * cos.shape[-1]
-    return np.concatenate([x[..., :-width], turn(x[..., -width:], cos, sin)], axis=-1)
+    return np.concatenate([x[..., :-width], rotated(x[..., -width:], cos, sin)], axis=-1)
 
 
 def _across(x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
-    """Pairs (i, i + H/2), the ones without a frequency standing still."""
-    still = [(0, 0)] * (cos.ndim - 1) + [(0, x.shape[-1] // 2 - cos.shape[-1])]
-    return rotate(x, np.pad(cos, still, constant_values=1.0), np.pad(sin, still), interleaved=False)
+    """Pairs (i, i + H/2); those without a frequency are not rotated."""
+    unrotated = [(0, 0)] * (cos.ndim - 1) + [(0, x.shape[-1] // 2 - cos.shape[-1])]
+    return rotate(x, np.pad(cos, unrotated, constant_values=1.0), np.pad(sin, unrotated), interleaved=False)

@@ -15,13 +15,13 @@ from rope_deploy.artifact import Site
 
 @dataclass(frozen=True)
 class Observation:
-    """A site in one call of one case, judged sound or wrong by the same budget.
+    """One site in one call of one case.
 
-    `unrotated` [B, N, S, H] is what the runtime handed to the rotation, `rotated` [B, N, S, H] what came out, None
-    where only products with the keys were seen. `errors(prediction)` says how far what came out is from a
-    prediction [B, N, S, H]: [B, S]. `budget` [B, S] is what rounding explains, `real` [B, S] marks the tokens that
-    count, `positions` [B, S] are the position_ids that were fed and `mask` [B, T] the attention_mask. Where positions
-    have several axes (M-RoPE), `positions` is the first and `axes` [A, B, S] holds all.
+    `unrotated` [B, N, S, H] is what the runtime handed to the rotation; `rotated` [B, N, S, H] is what came out, None
+    where only products with the keys were seen. `errors(expected)` returns how far what came out is from an expected
+    output [B, N, S, H]: [B, S]. `budget` [B, S] is what rounding explains of these errors. `real` [B, S] marks the
+    tokens that count (no padding). `positions` [B, S] are the position_ids that were fed, `mask` [B, T] is the
+    attention_mask. Where positions have several axes (M-RoPE), `axes` [A, B, S] holds all and `positions` is the first.
     """
 
     case: str
@@ -36,16 +36,11 @@ class Observation:
     axes: np.ndarray | None = None
 
     @property
-    def places(self) -> np.ndarray:
-        """Where tokens stand: [B, S], or [A, B, S] if positions have several axes."""
+    def positions_by_axis(self) -> np.ndarray:
+        """The positions that were fed: [B, S], or [A, B, S] if positions have several axes."""
         return self.positions if self.axes is None else self.axes
 
     @property
     def past(self) -> int:
         """Columns of the mask before this call."""
         return self.mask.shape[1] - self.positions.shape[1]
-
-    def ratio(self, prediction: np.ndarray) -> float:
-        """Largest error of a real token, in units of its budget; infinite where a value is not finite."""
-        errors = np.where(self.real, self.errors(prediction) / self.budget, 0.0)
-        return float(np.where(np.isnan(errors), np.inf, errors).max(initial=0.0))

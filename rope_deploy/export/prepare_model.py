@@ -16,7 +16,7 @@ from rope_deploy.graph.passes.simplify import clean
 from rope_deploy.graph.raising.raise_rotations import Raised, raise_rotations
 from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.example_inputs import Example, cast, guess_example, read_example
-from rope_deploy.models.loading.load import DTYPES
+from rope_deploy.models.loaded_model import DTYPES
 from rope_deploy.models.torch_trig import cos, sin
 from rope_deploy.models.tracing.trace import TOKENS
 from rope_deploy.options import Angles, ExportOptions
@@ -29,7 +29,8 @@ DEFAULT_MAX_POSITION = 4096  # for models that do not say
 class Prepared:
     """A traced model with its rotations raised and audited, ready to be written in any style.
 
-    `example` is what a tower was traced with.
+    `example` is what a tower was traced with, `patches` are the names of the patches that were in place in the trace,
+    and `traced` what it found.
     """
 
     loaded: LoadedModel
@@ -39,6 +40,8 @@ class Prepared:
     angles: Angles
     max_position: int
     example: Example | None = None
+    patches: tuple[str, ...] = ()
+    traced: tuple[Finding, ...] = ()
 
     @property
     def tokens(self) -> int | None:
@@ -49,9 +52,8 @@ class Prepared:
     @property
     def findings(self) -> tuple[Finding, ...]:
         left = tuple(Finding("unmatched", "warning", f"Left as it was: {line}") for line in self.raised.unmatched)
-        loading = tuple(Finding("computed-again", "info", note) for note in self.loaded.notes)
         audited = (finding for one in self.audited for finding in one.findings)
-        return (*loading, *audited, *one_sided(self.raised, "model"), *left)
+        return (*self.loaded.findings, *self.traced, *audited, *one_sided(self.raised, "model"), *left)
 
 
 def prepare(
@@ -79,10 +81,10 @@ def prepare(
         require_tables(limit, widest, max(1, len(loaded.specs)), stated_by)
     example = _example(loaded, example or options.example, max_position)
     progress("Tracing the model")
-    model = trace(loaded, cache=options.cache, example=example)
+    traced = trace(loaded, cache=options.cache, example=example)
     progress("Finding the rotations")
-    clean(model)
-    raised = raise_rotations(model, limit, cos=cos, sin=sin, allow_unmatched=options.allow_unmatched)
+    clean(traced.model)
+    raised = raise_rotations(traced.model, limit, cos=cos, sin=sin, allow_unmatched=options.allow_unmatched)
     audited = audit(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
     if loaded.task == "tower":
         limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
@@ -93,8 +95,17 @@ def prepare(
         raised = replace(raised, rotations=tuple(one.rotation for one in audited))
     elif audited and all(one.angles == "float64" for one in audited):
         angles = "float64"  # as they are in the model
-    cached = options.cache and loaded.task == "decoder"
-    return Prepared(loaded, raised, tuple(audited), cached, angles, limit, example)
+    return Prepared(
+        loaded,
+        raised,
+        tuple(audited),
+        options.cache and loaded.task == "decoder",
+        angles,
+        limit,
+        example,
+        traced.patches,
+        traced.findings,
+    )
 
 
 def _example(loaded: LoadedModel, given: Example | Path | None, max_position: int | None) -> Example | None:

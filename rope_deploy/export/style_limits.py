@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rope_deploy.artifact import Limits
 from rope_deploy.graph.lower import Lowered
+from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
 
 
 def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:
@@ -11,7 +12,7 @@ def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:
 
     `tokens` is what the trace was limited to.
     """
-    fused = [node for node in lowered.model.graph if node.op_type == "GroupQueryAttention"]
+    fused = [node for node in lowered.model.graph if node.op_type == GROUP_QUERY_ATTENTION]
     if not fused:
         return Limits(tokens=tokens)
     windowed = any("local_window_size" in node.attributes for node in fused)

@@ -104,6 +104,7 @@ def _manifest(prepared: Prepared, lowered: Lowered, summary: Summary) -> Manifes
         fixed=_fixed(prepared.example),
         limits=limits_of(lowered, prepared.tokens),
         findings=prepared.findings,
+        patches=prepared.patches,
         versions=_versions(),
     )
 

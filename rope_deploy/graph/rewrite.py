@@ -12,11 +12,11 @@ import onnx_ir as ir
 from rope_deploy.artifact import new_graph, refuse_existing
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import Trig, evaluate
 from rope_deploy.graph.analysis.result_size import require_tables
 from rope_deploy.graph.lower import OPERATORS_OPSET, WIDEST_OPSET, lower
 from rope_deploy.graph.passes.proven_shapes import proven_shapes
-from rope_deploy.graph.raising.match import SIZES, dummy_inputs
 from rope_deploy.graph.raising.raise_rotations import Raised, RaisedRotation, raise_rotations
 from rope_deploy.graph.reading.foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save

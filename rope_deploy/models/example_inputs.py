@@ -3,7 +3,7 @@
 Floating-point arguments of the model's forward, and tokens, become inputs of the graph. Every other argument (the
 grid of an image, the sizes of pieces) is read by the model's Python code as numbers: it is fixed, part of the graph,
 and named in the manifest. A user gives an example of all arguments in a file; without one it is made from the
-configuration, by the names of the arguments, and where these leave a shape open, every usual one is tried in turn.
+configuration, by the names of the arguments; where these leave a shape open, the usual ones are tried one by one.
 
 Shapes: B images or recordings, P patches, C channels.
 """
@@ -94,7 +94,7 @@ def read_example(path: Path, model: torch.nn.Module) -> Example:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
     except RopeDeployError:
         raise
-    except Exception as error:  # numpy has no error of its own for a file that is none of its
+    except Exception as error:  # numpy raises several kinds for a file that is not an .npz
         raise UsageError(
             f"{path} is not an .npz file of arrays, or it is damaged.",
             todo="Write it with numpy.savez(FILE, name=array, …).",
@@ -118,11 +118,14 @@ def read_example(path: Path, model: torch.nn.Module) -> Example:
 
 
 def guess_example(model: torch.nn.Module) -> Example:
-    """The first of `candidates` that the model runs with, in its own dtype. Raises ModelError if there is none."""
+    """The first of `possible_arguments` that the model runs with, in its own dtype.
+
+    What its code raises for the others is expected. Raises ModelError with the last of it if there is none.
+    """
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     known = getattr(model, "config", None) is not None
-    said = "No argument has a name that is known.\n" if known else "It has no configuration.\n"
-    for arguments in candidates(model) if known else ():
+    failure = "No argument has a name that is known.\n" if known else "It has no configuration.\n"
+    for arguments in possible_arguments(model) if known else ():
         example = cast(example_of(arguments), dtype)
         try:
             with torch.no_grad(), warnings.catch_warnings():
@@ -130,10 +133,10 @@ def guess_example(model: torch.nn.Module) -> Example:
                 model(**example.arguments)
             return example
         except Exception as error:  # it wants another shape: whatever its code stumbles over
-            said = f"{quoted('Its code', error)}\n"
+            failure = f"{quoted('Its code', error)}\n"
     raise ModelError(
         f"What {type(model).__name__} is to be fed does not follow from its configuration.",
-        exists=f"{said}Its forward takes: {', '.join(takes(model))}.",
+        exists=f"{failure}Its forward takes: {', '.join(takes(model))}.",
         todo="Give an example of its arguments: --example FILE.npz, written with numpy.savez(FILE, name=array, …).",
     )
 
@@ -144,7 +147,7 @@ def cast(example: Example, dtype: torch.dtype) -> Example:
     return Example(tensors, example.fixed)
 
 
-def candidates(model: torch.nn.Module) -> Iterator[dict[str, Any]]:
+def possible_arguments(model: torch.nn.Module) -> Iterator[dict[str, Any]]:
     """Arguments for the model's forward, the likeliest first."""
     parameters = inspect.signature(model.forward).parameters
     sizes = _Sizes(getattr(model, "config", None))
@@ -160,7 +163,7 @@ def candidates(model: torch.nn.Module) -> Iterator[dict[str, Any]]:
         yield {"input_ids": _tokens(BATCH, LENGTH), "decoder_input_ids": _tokens(BATCH, LENGTH - 2)}
     for shapes in itertools.product(*(_shapes(name, sizes) for name in fed)) if fed else ():
         floats = (_floats(*shape) for shape in shapes)
-        others = {**_others(parameters, sizes, shapes[0][0]), **_places(parameters, shapes[0])}
+        others = {**_others(parameters, sizes, shapes[0][0]), **_patch_positions(parameters, shapes[0])}
         yield {**dict(zip(fed, floats, strict=True)), **others}
 
 
@@ -226,7 +229,7 @@ def _others(parameters: Mapping[str, inspect.Parameter], sizes: _Sizes, batch: i
     return found
 
 
-def _places(parameters: Mapping[str, inspect.Parameter], shape: tuple[int, ...]) -> dict[str, Any]:
+def _patch_positions(parameters: Mapping[str, inspect.Parameter], shape: tuple[int, ...]) -> dict[str, Any]:
     """Row and column of each patch of images [B, P, width], where a model asks for them: those of a square."""
     if "pixel_position_ids" not in parameters or len(shape) != 3:
         return {}

@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from transformers import DynamicCache
-from transformers.cache_utils import (
+
+from rope_deploy.errors import ModelError
+from rope_deploy.models.transformers_private import (
     DYNAMIC_LAYER_TYPE_MAPPING,
     Cache,
     DynamicLayer,
@@ -29,8 +31,6 @@ from transformers.cache_utils import (
     LinearAttentionLayer,
     get_layer_types_and_kwargs,
 )
-
-from rope_deploy.errors import ModelError
 
 # The axis that has a row per token, of the parts that grow.
 GROWING = {"key": 2, "value": 2, "indexer": 1, "index": 2}
@@ -42,7 +42,7 @@ def new_cache(model: torch.nn.Module, past: Mapping[str, torch.Tensor] | None = 
     With `traced`, states are replaced instead of overwritten, and are read in every call, so that one graph serves
     the first prompt (all zeros) and what follows it.
     """
-    own = _of_its_own(model)
+    own = _own_cache(model)
     cache = DynamicCache() if own is None else own  # empty, it counts as false
     if kinds := _kinds(model):
         cache.layers = [(_TRACED.get(kind, kind) if traced else kind)(**options) for kind, options in kinds]
@@ -113,9 +113,9 @@ class _Replaced(LinearAttentionLayer):
 
     def update_conv_state(self, conv_states: torch.Tensor, state_idx: int = 0, **kwargs) -> torch.Tensor:
         kept = self.conv_states[state_idx]
-        seen = torch.cat([kept, conv_states.to(kept.dtype)], dim=-1)
-        self.conv_states[state_idx] = seen[..., -kept.shape[-1] :]
-        return seen
+        inputs = torch.cat([kept, conv_states.to(kept.dtype)], dim=-1)
+        self.conv_states[state_idx] = inputs[..., -kept.shape[-1] :]
+        return inputs
 
     def update_recurrent_state(self, recurrent_states: torch.Tensor, state_idx: int = 0, **kwargs) -> torch.Tensor:
         self.recurrent_states[state_idx] = recurrent_states.to(self.recurrent_states[state_idx].dtype)
@@ -141,14 +141,14 @@ def _kinds(model: torch.nn.Module) -> list[tuple[type, dict[str, int]]]:
     if not hasattr(config, "get_text_config"):
         return []
     names, options = get_layer_types_and_kwargs(config.get_text_config(decoder=True))
-    kinds = [_whole(DYNAMIC_LAYER_TYPE_MAPPING.get(name, DynamicLayer)) for name in names]
+    kinds = [_keeping_all(DYNAMIC_LAYER_TYPE_MAPPING.get(name, DynamicLayer)) for name in names]
     if all(kind is DynamicLayer for kind in kinds):
         return []
     wanted = ({key: value for key, value in one.items() if key == "number_of_states"} for one in options)
     return list(zip(kinds, wanted, strict=True))
 
 
-def _whole(kind: type) -> type:
+def _keeping_all(kind: type) -> type:
     """The class that keeps all keys and otherwise the same. Raises ModelError for one that does not keep all of what it
     was given, by a rule of its own (Unlimited OCR: the prompt and a window)."""
     if issubclass(kind, LinearAttentionCacheLayerMixin):
@@ -160,7 +160,7 @@ def _whole(kind: type) -> type:
     return kind
 
 
-def _of_its_own(model: torch.nn.Module) -> Cache | None:
+def _own_cache(model: torch.nn.Module) -> Cache | None:
     """A cache that the model's own file defines beside it and that it insists on (MiniMax)."""
     module = sys.modules[type(model).__module__]
     for found in vars(module).values():

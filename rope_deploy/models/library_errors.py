@@ -1,4 +1,4 @@
-"""Why a library's code stopped: the line, what it followed from, and a package that is not here."""
+"""Explain an error of a library: the line that raised it, its root cause, a package that is absent."""
 
 from __future__ import annotations
 
@@ -6,25 +6,24 @@ import re
 import traceback
 from pathlib import Path
 
-from transformers.utils import TRANSFORMERS_DYNAMIC_MODULE_NAME
-
 from rope_deploy.errors import EnvironmentMissing, ModelError, quoted
+from rope_deploy.models.transformers_private import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 
 def missing_package(source: str, error: ImportError) -> EnvironmentMissing | ModelError:
-    """What transformers, or a model's own code, says of the package; transformers names the command as well."""
-    words = " ".join(str(error).split())
+    """The error for a package that a model needs and that is absent, with the command where transformers names it."""
+    message = " ".join(str(error).split())
     if isinstance(error, ModuleNotFoundError) and str(error.name).startswith(f"{TRANSFORMERS_DYNAMIC_MODULE_NAME}."):
         return ModelError(  # the model's own code, copied there under that name
             f"{source} brings code that imports {str(error.name).rpartition('.')[2]}, which is not there.",
             todo="Copy all modules of its code to its folder.",
         )
-    commands = dict.fromkeys(re.findall(r"`(pip install [^`]+)`", words))
+    commands = dict.fromkeys(re.findall(r"`(pip install [^`]+)`", message))
     if not commands and isinstance(error, ModuleNotFoundError) and error.name:
         commands = {f"pip install {error.name.partition('.')[0]}": None}
     return EnvironmentMissing(
         f"{source} needs a package that is not installed.",
-        exists=quoted("The import", words.partition(" You can install")[0]),
+        exists=quoted("The import", message.partition(" You can install")[0]),
         todo=f"Run {' or '.join(f'`{command}`' for command in commands)}." if commands else "",
     )
 

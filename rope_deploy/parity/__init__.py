@@ -1,7 +1,6 @@
-"""Prove that a runtime computes what PyTorch computes: cases, comparison, an fp64 oracle."""
+"""Prove that a runtime computes what PyTorch computes: cases, comparisons, an oracle in float64. See `run_cases.py`."""
 
 from rope_deploy.parity.cases import Case, Set, cases_for
-from rope_deploy.parity.findings import CaseResult
-from rope_deploy.parity.run_cases import PROSE, Outcome, check, run_case
+from rope_deploy.parity.run_cases import PROSE, Outcome, check
 
-__all__ = ["PROSE", "Case", "CaseResult", "Outcome", "Set", "cases_for", "check", "run_case"]
+__all__ = ["PROSE", "Case", "Outcome", "Set", "cases_for", "check"]

@@ -1,7 +1,7 @@
-"""Which calls prove that a graph and its model agree, made from the manifest alone.
+"""The cases of a check: which calls prove that a graph and its model agree. Made from the manifest alone.
 
-A case is a prompt of one or more rows and the steps that follow it. Its id is stable and seeds its random numbers,
-so that a case seen to fail can be run again by itself.
+A case is a prompt of one or more rows and the calls that follow it. Its id is stable and seeds its random numbers, so
+that a case that failed can be run again by itself. `case_inputs.py` makes the arrays of its calls.
 
 Positions matter most. A uniform offset changes almost nothing at the logits (scores depend on differences), so
 every graph also sees strides, disorder, an offset of its own in each row, and the last row of its table. Tokens of
@@ -22,18 +22,19 @@ from typing import Literal
 from rope_deploy.artifact import Limits, Manifest
 from rope_deploy.errors import PositionOutOfRange, UsageError
 from rope_deploy.parity.towers.cases import TowerCase, tower_cases
+from rope_deploy.rope import RopeSpec
 
 Set = Literal["quick", "full"]
 Padding = Literal["none", "left", "right", "mixed"]
-Placing = Literal["count", "stride", "repeat", "by-row", "shuffled", "prompt-counts", "out-of-range"]
+Positions = Literal["count", "stride", "repeat", "by-row", "shuffled", "prompt-counts", "out-of-range"]
 
 PROMPT, STEPS, LONG, IMPLICIT = 9, 3, 160, 300
 STRIDE, REPEATS = 3, 2
-PICKING = ("indexer", "index")  # parts of a cache that belong to what picks the tokens attention reads
+INDEXERS = ("indexer", "index")  # parts of a cache that belong to an indexer, which selects the keys of attention
 
-# Against the model as transformers runs it: whatever we replace in a model stands on both sides of every other case.
-UNTOUCHED = ("untouched-prefill", "untouched-decode")
-# Enough to meet every named mistake. In a graph whose limits exclude some of them, the others take their place.
+# Against the model as transformers runs it: what we patch in a model is on both sides of every other comparison.
+UNTOUCHED = ("untouched-prefill", "untouched-left-padded", "untouched-decode")
+# Enough to meet every named mistake, also in a graph whose limits exclude some of these cases.
 QUICK = (
     "prefill-right-padded",
     "prefill-left-padded",
@@ -47,7 +48,7 @@ QUICK = (
     "decode-shuffled",
     *UNTOUCHED,
 )
-QUICK_WITHOUT_A_RULE = ("prefill", "offset-half")  # the same words twice, elsewhere
+QUICK_WITHOUT_A_RULE = ("prefill", "offset-half")  # the same tokens at other positions
 QUICK_AT_A_THRESHOLD = ("below-", "beyond-", "decode-across-")
 
 
@@ -55,13 +56,13 @@ QUICK_AT_A_THRESHOLD = ("below-", "beyond-", "decode-across-")
 class Case:
     """One row per entry of `lengths` (its real tokens in the prompt); `later` holds the tokens of each further call.
 
-    `padding` "mixed" pads the first row on the left, the second on the right, and so on. `placing` says where tokens
-    stand: "count" one after another from `start` on, "stride" every third position, "repeat" two tokens at each,
-    "by-row" counting from a start of each row's own, spread over the table, "shuffled" without order somewhere in
-    the table, "prompt-counts" without order after a prompt that counts, "out-of-range" the last one at `start`.
-    `refusal` is the error the runtime must answer with; `skipped` the declared limit that makes the case impossible.
-    `untouched`: the reference is the model as transformers runs it, with its own cache and masks. It is told the
-    positions that generate states after a past, so tokens count from 0; the graph goes on from its own cache.
+    `padding` "mixed" pads the first row on the left, the second on the right, and so on. `positions` of the tokens:
+    "count" one after another from `start` on, "stride" every third one, "repeat" two tokens at each, "by-row" counting
+    from a start of each row's own, spread over the table, "shuffled" without order somewhere in the table,
+    "prompt-counts" without order after a prompt that counts, "out-of-range" the last token at `start`.
+    `refusal` is the error that the runtime must raise; `skipped` is the declared limit that makes the case impossible.
+    `untouched`: the reference is the model as transformers runs it, with its own cache and masks. It is fed the
+    positions that `generate` makes after a past, so tokens count from 0; the graph continues with its own cache.
     """
 
     id: str
@@ -69,7 +70,7 @@ class Case:
     lengths: tuple[int, ...]
     later: tuple[int, ...] = ()
     padding: Padding = "none"
-    placing: Placing = "count"
+    positions: Positions = "count"
     start: int = 0
     refusal: type[UsageError] | None = None
     skipped: str = ""
@@ -77,43 +78,43 @@ class Case:
 
     @property
     def tokens(self) -> int:
-        """In one row, over all calls."""
+        """The tokens of one row, over all calls."""
         return max(self.lengths) + sum(self.later)
 
 
 def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...] | tuple[TowerCase, ...]:
-    """Every case of a set that this graph must pass, what it cannot do marked as skipped, and what it must refuse.
+    """Every case of a set for this graph: those it must pass, those beyond its limits (skipped), those it must refuse.
 
-    A tower has few cases, of its own, and they are both sets.
+    A tower has few cases of its own, which are both sets.
     """
     if manifest.task == "tower":
         return tower_cases(manifest)
-    rows, placed = manifest.max_position, any(info.name == "position_ids" for info in manifest.inputs)
+    rows, has_positions = manifest.max_position, any(info.name == "position_ids" for info in manifest.inputs)
     prompt = max(1, min(PROMPT, rows - STEPS))
     steps = min(STEPS, rows - prompt) if manifest.cache else 0
     found = list(_prompts(prompt))
-    if not any(info.name.rpartition(".")[2] in PICKING for info in manifest.inputs):
-        found.append(_long(rows, placed))
-    found += _placements(prompt, rows) if placed else []
+    if not any(info.name.rpartition(".")[2] in INDEXERS for info in manifest.inputs):
+        found.append(_long(rows, has_positions))
+    found += _positions(prompt, rows) if has_positions else []
     found += _continued(prompt, steps, rows)
     found += _untouched(prompt, steps)
-    if placed:
+    if has_positions:
         found += _offsets(manifest, prompt, steps)
         found += _thresholds(manifest, prompt)
-    cases = [_within(case, manifest.limits) for case in found if _reach(case) < rows]
+    cases = [_within(case, manifest.limits) for case in found if _last_position(case) < rows]
     if which == "quick":
-        blind = any(not rotation.spec for rotation in manifest.rotations)
-        cases = [case for case in cases if _is_quick(case) or (blind and case.id in QUICK_WITHOUT_A_RULE)]
-    return (*cases, *_refusals(manifest, prompt, placed))
+        without_rule = any(not rotation.spec for rotation in manifest.rotations)
+        cases = [case for case in cases if _is_quick(case) or (without_rule and case.id in QUICK_WITHOUT_A_RULE)]
+    return (*cases, *_refusals(manifest, prompt, has_positions))
 
 
 def _is_quick(case: Case) -> bool:
     return case.id in QUICK or case.id.startswith(QUICK_AT_A_THRESHOLD)
 
 
-def _reach(case: Case) -> int:
+def _last_position(case: Case) -> int:
     """The last position of a case whose positions do not depend on the size of the table."""
-    match case.placing:
+    match case.positions:
         case "count":
             return case.start + case.tokens - 1
         case "stride":
@@ -134,39 +135,37 @@ def _prompts(prompt: int) -> Iterator[Case]:
     yield Case("prefill-mixed-padded", "three prompts, padded left and right by turns", mixed, padding="mixed")
 
 
-def _placements(prompt: int, rows: int) -> Iterator[Case]:
+def _positions(prompt: int, rows: int) -> Iterator[Case]:
     last = rows - prompt
     yield Case("offset-half", "positions count from the middle of the table", (prompt,), start=min(rows // 2, last))
     yield Case("offset-end", "positions count up to the last one", (prompt,) * 2, start=last)
     yield Case("last-position", "one token at the last position", (1,), start=rows - 1)
     strided = min(prompt, (rows + STRIDE - 1) // STRIDE)
-    yield Case("strided", "every third position", (strided,), placing="stride")
-    yield Case("repeated", "two tokens at every position", (prompt,) * 2, placing="repeat")
-    yield Case("offset-by-row", "five rows, from the first position to the last", (prompt,) * 5, placing="by-row")
-    yield Case("shuffled", "positions without order, different in every row", (prompt,) * 3, placing="shuffled")
+    yield Case("strided", "every third position", (strided,), positions="stride")
+    yield Case("repeated", "two tokens at every position", (prompt,) * 2, positions="repeat")
+    yield Case("offset-by-row", "five rows, from the first position to the last", (prompt,) * 5, positions="by-row")
+    yield Case("shuffled", "positions without order, different in every row", (prompt,) * 3, positions="shuffled")
 
 
-def _long(rows: int, placed: bool) -> Case:
-    """Most cases are short, and see nothing of what begins further on: a window of attention, say.
+def _long(rows: int, has_positions: bool) -> Case:
+    """A long prompt: most cases are short, and miss what begins further on, e.g. a sliding window of attention.
 
-    Not for attention to the few tokens that an indexer scores highest: among scores that differ by less than rounding,
-    each runtime chooses its own, and a choice in hundreds of rows falls on such a pair.
+    Left out for attention to the few tokens that an indexer scores highest: of two scores that differ by less than
+    rounding each runtime selects its own, and among hundreds of rows there is such a pair.
     """
-    tokens = min(rows, LONG if placed else IMPLICIT)
-    detail = (
-        f"{tokens} tokens one after another" if placed else f"{tokens} tokens at positions the graph counts by itself"
-    )
-    return Case("long", detail, (tokens,))
+    tokens = min(rows, LONG if has_positions else IMPLICIT)
+    how = "one after another" if has_positions else "at positions the graph counts by itself"
+    return Case("long", f"{tokens} tokens {how}", (tokens,))
 
 
 def _chunks(prompt: int, steps: int, rows: int, start: int = 0) -> tuple[int, ...]:
-    """A prompt's further pieces: two of several tokens where there is room."""
+    """The further pieces of a prompt: two of several tokens where there is room."""
     pieces = tuple(n for n in (steps, prompt // 2) if n)
     return pieces if start + prompt + sum(pieces) <= rows else (1,) * steps
 
 
 def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
-    """What needs a cache."""
+    """Cases of several calls, which need a cache."""
     if not steps:
         return
     ones, ragged = (1,) * steps, (prompt, max(1, prompt - 4), max(1, prompt // 3))
@@ -183,19 +182,22 @@ def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
     start = rows - prompt - sum(chunks)
     yield Case("chunked-prefill-end", "a prompt in pieces up to the last position", (prompt,), chunks, start=start)
     detail = "token by token at every third position"
-    yield Case("decode-strided", detail, (prompt,), ones, placing="stride")
+    yield Case("decode-strided", detail, (prompt,), ones, positions="stride")
     detail = "token by token, two at every position"
-    yield Case("decode-repeated", detail, (prompt,), ones, placing="repeat")
+    yield Case("decode-repeated", detail, (prompt,), ones, positions="repeat")
     detail = "token by token at positions without order"
-    yield Case("decode-shuffled", detail, (prompt,) * 2, ones, placing="prompt-counts")
+    yield Case("decode-shuffled", detail, (prompt,) * 2, ones, positions="prompt-counts")
     detail = "a second piece at positions without order"
-    yield Case("chunked-prefill-shuffled", detail, (prompt,), chunks, placing="prompt-counts")
+    yield Case("chunked-prefill-shuffled", detail, (prompt,), chunks, positions="prompt-counts")
 
 
 def _untouched(prompt: int, steps: int) -> Iterator[Case]:
-    prefill, decode = UNTOUCHED
+    prefill, left, decode = UNTOUCHED
     detail = "two prompts, one padded on the right, against the model as transformers runs it"
     yield Case(prefill, detail, (prompt, max(1, prompt - 4)), padding="right", untouched=True)
+    lengths, later = (prompt, max(1, prompt - 4)), (1,) * min(1, steps)
+    detail = "two prompts, one padded on the left, and a token after them, against the model as transformers runs it"
+    yield Case(left, detail, lengths, later, padding="left", untouched=True)
     if steps:
         detail = "a token after a prompt, against the model as transformers runs it"
         yield Case(decode, detail, (prompt,), (1,), untouched=True)
@@ -203,8 +205,8 @@ def _untouched(prompt: int, steps: int) -> Iterator[Case]:
 
 def _offsets(manifest: Manifest, prompt: int, steps: int) -> Iterator[Case]:
     """A prompt, a prompt in pieces and decode from the second position, and around each original context."""
-    contexts = sorted({turn for turn, _ in _turns(manifest)})
-    for start in dict.fromkeys([1, *(turn + shift for turn in contexts for shift in (-1, 0, 1))]):
+    contexts = sorted({context for context, _ in _original_contexts(manifest)})
+    for start in dict.fromkeys([1, *(context + shift for context in contexts for shift in (-1, 0, 1))]):
         yield Case(f"prefill-at-{start}", f"a prompt from position {start}", (prompt,), start=start)
         if steps:
             chunks = _chunks(prompt, steps, manifest.max_position, start)
@@ -214,10 +216,8 @@ def _offsets(manifest: Manifest, prompt: int, steps: int) -> Iterator[Case]:
             yield Case(f"decode-at-{start}", detail, (prompt,), (1,) * steps, start=start)
 
 
-def _turns(manifest: Manifest) -> Iterator[tuple[int, bool]]:
-    """The contexts the rotations were first made for, and whether the rule changes with the length there."""
-    from rope_deploy.rope import RopeSpec
-
+def _original_contexts(manifest: Manifest) -> Iterator[tuple[int, bool]]:
+    """The original context of each rotation, and whether its rule changes with the length there."""
     for rotation in manifest.rotations:
         if rotation.spec:
             spec = RopeSpec.from_dict(rotation.spec)
@@ -226,28 +226,28 @@ def _turns(manifest: Manifest) -> Iterator[tuple[int, bool]]:
 
 
 def _thresholds(manifest: Manifest, prompt: int) -> Iterator[Case]:
-    """Around the length at which a rule of the length (dynamic NTK, LongRoPE) changes its frequencies."""
-    for turn in sorted({turn for turn, depends in _turns(manifest) if depends}):
-        if turn < prompt:
+    """Around the length at which a rule that depends on the length (dynamic NTK, LongRoPE) changes its frequencies."""
+    for threshold in sorted({context for context, depends in _original_contexts(manifest) if depends}):
+        if threshold < prompt:
             continue
-        below, around = turn - prompt, turn - prompt // 2
-        yield Case(f"below-{turn}", "up to the last length of the short rule", (prompt,), start=below)
-        yield Case(f"beyond-{turn}", "the first lengths of the long rule", (prompt,) * 2, start=turn)
-        yield Case(f"across-{turn}", "a prompt that crosses from one rule to the other", (prompt,), start=around)
+        below, around = threshold - prompt, threshold - prompt // 2
+        yield Case(f"below-{threshold}", "up to the last length of the short rule", (prompt,), start=below)
+        yield Case(f"beyond-{threshold}", "the first lengths of the long rule", (prompt,) * 2, start=threshold)
+        yield Case(f"across-{threshold}", "a prompt that crosses from one rule to the other", (prompt,), start=around)
         if manifest.cache:
             detail = "decode steps that cross from one rule to the other"
-            yield Case(f"decode-across-{turn}", detail, (prompt - 1,), (1,) * STEPS, start=below)
+            yield Case(f"decode-across-{threshold}", detail, (prompt - 1,), (1,) * STEPS, start=below)
             detail = "a second piece that crosses from one rule to the other"
-            yield Case(f"chunked-across-{turn}", detail, (prompt - 1,), (STEPS, STEPS), start=below)
+            yield Case(f"chunked-across-{threshold}", detail, (prompt - 1,), (STEPS, STEPS), start=below)
 
 
 def _within(case: Case, limits: Limits) -> Case:
-    """`case`, or the same case marked as skipped where the manifest declares that the graph cannot do it."""
+    """`case`, marked as skipped if it would break a limit that the manifest declares."""
     return replace(case, skipped=broken_limit(case, limits))
 
 
 def broken_limit(case: Case, limits: Limits) -> str:
-    """The declared limit that `case` would break, in words; "" if none."""
+    """The sentence about the declared limit that `case` would break; "" if none."""
     why = f" ({limits.note})" if limits.note else ""
     if limits.tokens is not None and case.tokens > limits.tokens:
         return f"The manifest declares: at most {limits.tokens} tokens."
@@ -257,15 +257,15 @@ def broken_limit(case: Case, limits: Limits) -> str:
         return f"The manifest declares: no padding in the past of a sliding window{why}."
     if len(case.lengths) > 1 and max(case.later, default=0) > 1 and not limits.chunked_prefill_batch:
         return f"The manifest declares: no chunked prefill at batch > 1{why}."
-    if case.placing in ("stride", "repeat", "by-row", "shuffled") and not limits.prompt_positions:
+    if case.positions in ("stride", "repeat", "by-row", "shuffled") and not limits.prompt_positions:
         return f"The manifest declares: the positions of a first prompt count up by one{why}."
     return ""
 
 
-def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
+def _refusals(manifest: Manifest, prompt: int, has_positions: bool) -> Iterator[Case]:
     limits, ragged = manifest.limits, (prompt, max(1, prompt // 3))
-    if placed:
-        beyond = Case("refuses-beyond-table", "a position beyond the table", (prompt,), placing="out-of-range")
+    if has_positions:
+        beyond = Case("refuses-beyond-table", "a position beyond the table", (prompt,), positions="out-of-range")
         yield replace(beyond, start=manifest.max_position, refusal=PositionOutOfRange)
         detail = "the second position beyond the table"
         yield replace(
@@ -284,7 +284,7 @@ def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
         yield Case("refuses-beyond-table", "more tokens than positions", tokens, refusal=PositionOutOfRange)
     if limits.tokens is not None:
         detail = "more tokens than the manifest declares"
-        yield Case("refuses-longer", detail, (limits.tokens + 1,), placing="repeat", refusal=UsageError)
+        yield Case("refuses-longer", detail, (limits.tokens + 1,), positions="repeat", refusal=UsageError)
     if not limits.left_padding and prompt > 1:
         detail = "left padding, which the manifest excludes"
         yield Case("refuses-left-padding", detail, ragged, padding="left", refusal=UsageError)
@@ -294,7 +294,7 @@ def _refusals(manifest: Manifest, prompt: int, placed: bool) -> Iterator[Case]:
     if not limits.chunked_prefill_batch and manifest.cache:
         detail = "chunked prefill at batch 2, which the manifest excludes"
         yield Case("refuses-chunked-batch", detail, (prompt,) * 2, (2,), refusal=UsageError)
-    if not limits.prompt_positions and placed and prompt > 1:
+    if not limits.prompt_positions and has_positions and prompt > 1:
         detail = "a first prompt at every third position, which the manifest excludes"
         tokens = min(prompt, (manifest.max_position + STRIDE - 1) // STRIDE)
-        yield Case("refuses-strided-prompt", detail, (tokens,), placing="stride", refusal=UsageError)
+        yield Case("refuses-strided-prompt", detail, (tokens,), positions="stride", refusal=UsageError)

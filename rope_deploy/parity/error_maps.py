@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.parity.compare_sites import Seen
+from rope_deploy.parity.site_comparison import SiteComparison
 from rope_deploy.results.records import ErrorCurve, ErrorMap
 
 BINS = 32  # columns of a map
 
 
-def curves(manifest: Manifest, runtime: str, seen: Iterable[Seen]) -> Iterator[ErrorCurve]:
+def error_curves(manifest: Manifest, runtime: str, sites: Iterable[SiteComparison]) -> Iterator[ErrorCurve]:
     """The largest difference from PyTorch at each position, by role."""
     largest: dict[str, dict[int, float]] = {}
-    for one in seen:
+    for one in sites:
         if one.errors.size:
             _keep_largest(largest.setdefault(one.site.role, {}), one.positions, one.errors)
     for role, at in sorted(largest.items()):
@@ -25,10 +25,10 @@ def curves(manifest: Manifest, runtime: str, seen: Iterable[Seen]) -> Iterator[E
         yield ErrorCurve(manifest.style, runtime, role, positions, errors, manifest.tolerances.rotated)
 
 
-def maps(manifest: Manifest, runtime: str, seen: Iterable[Seen]) -> Iterator[ErrorMap]:
+def error_maps(manifest: Manifest, runtime: str, sites: Iterable[SiteComparison]) -> Iterator[ErrorMap]:
     """By role: the largest error of each layer in each range of positions, named by its first. nan: not seen."""
     largest: dict[str, dict[int, dict[int, float]]] = {}
-    for one in seen:
+    for one in sites:
         if one.ratios.size:
             layers = largest.setdefault(one.site.role, {})
             _keep_largest(layers.setdefault(one.site.layer, {}), one.positions, one.ratios)

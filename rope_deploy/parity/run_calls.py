@@ -1,4 +1,4 @@
-"""The calls of a case, one after another, each going on from the cache of the one before."""
+"""Run the reference on the calls of a case, one after another, each with the cache of the one before."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ from functools import partial
 
 import numpy as np
 
-from rope_deploy.artifact import TOLERANCES, Manifest
-from rope_deploy.parity.case_calls import Call, calls_for
+from rope_deploy.artifact import Manifest
+from rope_deploy.parity.case_inputs import Call, calls_for
 from rope_deploy.parity.cases import Case
-from rope_deploy.parity.oracle import UNIT_ROUNDOFF, Oracle
-from rope_deploy.parity.rounding_chance import Chance, Patience, allowed, ratios
+from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.perturbed_runs import Patience, PerturbedRuns
+from rope_deploy.parity.tolerances import (
+    HALF_TYPES,
+    LARGEST_NUMBER,
+    UNIT_ROUNDOFF,
+    allowed_by_chance,
+    fixed_tolerance,
+    log_ratios,
+    measured_by_reference,
+)
 from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past, in_cache_layout
-
-# With the largest number, where it is not that of the type that is exact for it.
-LARGEST = {"float16": 65504.0, "bfloat16": np.inf, "float32": float(np.finfo(np.float32).max)}
-HALVES = ("float16", "bfloat16")
-SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Who is compared with whom (`reference` None: with the oracle alone), on which graph, and what is fed.
+class CheckSetup:
+    """What a check compares, on which graph, and what is fed.
 
-    `exact` is the reference in a wider type, see `parity.chance`: asked in every call where the graph is in a half
-    type, and in float32 where a fixed tolerance is exceeded. None: what exceeds a tolerance has failed.
-    `in_proportion`: of small tensors less is tolerated.
+    `runtime` is under test. `reference` is PyTorch; None: the oracle alone. `exact` is the reference in a wider type,
+    asked in every call where the graph is in a half type, and in float32 where a fixed tolerance is exceeded; None:
+    what exceeds a tolerance has failed. `in_proportion`: of small tensors less is tolerated. See `tolerances.py`.
     """
 
     manifest: Manifest
     reference: Runtime | None
     exact: Runtime | None
-    candidate: Runtime
+    runtime: Runtime
     oracle: Oracle
     seed: int
     text: Sequence[int]
@@ -42,15 +46,17 @@ class Pair:
 
 
 @dataclass
-class Step:
-    """A call, the position of every cache row [B, T], the candidate's feeds and what the reference answers.
+class CallRun:
+    """One call: what the runtime is fed and what the reference answers.
 
-    `truth` is what the reference answers in a wider type, from the same past, and `chance` what it might have answered;
-    {} and None where fixed tolerances hold. `exactly` makes them for a call in float32; None in half types, which have
-    them, and where nothing excuses an error. `ratios` gathers, by kind, how much further from the truth the candidate's
-    tokens are than PyTorch's (see `chance.ratios`). `in_proportion` as in `Pair`.
-    The call that a runtime must refuse is not put to the reference: `want` is then empty, as without one. Whoever
-    runs the step leaves the candidate's answer in `got`: without a reference the next step goes on from it.
+    `columns` [B, T] are the positions of every cache row. `want` is the reference's answer; {} without a reference, and
+    for the call that a runtime must refuse (`refused`). `got` is the runtime's answer, which whoever runs it puts here:
+    without a reference the next call continues with its cache.
+
+    `truth` is the reference's answer in a wider type, from the same past, and `perturbed` what it answers with other
+    roundings; {} and None where fixed tolerances hold. `ask_truth` makes them for a call in float32; None in half
+    types, which have them, and where nothing excuses an error. `ratios` gathers, by kind, how much further from the
+    truth the runtime's tokens are than PyTorch's (`tolerances.log_ratios`). `unit` is the unit roundoff of the graph.
     """
 
     call: Call
@@ -59,26 +65,26 @@ class Step:
     want: Arrays
     refused: bool
     truth: Arrays = field(default_factory=dict)
-    chance: Chance | None = None
+    perturbed: PerturbedRuns | None = None
     unit: float = 0.0
-    exactly: Callable[[], tuple[Arrays, Chance]] | None = None
+    ask_truth: Callable[[], tuple[Arrays, PerturbedRuns]] | None = None
     in_proportion: bool = False
     ratios: dict[str, list[np.ndarray]] = field(default_factory=dict)
     got: Arrays = field(default_factory=dict)
 
     @property
     def standard(self) -> Arrays:
-        """What the candidate's answer is compared with."""
+        """What the runtime's answer is compared with: the truth where it is known, else the reference's answer."""
         return self.truth or self.want
 
-    def against_truth(self) -> Step:
-        """The same call in float32, judged as one in a half type is."""
-        truth, chance = self.exactly()
-        return replace(self, truth=truth, chance=chance, exactly=None, ratios={})
+    def against_truth(self) -> CallRun:
+        """The same call compared with the truth, as one in a half type is."""
+        truth, perturbed = self.ask_truth()
+        return replace(self, truth=truth, perturbed=perturbed, ask_truth=None, ratios={})
 
     def fixed(self, tolerance: float, size: float) -> float:
-        """A fixed tolerance of a tensor whose largest element is `size`: of one that is small, less, in proportion."""
-        return max(tolerance * min(1.0, size), SMALLEST) if self.in_proportion else tolerance
+        """The fixed tolerance of a tensor whose largest element is `size`."""
+        return fixed_tolerance(tolerance, size, in_proportion=self.in_proportion)
 
     def tolerance(
         self,
@@ -86,75 +92,70 @@ class Step:
         fixed: float | np.ndarray,
         ours: np.ndarray,
         real: np.ndarray,
-        least: Callable[[], np.ndarray],
-        apart: Callable[[Arrays], np.ndarray],
+        largest: Callable[[], np.ndarray],
+        errors_of: Callable[[Arrays], np.ndarray],
     ) -> np.ndarray:
-        """How far tokens may be from the standard, [B, S]: `fixed` in float32, else as `parity.chance` has it.
+        """How far each token may be from the standard, [B, S]: `fixed`, or what chance allows where the truth is known.
 
-        `ours` are the candidate's errors and `apart` gives those of an answer of PyTorch; `least` is the largest
-        element of each token, in the same units.
+        `ours` are the runtime's errors, and `errors_of` returns those of an answer of PyTorch; `largest` returns the
+        largest element of each token, in the same units.
         """
-        if self.chance is None:
+        if self.perturbed is None:
             return np.broadcast_to(fixed, ours.shape)
-        theirs, smallest = apart(self.want), least() * self.unit
-        self.ratios.setdefault(kind, []).append(ratios(ours, theirs, smallest, real))
-        return allowed(ours, theirs, smallest, real, (apart(other) for other in self.chance))
+        theirs, least = errors_of(self.want), largest() * self.unit
+        self.ratios.setdefault(kind, []).append(log_ratios(ours, theirs, least, real))
+        return allowed_by_chance(ours, theirs, least, real, (errors_of(other) for other in self.perturbed))
 
 
-def exact_of(reference: Runtime | None, manifest: Manifest) -> Runtime | None:
-    """The reference in a wider type, as `Pair` has it."""
+def exact_reference(reference: Runtime | None, manifest: Manifest) -> Runtime | None:
+    """The reference in a wider type, as `CheckSetup` has it."""
     if reference is None:
         return None
-    if manifest.dtype in HALVES:  # not asked for softly: one that hid its own precision would be taken for the truth
+    if manifest.dtype in HALF_TYPES:  # it must have one: a half run by itself would be taken for the truth
         return reference.exact
-    return getattr(reference, "exact", None) if comparable(manifest) else None
+    return getattr(reference, "exact", None) if measured_by_reference(manifest) else None
 
 
-def comparable(manifest: Manifest) -> bool:
-    """Whether PyTorch's own error is a measure of this graph's, and nobody stated a tolerance, which holds as it is.
+def run_calls(case: Case, setup: CheckSetup) -> Iterator[CallRun]:
+    """Each call of `case` with the reference's answer; the caller runs the runtime and sets `got`.
 
-    Not where the graph's angles are others than PyTorch's: what that does to results is not known.
+    A call continues with the reference's cache, as the attention of the graph keeps it; without a reference, and for
+    `untouched` cases, with the runtime's own.
     """
-    repeated = manifest.angles == "model" and all(one.cos_sin != "computed" for one in manifest.rotations)
-    return repeated and manifest.tolerances == TOLERANCES[manifest.dtype]
-
-
-def walk(case: Case, pair: Pair) -> Iterator[Step]:
-    """Goes on from the reference's cache, as the candidate's attention keeps it, or else from the candidate's own."""
-    manifest, rows = pair.manifest, len(case.lengths)
+    manifest, rows = setup.manifest, len(case.lengths)
     past, columns = empty_past(manifest, rows), np.zeros((rows, 0), np.int64)
-    for number, call in enumerate(calls_for(case, manifest, pair.seed, pair.text)):
+    for number, call in enumerate(calls_for(case, manifest, setup.seed, setup.text)):
         columns = np.concatenate([columns, call.position_ids], axis=1)
         refused, kept = case.refusal is not None and number == len(case.later), past
-        want, truth, chance = {}, {}, None
-        if pair.reference is not None:
+        want, truth, perturbed = {}, {}, None
+        if setup.reference is not None:
             kept = in_cache_layout(manifest, past, call.attention_mask[:, : -call.tokens])
-        exactly = None
-        if pair.reference is not None and not refused:
+        ask_truth = None
+        if setup.reference is not None and not refused:
             asked = call.feeds(manifest, past)
-            want = pair.reference.run(asked, taps=True)
-            exactly = None if pair.exact is None else partial(_exactly, pair, asked, want)
-            if exactly is not None and manifest.dtype in HALVES:
-                (truth, chance), exactly = exactly(), None
-        unit, fed = UNIT_ROUNDOFF[manifest.dtype], call.feeds(manifest, kept)
-        step = Step(call, columns, fed, want, refused, truth, chance, unit, exactly, pair.in_proportion)
-        yield step
+            want = setup.reference.run(asked, taps=True)
+            ask_truth = None if setup.exact is None else partial(_truth, setup, asked, want)
+            if ask_truth is not None and manifest.dtype in HALF_TYPES:
+                (truth, perturbed), ask_truth = ask_truth(), None
+        unit, feeds = UNIT_ROUNDOFF[manifest.dtype], call.feeds(manifest, kept)
+        run = CallRun(call, columns, feeds, want, refused, truth, perturbed, unit, ask_truth, setup.in_proportion)
+        yield run
         # The model as transformers runs it keeps its cache to itself.
-        answer = step.got if case.untouched else want or step.got
+        answer = run.got if case.untouched else want or run.got
         if manifest.cache and answer:
             if any(name not in answer for name in manifest.present_names):
-                return  # the step has failed, and there is nothing to go on from
+                return  # the call has failed, and there is no cache to continue with
             past = as_past(manifest, answer)
 
 
-def _exactly(pair: Pair, asked: Arrays, want: Arrays) -> tuple[Arrays, Chance]:
-    truth = _held(pair.exact.run(asked, taps=True), want, LARGEST[pair.manifest.dtype])
-    return truth, Chance(partial(pair.reference.perturbed, asked), pair.patience)
+def _truth(setup: CheckSetup, asked: Arrays, want: Arrays) -> tuple[Arrays, PerturbedRuns]:
+    truth = _representable(setup.exact.run(asked, taps=True), want, LARGEST_NUMBER[setup.manifest.dtype])
+    return truth, PerturbedRuns(partial(setup.reference.perturbed, asked), setup.patience)
 
 
-def _held(truth: Arrays, narrow: Arrays, largest: float) -> Arrays:
-    """The truth as far as the narrow type can hold it: beyond, e.g. where a mask is the type's own smallest number, it
-    is what PyTorch makes of it."""
+def _representable(truth: Arrays, narrow: Arrays, largest: float) -> Arrays:
+    """The truth, with PyTorch's own `narrow` answer where a number is too large for the narrow type, e.g. where a mask
+    is the smallest number of its type."""
     return {
         name: np.where(np.abs(value) > largest, narrow[name], value) if value.shape == narrow[name].shape else value
         for name, value in truth.items()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rope_deploy.artifact import MODEL_NAME, Manifest
 from rope_deploy.graph.io import read_model
-from rope_deploy.parity.oracle import Stored
+from rope_deploy.parity.oracle import StoredTables
 
 
-def tables_without_rule(folder: Path, manifest: Manifest) -> Stored:
-    """cos and sin [rows, R/2] of each rotation without a rule, by its name; only where the file has them as they are.
+def tables_without_rule(folder: Path, manifest: Manifest) -> StoredTables:
+    """cos and sin [rows, R/2] of each rotation without a rule, by its name, where the file stores them as such.
 
     Raises UsageError for a file that is not ONNX.
     """

@@ -107,7 +107,7 @@ def check_message(check: CheckRecord) -> str:
     parts = [wording.clean(check.message).strip()] if check.message.strip() else []
     if check.worst is not None:
         error, limit = check.worst.error, check.worst.tolerance
-        found = f"{wording.beside(error, limit)} at {wording.place(check.worst)}"
+        found = f"{wording.beside(error, limit)} at {wording.location(check.worst)}"
         parts.append(f"Largest error {found}; limit {wording.error(limit)}.")
     return "\n".join(parts) or "no reason was recorded"
 

@@ -18,7 +18,7 @@ RUNTIME_NAMES = {
     "file": "the file itself",
 }
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
-# Ends every written report: by it the next report knows what it may replace (`report/recognise.py`).
+# Ends every written report: by it the next report knows what it may replace (`report/recognise_report.py`).
 _MAKER = re.compile(r"Made by rope-deploy(?: \((check|audit|bench|ci|baseline)\))?\.")
 VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "skipped": "not judged"}
 
@@ -35,8 +35,8 @@ def layers(numbers: Sequence[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    said = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"layer{'s' if len(numbers) > 1 else ''} {said}"
+    listed = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+    return f"layer{'s' if len(numbers) > 1 else ''} {listed}"
 
 
 def maker(kind: Kind) -> str:
@@ -77,7 +77,7 @@ def error(value: float, digits: int = 1) -> str:
 
 
 def beside(value: float, limit: float) -> str:
-    """`value` with as many digits as it takes to see on which side of `limit` it lies."""
+    """`value` with as many digits as show on which side of `limit` it is."""
     return next((word for d in (1, 2, 3, 5, 8) if (word := error(value, d)) != error(limit, d)), error(value))
 
 
@@ -140,7 +140,7 @@ def target(style: str, runtime_name: str) -> str:
     return f"{style} · {runtime(runtime_name)}"
 
 
-def place(worst: Worst) -> str:
+def location(worst: Worst) -> str:
     """Where an error lies: "rotated q, layer 3, position 127, row 1"."""
     if worst.role in ("q", "k") and worst.layer is not None:
         words = [f"rotated {worst.role}", f"layer {worst.layer}"]
@@ -163,7 +163,7 @@ def share(worst: Worst) -> float:
 
 
 def percent(value: float) -> str:
-    """A share of the limit in words: "3 % of the limit", "18 times the limit"."""
+    """A share of the limit as text: "3 % of the limit", "18 times the limit"."""
     if math.isinf(value):
         return "over the limit"
     if value >= 9.95:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rope_deploy.artifact import Finding
+from rope_deploy.audit.compare_table import compare_table
 from rope_deploy.audit.name_table_mistake import name_mistake
-from rope_deploy.audit.table_fit import fit
 from rope_deploy.errors import MistakeFound
 from rope_deploy.graph.reading import FoundTable, Unreadable
 from rope_deploy.graph.reading.records import Precision
@@ -84,10 +84,10 @@ class Judge:
         spec = replace(self.specs[one.layer_type], mrope_section=())
         others = {name: other for name, other in self.specs.items() if name != one.layer_type}
         try:
-            compared = fit(table, spec, table.rows)
+            compared = compare_table(table, spec, table.rows)
             if compared.sound:
                 return
-            if fit(_rounded_to(table, self.dtype), spec, table.rows).sound:
+            if compare_table(_rounded_to(table, self.dtype), spec, table.rows).sound:
                 yield replace(finding, severity="info")
                 return
             named = name_mistake(table, spec, others, compared, table.rows)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
+from rope_deploy.graph.operators import forms_of_style
 from rope_deploy.graph.reading.survey import survey
 from rope_deploy.results.records import GraphRecord
 from rope_deploy.runs.artifacts import Artifact
-from rope_deploy.styles import STYLES
 
 PLACEMENT = "rope_deploy.runtimes.ort_placement:placement"
 
@@ -24,7 +24,7 @@ def read_graph(artifact: Artifact, provider: str | None = None) -> GraphRecord:
     return GraphRecord(
         style=manifest.style,
         nodes=found.nodes,
-        rotations=sum(found.forms.get(form, 0) for form in STYLES[manifest.style].forms),
+        rotations=sum(found.forms.get(form, 0) for form in forms_of_style(manifest.style)),
         expected=len(manifest.sites),
         forms=found.forms,
         tables=len(found.tables),

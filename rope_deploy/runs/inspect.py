@@ -101,6 +101,7 @@ def _artifact(folder: Path) -> Inspection:
         "nodes": str(found.nodes),
         "positions": f"0 … {manifest.max_position - 1}, angles as in {_angles(manifest)}",
         "forms": _forms(found.forms),
+        "patched in the trace": ", ".join(manifest.patches) or "nothing",
         "Cos and Sin at run time": str(found.runtime_cos_sin),
     }
     rotations = tuple(

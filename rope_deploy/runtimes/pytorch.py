@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -25,7 +26,7 @@ class TorchRuntime:
     taps = True
 
     def __init__(self, loaded: LoadedModel, threads: int | None = None):
-        self._loaded, self._threads, self._before = loaded, threads, 0
+        self._loaded, self._threads, self._before, self._patches = loaded, threads, 0, ExitStack()
         self._untouched_results: dict[bytes, np.ndarray] = {}
 
     @cached_property
@@ -42,19 +43,27 @@ class TorchRuntime:
 
     def perturbed(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
         """The result of `run` with taps, its roundings perturbed by `seed`."""
-        from rope_deploy.models import run_shaken
+        from rope_deploy.models import run_perturbed
 
-        return run_shaken(self._loaded, dict(feeds), seed, cache=_cached(feeds))
+        return run_perturbed(self._loaded, dict(feeds), seed, cache=_cached(feeds))
 
-    def untouched(self, result: str) -> UntouchedTorch | None:
+    def untouched(self, result: str) -> UntouchedTorch | UntouchedTower | None:
         """The same model as transformers runs it, before the first token of a text; `result` names its output.
 
-        None for a model that could not be copied before anything was replaced in it.
+        None for a model that could not be copied.
         """
         model = self._loaded.untouched
-        return None if model is None else UntouchedTorch(model, result, self._untouched_results)
+        if model is None:
+            return None
+        if self._loaded.task == "tower":
+            return UntouchedTower(model)
+        return UntouchedTorch(model, result, self._untouched_results)
 
     def __enter__(self) -> Self:
+        """Set the number of threads, and put the patches that a run needs in place once for all runs."""
+        from rope_deploy.models import patched
+
+        self._patches.enter_context(patched(self._loaded.model, "run"))
         if self._threads is not None:
             import torch
 
@@ -65,7 +74,8 @@ class TorchRuntime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """The model stays with its owner; the number of threads becomes what it was."""
+        """The model stays with its owner, without patches; the number of threads becomes what it was."""
+        self._patches.close()
         if self._before:
             import torch
 
@@ -106,17 +116,34 @@ class UntouchedTorch(_Borrowing):
         """The result of the last `run`, its roundings perturbed by `seed`."""
         from rope_deploy.models import run_untouched
 
-        return {self._result: run_untouched(self._model, self._pieces, shaken=seed)}
+        return {self._result: run_untouched(self._model, self._pieces, perturbed_by=seed)}
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
         from rope_deploy.models import Piece, run_untouched
 
         ids, mask = feeds["input_ids"], feeds.get("attention_mask")
         padded = mask is not None and not np.all(mask == 1)
-        self._pieces.append(Piece(ids, mask if padded else None))
+        on_the_left = padded and not np.all(mask[:, 0] == 1)
+        positions = feeds.get("position_ids") if on_the_left else None
+        self._pieces.append(Piece(ids, mask if padded else None, positions))
         if (key := _key(self._pieces)) not in self._known:
             self._known[key] = run_untouched(self._model, self._pieces)
         return {self._result: self._known[key]}
+
+
+class UntouchedTower(_Borrowing):
+    """A tower as transformers runs it, without any patch of ours. Made by `untouched`."""
+
+    name = "torch, untouched"
+    taps = False
+
+    def __init__(self, model: torch.nn.Module):
+        self._model = model
+
+    def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
+        from rope_deploy.models import run_untouched_tower
+
+        return run_untouched_tower(self._model, dict(feeds))
 
 
 class ExactUntouched(_Borrowing):
@@ -140,7 +167,7 @@ class ExactUntouched(_Borrowing):
 
 
 def _key(pieces: Sequence[Piece]) -> bytes:
-    return b"".join(_bytes(array) for piece in pieces for array in (piece.input_ids, piece.mask))
+    return b"".join(_bytes(array) for piece in pieces for array in (piece.input_ids, piece.mask, piece.position_ids))
 
 
 def _bytes(array: np.ndarray | None) -> bytes:

@@ -16,6 +16,7 @@ from onnx import helper
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import ConfigError
+from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
 from rope_deploy.runtimes.cache_layout import new_keys
 from rope_deploy.runtimes.protocol import Arrays
 
@@ -58,7 +59,7 @@ def _products(nodes: Iterable[onnx.NodeProto], sites: Iterable[Site]) -> Iterabl
         yield Products(site.layer, site.scores or "", site.scale or site.head_dim**-0.5, None)
     for node in nodes:
         site = fused.get(node.output[1]) if len(node.output) > 1 else None
-        if node.op_type != "GroupQueryAttention" or site is None or site.layer in stated:
+        if node.op_type != GROUP_QUERY_ATTENTION or site is None or site.layer in stated:
             continue
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if attributes.get("softcap"):

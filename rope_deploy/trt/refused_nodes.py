@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import GraphRefused, RefusedNode
+from rope_deploy.graph.operators import written_names
 
 if TYPE_CHECKING:
     import onnx
 
-# Operators that are a rotation, whoever wrote them, or hold one: ONNX's, ONNX Runtime's and ours.
-ROTARY = ("RotaryEmbedding", "GroupQueryAttention", "RopeRotate", "RopeRotateQK")
+# Operators that are a rotation or hold one, by name: vendors' messages leave out the domain.
+ROTARY = written_names()
 
 
 def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused:

@@ -51,11 +51,11 @@ def stored(stated: dict[str, Any], rows: int = POSITIONS, length: int | None = N
 
 @dataclass
 class Decoder:
-    """What to write. `tables` are stored caches [rows, R/2]; without them `inv_freq` is turned to cos and sin.
+    """What to write. `tables` are stored caches [rows, R/2]; without them `inv_freq` is made into cos and sin.
 
     `layers` are those that are rotated, of `count`; `roles` which of q and k. `angle_type` and `frequency_type` are
     the ONNX types that angles and frequencies are computed in. `shape` is (B, S). `rows` works on position_ids before
-    a table is read. `places` is the shape of position_ids where it is another than (B, S).
+    a table is read. `position_shape` is the shape of position_ids where it is another than (B, S).
     """
 
     form: str = "chain"
@@ -75,7 +75,7 @@ class Decoder:
     shape: tuple[str | int, str | int] = ("b", "s")
     rows: Callable[[Writer, str], str] | None = None
     extra: Callable[[Writer], Tables] | None = field(default=None)
-    places: Sequence[str | int] | None = None
+    position_shape: Sequence[str | int] | None = None
 
 
 class Writer:
@@ -113,8 +113,8 @@ def model(decoder: Decoder) -> onnx.ModelProto:
     to, h = Writer(), "inputs_embeds"
     inputs = [helper.make_tensor_value_info(h, TensorProto.FLOAT, [*decoder.shape, WIDTH])]
     if decoder.positions == "input":
-        places = decoder.shape if decoder.places is None else decoder.places
-        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [*places]))
+        position_shape = decoder.shape if decoder.position_shape is None else decoder.position_shape
+        inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [*position_shape]))
     if decoder.cached or decoder.form == "fused":
         for layer in range(decoder.count):
             shape = ["b", HEADS, "past", HEAD]
@@ -151,8 +151,8 @@ def _layer(to: Writer, decoder: Decoder, rotation: _Rotation, layer: int, h: str
         )
     if decoder.form == "fused":
         past = [f"past_key_values.{layer}.{kind}" for kind in ("key", "value")]
-        turned = rotation.rotates(layer, "q")
-        caches = [rotation.cos, rotation.sin] if turned else ["", ""]
+        rotated = rotation.rotates(layer, "q")
+        caches = [rotation.cos, rotation.sin] if rotated else ["", ""]
         present = [f"present.{layer}.{kind}" for kind in ("key", "value")]
         outputs += present
         node = helper.make_node(
@@ -163,7 +163,7 @@ def _layer(to: Writer, decoder: Decoder, rotation: _Rotation, layer: int, h: str
             domain="com.microsoft",
             num_heads=HEADS,
             kv_num_heads=HEADS,
-            do_rotary=int(turned),
+            do_rotary=int(rotated),
             rotary_interleaved=int(decoder.interleaved),
         )
         to.nodes.append(node)

@@ -39,10 +39,10 @@ def test_a_missing_configuration_is_refused(file, tmp_path, capsys):
     assert "There is no file" in refusal(capsys, file, "--against", tmp_path / "other.json")
 
 
-@pytest.mark.parametrize(("text", "said"), [("{", "is not JSON"), ("[1]", "holds no mapping")])
-def test_a_configuration_that_is_no_mapping_is_refused(text, said, file, tmp_path, capsys):
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "holds no mapping")])
+def test_a_configuration_that_is_no_mapping_is_refused(text, message, file, tmp_path, capsys):
     (tmp_path / "config.json").write_text(text)
-    assert said in refusal(capsys, file)
+    assert message in refusal(capsys, file)
 
 
 def test_an_unknown_rope_type_is_refused(file, tmp_path, capsys):
@@ -154,7 +154,7 @@ def test_an_operator_that_rotates_by_a_rule_of_its_own_is_named(file):
 
 
 def test_pairs_that_are_neither_halves_nor_neighbours_are_named(file):
-    """The second elements of pairs turn by the wrong first ones: a sum of two products, but no rotation."""
+    """The second elements of pairs are rotated with the wrong first ones: a sum of two products, but no rotation."""
     loaded = onnx.load(file)
     nodes = list(loaded.graph.node)
     total = next(node for node in nodes if node.name.endswith("q_rotary/Add"))

@@ -96,6 +96,6 @@ def test_what_cannot_be_read_ends_with_2_in_seconds(change: dict[str, Any], tmp_
     began = time.perf_counter()
     assert main(["check", "--audit", str(file), "--against", str(tmp_path / "raw.json")]) == 2
     assert time.perf_counter() - began < 30
-    said = capsys.readouterr().err
+    message = capsys.readouterr().err
     named = change.get("rope_scaling", change)
-    assert list(named)[-1] in said and "Traceback" not in said
+    assert list(named)[-1] in message and "Traceback" not in message

@@ -1,4 +1,4 @@
-"""Files that are told where the first token stands, in every shape this is written in, are read like all others."""
+"""Files that are given the position of the first token, in any shape, are read like all others."""
 
 from __future__ import annotations
 
@@ -59,19 +59,21 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("tables", [stored(CONFIG), None], ids=["stored", "computed"])
 def test_a_first_position_is_read_and_a_fault_behind_it_is_named(form, tables, audited):
-    places, rows, kind = FORMS[form]
+    position_shape, rows, kind = FORMS[form]
     if tables is None and kind == "contrib":
         pytest.skip("the operator takes a table")
-    decoder = Decoder(form=kind, tables=tables, places=places, rows=rows)
+    decoder = Decoder(form=kind, tables=tables, position_shape=position_shape, rows=rows)
     report = audited(decoder, CONFIG)
     assert report.verdict == "passed", report.diagnoses
     assert any(note.startswith("model.onnx: 4 rotations") for note in report.notes)
     assert codes(audited(decoder, OTHER)) == {"RD301"}
 
 
-@pytest.mark.parametrize("places", [[1], [1, 1]])
-def test_a_table_read_from_the_second_row_is_off_by_one(places, audited):
-    moved = Decoder(form="contrib", tables=stored(CONFIG), places=places, rows=lambda to, p: flat(to, _next(to, p)))
+@pytest.mark.parametrize("position_shape", [[1], [1, 1]])
+def test_a_table_read_from_the_second_row_is_off_by_one(position_shape, audited):
+    moved = Decoder(
+        form="contrib", tables=stored(CONFIG), position_shape=position_shape, rows=lambda to, p: flat(to, _next(to, p))
+    )
     assert codes(audited(moved, CONFIG)) == {"RD201", "RD207"}
 
 

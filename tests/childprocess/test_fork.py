@@ -3,32 +3,32 @@ import time
 
 import pytest
 
-from rope_deploy.childprocess import ChildDied, ChildTimedOut, forked
+from rope_deploy.childprocess import ChildDied, ChildTimedOut, run_in_fork
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
 
 def test_what_the_function_returns_comes_back():
-    assert forked(lambda: {"sizes": [1, 2]}) == {"sizes": [1, 2]}
+    assert run_in_fork(lambda: {"sizes": [1, 2]}) == {"sizes": [1, 2]}
 
 
 def test_a_crash_is_an_answer_and_not_the_end():
     with pytest.raises(ChildDied, match="crashes"):
-        forked(os.abort)
+        run_in_fork(os.abort)
 
 
 def test_an_exception_is_no_answer():
     with pytest.raises(ChildDied):
-        forked(lambda: 1 // 0)
+        run_in_fork(lambda: 1 // 0)
 
 
 def test_what_hangs_is_ended_in_time():
     began = time.monotonic()
     with pytest.raises(ChildTimedOut, match="takes longer than"):
-        forked(lambda: time.sleep(60), seconds=0.5)
+        run_in_fork(lambda: time.sleep(60), seconds=0.5)
     assert time.monotonic() - began < 10
 
 
 def test_memory_is_limited():
     with pytest.raises(ChildDied):
-        forked(lambda: len(bytearray(8 << 30)))
+        run_in_fork(lambda: len(bytearray(8 << 30)))

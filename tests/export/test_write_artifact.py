@@ -73,7 +73,7 @@ def test_the_manifest_says_what_was_asked_and_what_came_of_it(folders):
         "fixed": {},
         "limits": asdict(Limits()),
         "findings": (),
-        "patches": (),
+        "patches": ("own-attention",),
         "versions": {},
         "files": {},
         "schema_version": 2,
@@ -242,7 +242,7 @@ def test_the_graph_names_no_path_of_the_exporting_machine(folders, style):
 
 def test_the_tracer_would_have_named_paths(tmp_path):
     """The twin: a traced graph, written as it comes, does."""
-    ir.save(trace(tiny.loaded("llama")), tmp_path / MODEL_NAME, external_data="model.onnx.data")
+    ir.save(trace(tiny.loaded("llama")).model, tmp_path / MODEL_NAME, external_data="model.onnx.data")
     content = (tmp_path / MODEL_NAME).read_bytes()
     assert [place for place in places() if place in content]
 

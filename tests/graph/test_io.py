@@ -1,12 +1,14 @@
-"""The door for ONNX files: sound ones pass as they are, from wherever they lie, and no weight is read."""
+"""Sound ONNX files are read as they are, wherever they lie, and no weight is read."""
 
 from __future__ import annotations
 
 import os
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.io import read_model, read_proto
@@ -16,7 +18,7 @@ from tests.graph.sound import node, whole
 
 
 @pytest.mark.parametrize("text", [b"location", b"data", b"offset"])
-def test_a_place_that_is_no_text_is_refused(path, text):
+def test_a_location_that_is_no_text_is_refused(path, text):
     content = path.read_bytes()
     assert content.count(text)
     path.write_bytes(content.replace(text, b"\xff" + text[1:], 1))
@@ -30,7 +32,7 @@ def test_a_sound_file_is_read_with_its_weights(path):
     assert model.graph.initializers["table"].const_value.numpy()[7, 3] == 31
 
 
-def test_every_reader_goes_through_the_door(path):
+def test_every_reader_refuses_an_unsound_file(path):
     model = whole(path)
     node(model, "times").input[1] = "nothing"
     path.write_bytes(model.SerializeToString())
@@ -45,7 +47,23 @@ def test_no_weight_is_read(path, monkeypatch):
 
     monkeypatch.setattr(ir.ExternalTensor, "_load", forbidden)
     read_model(path)
+
+
+def test_a_survey_reads_no_weight_of_a_matrix_product(path, monkeypatch):
+    model = whole(path)
+    weight = numpy_helper.from_array(np.zeros((64, 64), np.float32), "weight")
+    (path.parent / "heavy").write_bytes(weight.raw_data)
+    onnx.external_data_helper.set_external_data(weight, "heavy")
+    weight.ClearField("raw_data")
+    model.graph.initializer.append(weight)
+    model.graph.node.append(helper.make_node("MatMul", ["weight", "weight"], ["square"]))
+    model.graph.output.append(helper.make_tensor_value_info("square", TensorProto.FLOAT, [64, 64]))
+    path.write_bytes(model.SerializeToString())
+    load = ir.ExternalTensor._load
+    read = []
+    monkeypatch.setattr(ir.ExternalTensor, "_load", lambda self: (read.append(self.name), load(self))[1])
     survey(path)
+    assert "weight" not in read
 
 
 def test_nodes_out_of_order_are_put_in_order(path):

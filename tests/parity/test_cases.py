@@ -5,7 +5,7 @@ import pytest
 
 from rope_deploy.artifact import Limits, Rotation
 from rope_deploy.parity import cases_for
-from rope_deploy.parity.case_calls import calls_for
+from rope_deploy.parity.case_inputs import calls_for
 from rope_deploy.rope import specs_from_config
 from tests.runtimes.toy import FUSED_LIMITS, ROWS, VOCAB, H, write_toy
 
@@ -92,7 +92,7 @@ def test_cases_that_begin_alike_begin_with_the_same_call(manifest):
         assert len({getattr(call, name).tobytes() for call in calls}) == 1
 
 
-def test_rows_differ_in_their_words_with_and_without_a_text(manifest):
+def test_rows_differ_in_their_tokens_with_and_without_a_text(manifest):
     case = next(case for case in cases_for(manifest) if case.id == "prefill-batch")
     for text in ((), tuple(range(1, 60))):
         assert len({row.tobytes() for row in next(calls_for(case, manifest, 0, text)).input_ids}) == 3
@@ -154,7 +154,7 @@ def test_graph_that_counts_by_itself_counts_padding_too(manifest):
     assert call.position_ids.tolist() == [list(range(9))] * 3
 
 
-def test_limits_turn_cases_into_skips_with_the_reason_and_add_refusals(manifest):
+def test_limits_make_cases_skipped_with_the_reason_and_add_refusals(manifest):
     free, fused = cases_for(manifest), cases_for(replace(manifest, limits=FUSED_LIMITS))
     skipped = {case.id for case in fused if case.skipped}
     assert skipped == {

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rope_deploy.parity.oracle import ROUNDINGS, Oracle
+from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.tolerances import ROUNDINGS
 from rope_deploy.rope import RopeSpec, rotate, tables
 from tests.runtimes.toy import ROWS, Twin, spec, write_toy
 
@@ -79,7 +80,7 @@ def test_a_reference_that_breaks_the_rule_is_reported_and_excuses_nothing(tmp_pa
 
 
 def test_a_rule_of_two_factors_and_one_set_of_frequencies_has_two_tables(manifest):
-    """Phi-3.5-MoE's: beyond the original context vectors are longer, and turn as they did."""
+    """Phi-3.5-MoE's: beyond the original context vectors are longer, and rotated as before."""
     (rotation,) = manifest.rotations
     pairs = rotation.spec["rotary_dim"] // 2
     rule = {"rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 8, "factor": 4.0}
@@ -88,5 +89,5 @@ def test_a_rule_of_two_factors_and_one_set_of_frequencies_has_two_tables(manifes
     site, x = manifest.sites[0], np.ones(SHAPE)
     for start, factor in ((0, 1.25), (0, 1.25), (8, 1.5), (0, 1.25)):
         positions = np.broadcast_to(start + np.arange(SHAPE[2]) % 8, (SHAPE[0], SHAPE[2]))
-        turned = oracle.rotated(site, x, positions)
-        np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), factor * np.linalg.norm(x, axis=-1))
+        rotated = oracle.rotated(site, x, positions)
+        np.testing.assert_allclose(np.linalg.norm(rotated, axis=-1), factor * np.linalg.norm(x, axis=-1))

@@ -75,9 +75,9 @@ def large(toys):
 
 def judged(made, folder=None, *, tamper=None, taps=True, only=(), **changes):
     with open_ort(folder or made[0], threads=1, taps=True, verify=False) as runtime:
-        candidate = Tampered(runtime, tamper or (lambda outputs, feeds: None), taps)
+        tested = Tampered(runtime, tamper or (lambda outputs, feeds: None), taps)
         manifest = replace(load_manifest(made[0]), **changes)
-        return check(manifest, made[1], candidate, only=only, which="quick")
+        return check(manifest, made[1], tested, only=only, which="quick")
 
 
 def failures(outcome):
@@ -105,7 +105,7 @@ def test_a_mistake_fails(toy, name, taps):
 
 
 def still_in_one_head(outputs, feeds):
-    """One head of q is not turned."""
+    """One head of q is not rotated."""
     if "rotated.1.q" in outputs:
         outputs["rotated.1.q"] = outputs["rotated.1.q"].copy()
         outputs["rotated.1.q"][:, 0] = outputs["unrotated.1.q"][:, 0]

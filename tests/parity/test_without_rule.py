@@ -21,8 +21,8 @@ def blind(manifest):
     return replace(manifest, rotations=(replace(rotation, spec={}, **known),))
 
 
-def judged(tmp_path, candidate, reference=None, **options):
-    return check(blind(write_toy(tmp_path / "toy")), reference, candidate, only=CASES, **options)
+def judged(tmp_path, tested, reference=None, **options):
+    return check(blind(write_toy(tmp_path / "toy")), reference, tested, only=CASES, **options)
 
 
 # Models do all of this on purpose: an export that repeats it is right.
@@ -49,7 +49,7 @@ def test_an_export_that_does_otherwise_fails(model, tmp_path):
 
 
 class Changed(Twin):
-    """x turned, then changed."""
+    """x rotated, then changed."""
 
     def __init__(self, change):
         super().__init__()
@@ -60,8 +60,8 @@ class Changed(Twin):
 
 
 def test_a_mistake_is_named_by_pytorchs_angles(tmp_path):
-    candidate = Changed(lambda x, y: x)
-    assert "RD106" in {one.code for one in judged(tmp_path, candidate, Twin()).diagnoses}
+    tested = Changed(lambda x, y: x)
+    assert "RD106" in {one.code for one in judged(tmp_path, tested, Twin()).diagnoses}
 
 
 def test_a_factor_that_only_the_export_has_fails(tmp_path):

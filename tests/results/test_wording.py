@@ -59,9 +59,12 @@ from rope_deploy.results.records import Worst
         (wording.percent(math.inf), "over the limit"),
         (wording.share(Worst("logits", 0.0, 0.0)), 0.0),
         (wording.share(Worst("logits", math.nan, 1.0)), math.inf),
-        (wording.place(Worst("rotated.3.k", 1, 1, 3, "k", 1, 17)), "rotated k, layer 3, position 17, batch row 1"),
-        (wording.place(Worst("present.3.value", 1, 1, 3, "value", 0, 4)), "present.3.value, position 4, batch row 0"),
-        (wording.place(Worst("logits", 1, 1, position=0)), "logits, position 0"),
+        (wording.location(Worst("rotated.3.k", 1, 1, 3, "k", 1, 17)), "rotated k, layer 3, position 17, batch row 1"),
+        (
+            wording.location(Worst("present.3.value", 1, 1, 3, "value", 0, 4)),
+            "present.3.value, position 4, batch row 0",
+        ),
+        (wording.location(Worst("logits", 1, 1, position=0)), "logits, position 0"),
     ],
 )
 def test_a_value_reads_as_expected(found, wanted):

@@ -57,6 +57,6 @@ def test_a_half_that_rotates_in_the_other_direction_is_named(exported, tmp_path)
 def test_one_tensor_for_both_texts_stays_two_inputs(exported):
     loaded, _ = exported
     ids = torch.arange(5, 19).reshape(2, 7)
-    graph = trace(loaded, example=Example({"input_ids": ids, "decoder_input_ids": ids})).graph
+    graph = trace(loaded, example=Example({"input_ids": ids, "decoder_input_ids": ids})).model.graph
     assert [value.name for value in graph.inputs] == ["input_ids", "decoder_input_ids"]
     assert all(value.uses() for value in graph.inputs), "both are read"

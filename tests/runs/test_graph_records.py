@@ -7,12 +7,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from rope_deploy.artifact import load_manifest
+from rope_deploy.artifact import STYLES, load_manifest
 from rope_deploy.results.records import Report
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.gates import with_gates
 from rope_deploy.runs.graph_records import read_graph
-from rope_deploy.styles import STYLES
 from tests.runtimes.toy import LAYERS, write_toy
 
 CONDITIONS = ("all_rotations_converted", "one_table_per_rotation")

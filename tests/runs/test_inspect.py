@@ -57,6 +57,7 @@ def test_an_artifact_shows_form_sites_and_table(artifacts, style):
     assert found.facts["style"].startswith(style)
     assert found.facts["Cos and Sin at run time"] == "0"
     assert "none" not in found.facts["forms"]
+    assert found.facts["patched in the trace"] == "own-attention"
     assert found.rotations[0].where.startswith("layers 0–1")
 
 

@@ -8,13 +8,14 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from rope_deploy.graph.operators import OPERATORS
+
 SCOPES = "pkg.torch.onnx.name_scopes"
 # model.layers.7.self_attn, /model/layers.7/attn/…, rope.7.q.out, rope/7/q/…, past_key_values.7.key
 NUMBERS = (re.compile(r"\.(\d+)(?:[./'\]]|$)"), re.compile(r"^rope/(\d+)/"))
-ATTENTIONS = (
-    "Attention", "DynamicSparseAttention", "GroupQueryAttention", "MatMul", "MultiHeadAttention", "PagedAttention",
-    "SparseAttention",
-)  # fmt: skip
+# Where a rotated tensor meets its counterpart: its input 0 is made of queries, input 1 of keys.
+FUSED = {one.name for one in OPERATORS if one.fused and not one.opaque}
+ATTENTIONS = {"Attention", "MatMul", "MultiHeadAttention", *FUSED}
 CACHES = ("present", "past", "cache", "key")
 
 

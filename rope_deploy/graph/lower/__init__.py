@@ -13,8 +13,9 @@ from rope_deploy.graph.lower.cache_rows import Rows
 from rope_deploy.graph.lower.group_query_attention import lower_to_fused
 from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.plugin import lower_to_plugin
-from rope_deploy.graph.lower.rotary_operator import CONTRIB, STANDARD, lower_to_operator
+from rope_deploy.graph.lower.rotary_operator import lower_to_operator
 from rope_deploy.graph.lower.tables import Spread, lower_to_tables
+from rope_deploy.graph.operators import CONTRIB, DOMAIN, STANDARD
 from rope_deploy.graph.passes import rms_normalization, transpose_weights
 from rope_deploy.graph.passes.count_positions import make_implicit
 from rope_deploy.graph.passes.decompose_attention import decompose_attention
@@ -99,13 +100,13 @@ def _onnx(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[Lo
 
 
 def _contrib(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
-    model.graph.opset_imports["com.microsoft"] = 1
+    model.graph.opset_imports[CONTRIB] = 1
     done = lower_to_fused(model, raised.rotations, rows) if fused else []
     return done + _each(model, raised, lambda site: lower_to_operator(site, rows, CONTRIB))
 
 
 def _plugin(model, raised: Raised, rows: Rows, opset: int, fused: bool) -> list[LoweredSite]:
-    model.graph.opset_imports["rope_deploy"] = 1
+    model.graph.opset_imports[DOMAIN] = 1
     sites = lower_to_plugin(model, _sites(model, raised), rows, opset)
     prune(model)
     return sites

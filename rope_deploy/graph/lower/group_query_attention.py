@@ -17,9 +17,10 @@ from rope_deploy.graph.builder import Builder, produced_by, replace
 from rope_deploy.graph.head_layout import is_swap, merged, split, swap, unswapped
 from rope_deploy.graph.lower.cache_rows import Rows, caches
 from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
+from rope_deploy.graph.operators import CONTRIB, DOMAIN, GROUP_QUERY_ATTENTION, MARKER
 from rope_deploy.graph.passes.decompose_attention import is_plain_attention
 from rope_deploy.graph.passes.simplify import prune
-from rope_deploy.graph.raising.raise_rotations import DOMAIN, MARKER, RaisedRotation
+from rope_deploy.graph.raising.raise_rotations import RaisedRotation
 
 MULTIPLE = 16  # GroupQueryAttention rotates only where head_dim and rotary_dim are multiples of this
 
@@ -125,9 +126,9 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
     if a.mask.window is not None:
         attributes["local_window_size"] = a.mask.window
     out, *presents = build.ops(
-        "GroupQueryAttention",
+        GROUP_QUERY_ATTENTION,
         query, key, value, *a.past, lengths.seqlens, lengths.total, cos, sin, rows.of(q.rotation),
-        domain="com.microsoft",
+        domain=CONTRIB,
         outputs=[
             (None, dtype, ["batch", "sequence", width]),
             *((None, dtype, shape) for shape in shapes),

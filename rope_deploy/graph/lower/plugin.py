@@ -3,7 +3,7 @@
     rope_deploy::RopeRotateQK(q, k, cos_cache, sin_cache, rows) -> (q_rotated, k_rotated)
     rope_deploy::RopeRotate(x, cos_cache, sin_cache, rows) -> x_rotated
         attributes  heads_axis (1: [B, N, S, H], 2: [B, S, N, H]), head_dim, rotary_dim, interleaved, and the ones of
-                    UNUSED, which these graphs leave as they are
+                    PLUGIN_UNUSED, which these graphs leave as they are
 
 ONNX Runtime runs the body; TensorRT's parser inlines it, or, when told to prefer plugins, looks up a plugin of
 that name and passes the attributes as its fields. Neither operator is called RotaryEmbedding: the parser takes
@@ -18,20 +18,7 @@ from rope_deploy.graph.builder import Builder
 from rope_deploy.graph.lower.cache_rows import Rows
 from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
 from rope_deploy.graph.lower.tables import rotate, spread
-from rope_deploy.graph.raising.raise_rotations import DOMAIN
-
-ROTATE, ROTATE_QK = "RopeRotate", "RopeRotateQK"
-ATTRIBUTES = ("heads_axis", "head_dim", "rotary_dim", "interleaved")
-# What else the plugin can do, switched off. Written all the same, because TensorRT's parser warns of every field of a
-# plugin that a node does not have.
-UNUSED: dict[str, int | float | list[int]] = {
-    "out_heads_axis": 0,
-    "proportional": 0,
-    "out_of_range": 0,
-    "sections": [0, 0, 0],
-    "sections_interleaved": 0,
-    "norm_eps": 0.0,
-}
+from rope_deploy.graph.operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 
 
 def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset: int) -> list[LoweredSite]:
@@ -51,7 +38,7 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
             domain=DOMAIN,
             outputs=[(None, site.x.dtype, site.x.shape) for site in group],
             **attributes_of(last),
-            **UNUSED,
+            **PLUGIN_UNUSED,
         )
         node = outputs[0].producer()
         node.overload = _ensure_function(model, name, last, opset)
@@ -64,7 +51,7 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
 def attributes_of(site: MarkedSite) -> dict[str, int]:
     """The attributes of the custom operators that differ from site to site; all are the plugin's fields."""
     values = (site.heads_axis, site.head_dim, site.rotary_dim, int(site.interleaved))
-    return dict(zip(ATTRIBUTES, values, strict=True))
+    return dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))
 
 
 def _groups(sites: list[MarkedSite]) -> list[list[MarkedSite]]:
@@ -114,6 +101,8 @@ def _function(name: str, site: MarkedSite, opset: int, overload: str) -> ir.Func
     c, s = spread(build, *halves, site.heads_axis, site.interleaved)
     for x in moved:
         graph.outputs.append(rotate(build, x, c, s, site.head_dim, site.rotary_dim, site.interleaved))
-    declared = [ir.Attr(key, ir.AttributeType.INT, None) for key in ATTRIBUTES]
-    declared += [ir.Attr(key, ir.convenience.convert_attribute(key, value).type, None) for key, value in UNUSED.items()]
+    declared = [ir.Attr(key, ir.AttributeType.INT, None) for key in PLUGIN_ATTRIBUTES]
+    declared += [
+        ir.Attr(key, ir.convenience.convert_attribute(key, value).type, None) for key, value in PLUGIN_UNUSED.items()
+    ]
     return ir.Function(DOMAIN, name, overload, graph=graph, attributes=declared)

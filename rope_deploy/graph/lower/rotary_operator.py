@@ -11,8 +11,7 @@ from rope_deploy.graph.builder import Builder
 from rope_deploy.graph.head_layout import merged, split, swap, unswapped
 from rope_deploy.graph.lower.cache_rows import Rows
 from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
-
-STANDARD, CONTRIB = "", "com.microsoft"
+from rope_deploy.graph.operators import CONTRIB, ROTARY_EMBEDDING, STANDARD
 
 
 def lower_to_operator(site: MarkedSite, rows: Rows, domain: str) -> LoweredSite:
@@ -38,4 +37,4 @@ def _operator(build: Builder, site: MarkedSite, x: ir.Value, rows: Rows, domain:
     # ONNX Runtime's operator wants the heads also for a partial rotation of a 4-D tensor.
     if len(x.shape) == 3 or (partial and domain == CONTRIB):
         attributes["num_heads"] = site.num_heads
-    return build.op("RotaryEmbedding", *inputs, domain=domain, dtype=x.dtype, shape=x.shape, **attributes)
+    return build.op(ROTARY_EMBEDDING, *inputs, domain=domain, dtype=x.dtype, shape=x.shape, **attributes)

@@ -14,11 +14,9 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.builder import Builder, replace
 from rope_deploy.graph.head_layout import split
 from rope_deploy.graph.lower.tables import rotate, spread
+from rope_deploy.graph.operators import ROTARY_EMBEDDING, integer, operator_of
 from rope_deploy.graph.passes.library import infer_shapes
 from rope_deploy.graph.passes.simplify import prune
-
-OPERATOR = "RotaryEmbedding"
-CONTRIB = "com.microsoft"
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class _Operator:
         read = {name: attribute.value for name, attribute in node.attributes.items()}
         if read.get("scale", 1.0) != 1.0 or read.get("is_packed_batching"):
             raise _refusal(node, "it scales or packs its input")
-        x, *rest = [*node.inputs, None, None]
-        cos, sin, rows = (rest[1], rest[2], rest[0]) if node.domain == CONTRIB else rest[:3]
+        operator, inputs = operator_of(node), [*node.inputs, None, None]
+        x, cos, sin, rows = (inputs[number] for number in (*operator.x, operator.cos, operator.sin, operator.rows))
         if rows is not None and (rows.shape is None or len(rows.shape) != 2):
             raise _refusal(node, "its positions are not [batch, sequence]")
         width = cos.shape[-1] if cos.shape is not None else None
@@ -51,14 +49,14 @@ class _Operator:
         if not isinstance(heads, int) or not heads or not isinstance(x.shape[-1], int):
             raise _refusal(node, "its number of heads is unknown")
         head_dim = x.shape[-1] if len(x.shape) == 4 else x.shape[-1] // heads
-        rotary_dim = read.get("rotary_embedding_dim", 0) or head_dim
-        return cls(x, cos, sin, rows, heads, head_dim, rotary_dim, bool(read.get("interleaved", 0)))
+        rotary_dim = integer(node, operator.rotary_dim) or head_dim
+        return cls(x, cos, sin, rows, heads, head_dim, rotary_dim, bool(integer(node, operator.interleaved)))
 
 
 def expand_operators(model: ir.Model) -> int:
     """Replace every rotary operator in `model`; returns how many there were. Raises UnmatchedRotation."""
     graph, count = model.graph, 0
-    while waiting := [node for node in graph if node.op_type == OPERATOR and node.domain in ("", CONTRIB)]:
+    while waiting := [node for node in graph if node.op_type == ROTARY_EMBEDDING and operator_of(node)]:
         # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
         infer_shapes(model)
         ready = [node for node in waiting if node.inputs[0].shape is not None and len(node.inputs[0].shape) in (3, 4)]
@@ -91,8 +89,7 @@ def _expand(node: ir.Node) -> None:
 
 
 def _refusal(node: ir.Node, reason: str) -> UnmatchedRotation:
-    name = f"{node.domain}.{node.op_type}".lstrip(".")
     return UnmatchedRotation(
-        f"{node.name or node.outputs[0].name} ({name}) cannot be rewritten: {reason}.",
+        f"{node.name or node.outputs[0].name} ({operator_of(node).qualified_name}) cannot be rewritten: {reason}.",
         todo="Export the model again with `rope-deploy export`.",
     )

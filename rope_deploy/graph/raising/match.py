@@ -21,11 +21,10 @@ import onnx_ir as ir
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.analysis.data_movement import MOVES, Marks, common_origins, moved_inputs, ramp
 from rope_deploy.graph.analysis.dependence import Dependence
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, size_of
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, evaluate
 
 BOTH = Dependence.POSITION | Dependence.ACTIVATION
-# Sizes used for the axes when a fragment is evaluated; none may equal another, or 1.
-SIZES = {"batch": 2, "sequence": 3, "past": 5, "total": 8}
 # How far below the sum of products its other half may be joined to it (Unsqueeze, Concat, Reshape, Concat).
 STEPS = 5
 MOST_FOLLOWED = 2**25  # elements that are sent through a fragment
@@ -116,20 +115,10 @@ def concrete(shape: ir.Shape | None, sizes: Mapping[str, int]) -> tuple[int, ...
     """`shape` in numbers; raises NotARotation when an axis is unknown."""
     if shape is None:
         raise NotARotation("its shape is unknown")
-    dims = tuple(_size(dim, sizes) for dim in shape)
+    dims = tuple(size_of(dim, sizes) for dim in shape)
     if None in dims:
         raise NotARotation(f"its axis {shape[dims.index(None)].value!r} is unknown")
     return dims
-
-
-def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int | None:
-    return dim if isinstance(dim, int) else sizes.get(str(dim.value))
-
-
-def dummy_inputs(graph: ir.Graph, sizes: Mapping[str, int] = SIZES) -> dict[ir.Value, np.ndarray]:
-    """Zeros for every graph input whose axes are known: shapes are read from them, values never."""
-    shaped = ((v, [_size(dim, sizes) for dim in v.shape]) for v in graph.inputs if v.shape is not None)
-    return {v: np.zeros(dims, v.dtype.numpy()) for v, dims in shaped if None not in dims}
 
 
 def recognise(

@@ -22,27 +22,17 @@ import onnx_ir as ir
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.analysis.data_movement import Marks
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.analysis.dummy_inputs import dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, Trig
 from rope_deploy.graph.analysis.site_names import SiteName, site_names
 from rope_deploy.graph.builder import Builder, replace
+from rope_deploy.graph.operators import DOMAIN, MARKER
 from rope_deploy.graph.passes.simplify import prune
 from rope_deploy.graph.passes.split_rotation_matrices import add_up_pairs
-from rope_deploy.graph.raising.match import (
-    BOTH,
-    Column,
-    Match,
-    NotARotation,
-    dummy_inputs,
-    find_sums,
-    recognise,
-    with_batch,
-)
+from rope_deploy.graph.raising.match import BOTH, Column, Match, NotARotation, find_sums, recognise, with_batch
 from rope_deploy.graph.raising.positions.counted_in_graph import CountingTabulator
 from rope_deploy.graph.raising.positions.fixed_rows import RowTabulator, takes_rows
 from rope_deploy.graph.raising.tabulate import Table, Tabulator
-
-DOMAIN = "rope_deploy"
-MARKER = "Rope"
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.data_movement import Marks
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import Trig, ancestors, evaluate
 from rope_deploy.graph.analysis.half_precision import Shortened, half_angles, half_frequencies, loss
 from rope_deploy.graph.analysis.influences import OTHERS, influences
-from rope_deploy.graph.raising.match import SIZES, Column, Match, NotARotation, dummy_inputs
+from rope_deploy.graph.raising.match import Column, Match, NotARotation
 
 CHUNK = 8192
 # fmt: off

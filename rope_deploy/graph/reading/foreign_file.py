@@ -1,7 +1,7 @@
 """Read an ONNX file that somebody else exported into the form that `raise_rotations` expects.
 
-Functions are inlined, rotary operators written out, and the axes named as ours are, judged by the inputs: those of
-input_ids are batch and sequence, the cache's third axis is past. What cannot be understood is refused with a reason.
+Functions are inlined, rotary operators written out, and the axes named as ours are (axis_names.py). What cannot be
+understood is refused with a reason.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
+from rope_deploy.graph.operators import ROTARY_EMBEDDING, rotates
 from rope_deploy.graph.passes import library
 from rope_deploy.graph.passes.expand_rotary_operators import expand_operators
 from rope_deploy.graph.passes.set_opset import OLDEST, bring_to_18
-from rope_deploy.graph.passes.simplify import clean
+from rope_deploy.graph.reading.axis_names import infer_shapes, name_axes, rename_axes
 
 OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", "attention/", "before/")
 # Operators that mean something else from this opset on; models with rotations do not use them.
@@ -27,17 +28,17 @@ CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignFile:
     """A file as it is worked on. Its shapes are in our names and in part guessed: good enough to find rotations by.
 
-    `declared` are those of its inputs and outputs in its own words, by name, as they are written again.
+    `declared` are the shapes of its inputs and outputs as the file states them, by name: they are written again.
     """
 
     model: ir.Model
     declared: Mapping[str, ir.Shape | None]
 
 
-def read_foreign(path: Path, *, newest: int) -> Foreign:
+def read_foreign(path: Path, *, newest: int) -> ForeignFile:
     """The graph of `path`, cleaned, ready to be raised and written in opset `newest` or older.
 
     Raises UsageError for a file that is not ONNX, lacks its weights or has fixed axes; UnmatchedRotation for a
@@ -54,22 +55,11 @@ def read_foreign(path: Path, *, newest: int) -> Foreign:
     bring_to_18(model)
     declared = {value.name: value.shape for value in (*graph.inputs, *graph.outputs)}
     symbols = _name_inputs(graph, path)
-    rename(graph, symbols)
+    rename_axes(graph, symbols)
     library.infer_shapes(model)
     expand_operators(model)
     infer_shapes(model, symbols)
-    return Foreign(model, declared)
-
-
-def infer_shapes(model: ir.Model, symbols: dict[str, str]) -> None:
-    """Clean the graph and find the shapes of its values, in our names; `symbols` as `name_axes` returns them."""
-    graph = model.graph
-    clean(model)
-    library.infer_shapes(model)
-    if _count_heads(graph):
-        library.infer_shapes(model)
-    rename(graph, symbols)
-    _name_heads(graph)
+    return ForeignFile(model, declared)
 
 
 def _refuse(model: ir.Model, path: Path, newest: int) -> None:
@@ -86,13 +76,24 @@ def _refuse(model: ir.Model, path: Path, newest: int) -> None:
                 f"{path} has subgraphs (around {node.op_type} {node.name or ''}), so its rotations may run or not.",
                 todo="Use a file without If and Loop: of Optimum's, model.onnx rather than a merged decoder.",
             )
-        if node.domain == "com.microsoft" and "do_rotary" in node.attributes and node.attributes["do_rotary"].value:
+        if why := _why_kept(node, model):
             raise UnmatchedRotation(
-                f"{node.name} ({node.op_type}) rotates inside a fused attention, which is not taken apart.",
+                f"{node.name} ({node.op_type}) {why}.",
                 todo="Rewrite a file from before that fusion, or export again with `rope-deploy export`.",
             )
         if node.domain == "" and opset < CHANGED.get(node.op_type, 0) <= newest:
             raise UsageError(f"{node.name} ({node.op_type}) means something else in opset {newest}.")
+
+
+def _why_kept(node: ir.Node, model: ir.Model) -> str:
+    """Why a rotating operator cannot be written in standard operators, as the end of a sentence; "" if it can, or if
+    `node` does not rotate."""
+    operator = rotates(node)
+    if operator is None or operator.name == ROTARY_EMBEDDING or node.op_identifier() in model.functions:
+        return ""
+    if operator.fused:
+        return "rotates inside a fused attention, which is not taken apart"
+    return f"{operator.opaque or 'rotates in an operator without a body'}, which is not taken apart"
 
 
 def _yield_names(graph: ir.Graph) -> None:
@@ -123,74 +124,3 @@ def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
                 todo=f"Export the model with dynamic axes; axis {fixed[0]} of {name} must be free.",
             )
     return name_axes(graph)
-
-
-def name_axes(graph: ir.Graph) -> dict[str, str]:
-    """Give the free axes of the inputs our names; returns what each of the file's own names stands for."""
-    inputs = {value.name: value for value in graph.inputs}
-    symbols: dict[str, str] = {}
-    for value in inputs.values():
-        axes = {n: axis for n, axis in axes_of(value).items() if not isinstance(value.shape[n], int)}
-        for number, axis in axes.items():
-            symbols.setdefault(str(value.shape[number].value), axis)
-        value.shape = None if value.shape is None else ir.Shape([axes.get(n, dim) for n, dim in enumerate(value.shape)])
-    mask = inputs.get("attention_mask")
-    if mask is not None and mask.shape is not None and not any("past" in name for name in inputs):
-        sizes = zip(mask.shape, ("batch", "sequence"), strict=False)
-        mask.shape = ir.Shape([dim if isinstance(dim, int) else name for dim, name in sizes])
-    return symbols
-
-
-def rename(graph: ir.Graph, symbols: dict[str, str]) -> None:
-    """Give every value our axis names; past + sequence in either order is `total`."""
-    for node in graph:
-        for value in node.outputs:
-            if value.shape is not None:
-                value.shape = ir.Shape([_renamed(dim, symbols) for dim in value.shape])
-
-
-def _renamed(dim: int | ir.SymbolicDim, symbols: dict[str, str]) -> int | str | None:
-    if isinstance(dim, int) or dim.value is None:
-        return dim if isinstance(dim, int) else None
-    if (whole := str(dim.value)) in symbols:
-        return symbols[whole]
-    words = [symbols.get(word, word) for word in whole.split()]
-    return "total" if sorted(words) == ["+", "past", "sequence"] else " ".join(words)
-
-
-def _count_heads(graph: ir.Graph) -> int:
-    """[B, S, width] reshaped to [B, S, -1, head_dim]: state the number of heads; returns how often it was missing."""
-    count = 0
-    for node in graph:
-        if node.op_type != "Reshape":
-            continue
-        before, after = node.inputs[0].shape, node.outputs[0].shape
-        if before is None or after is None or (len(before), len(after)) != (3, 4) or isinstance(after[2], int):
-            continue
-        width, head_dim = before[2], after[3]
-        if isinstance(width, int) and isinstance(head_dim, int) and width % head_dim == 0:
-            node.outputs[0].shape = ir.Shape([before[0], before[1], width // head_dim, head_dim])
-            count += 1
-    return count
-
-
-def _name_heads(graph: ir.Graph) -> None:
-    """Name the axes that shape inference lost of tensors [?, heads, ?, head_dim] and [?, ?, heads, head_dim].
-
-    A wrong guess does no harm here: a rotation is followed with these sizes, and tensors that do not fit stop it. It
-    must not be written: a runtime gives axes of one name one size (see `proven_shapes`).
-    """
-    known = {"batch", "sequence", "past", "total"}
-    for node in graph:
-        for value in node.outputs:
-            if value.shape is None or len(value.shape) != 4:
-                continue
-            fixed = [isinstance(dim, int) for dim in value.shape]
-            names = {(False, True, False, True): (0, 2), (False, False, True, True): (0, 1)}.get(tuple(fixed))
-            if names is None:
-                continue
-            dims = list(value.shape)
-            for number, name in zip(names, ("batch", "sequence"), strict=True):
-                if str(dims[number].value) not in known:
-                    dims[number] = name
-            value.shape = ir.Shape(dims)

@@ -9,9 +9,7 @@ class is made a second time outside the meta device, without weights, and everyt
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,25 +17,13 @@ import torch
 from accelerate import init_empty_weights
 from transformers import PreTrainedModel
 
+from rope_deploy.artifact import Finding
 from rope_deploy.errors import ModelError
+from rope_deploy.models.patches.unwritten_memory import nan_in_unwritten_memory
+from rope_deploy.models.torch_private import computed_buffers, own_buffers
+from rope_deploy.models.transformers_private import forget_initialisation
 
 SHOWN = 3
-
-
-@contextmanager
-def unwritten_as_nan() -> Iterator[None]:
-    """Inside the block, memory that PyTorch hands out unwritten holds NaN, or the largest integer."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation.*")
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @dataclass(frozen=True)
@@ -50,8 +36,8 @@ class _Kept:
     buffer: bool
 
 
-def prove(model: PreTrainedModel, source: str, dtype: torch.dtype) -> tuple[str, ...]:
-    """What was put right in `model`, loaded from `source` under `unwritten_as_nan`, in words.
+def prove(model: PreTrainedModel, source: str, dtype: torch.dtype) -> tuple[Finding, ...]:
+    """What was put right in `model`, loaded from `source` with `patches.unwritten_memory` in place.
 
     Buffers and plain tensors that loading left unwritten are taken from the class, made again, where making it twice
     agrees bit for bit. Raises ModelError, with the name, for one that is not proved in this way, and for a weight that
@@ -74,7 +60,7 @@ def prove(model: PreTrainedModel, source: str, dtype: torch.dtype) -> tuple[str,
         wrong = [name for name in wrong if not _proved(found[name], anew.get(name))]
     if not wrong:
         return ()
-    with unwritten_as_nan():
+    with nan_in_unwritten_memory():
         third = _kept(_made(model, source, dtype, seed=1), every=True)
     for name in wrong:
         one, other = again.get(name), third.get(name)
@@ -84,14 +70,15 @@ def prove(model: PreTrainedModel, source: str, dtype: torch.dtype) -> tuple[str,
             raise _unproved(source, [name], "its class, made again, computes another")
     for name in wrong:
         _put(found[name], again[name])
-    return (
+    message = (
         f"transformers left {_listed(wrong)} without content; {'they were' if len(wrong) > 1 else 'it was'} computed "
-        f"again by the model's own class, twice alike.",
+        f"again by the model's own class, twice alike."
     )
+    return (Finding("computed-again", "info", message),)
 
 
 def require_written(module: torch.nn.Module, source: str) -> None:
-    """Raise ModelError for a `module`, made by `source` under `unwritten_as_nan`, that keeps unwritten memory."""
+    """Raise ModelError for a `module`, made by `source` with NaN in unwritten memory, that keeps unwritten memory."""
     weights = {name: weight for name, weight in module.named_parameters() if _unwritten(weight)}
     kept = {name: one.tensor for name, one in _kept(module).items() if _unwritten(one.tensor)}
     floats = [name for name, tensor in {**weights, **kept}.items() if tensor.is_meta or _is_float(tensor)]
@@ -110,10 +97,10 @@ def _kept(model: torch.nn.Module, *, every: bool = False) -> dict[str, _Kept]:
     found: dict[str, _Kept] = {}
     for path, module in model.named_modules():
         before = f"{path}." if path else ""
-        for name, buffer in module._buffers.items():
+        for name, buffer in own_buffers(module).items():
             if buffer is None:
                 continue
-            if every or name in module._non_persistent_buffers_set or _unwritten(buffer):
+            if every or name in computed_buffers(module) or _unwritten(buffer):
                 found[before + name] = _Kept(module, name, buffer, buffer=True)
         for name, value in vars(module).items():
             if name in ("_parameters", "_buffers", "_modules"):
@@ -154,7 +141,7 @@ def _made(model: PreTrainedModel, source: str, dtype: torch.dtype, seed: int = 0
 
 def _initialised(model: PreTrainedModel) -> PreTrainedModel:
     for module in model.modules():
-        vars(module).pop("_is_hf_initialized", None)
+        forget_initialisation(module)
     with torch.random.fork_rng(devices=[]):
         model.initialize_weights()
     return model
@@ -162,7 +149,7 @@ def _initialised(model: PreTrainedModel) -> PreTrainedModel:
 
 def _put(found: _Kept, again: _Kept) -> None:
     if found.buffer:
-        found.module._buffers[found.attribute] = again.tensor
+        own_buffers(found.module)[found.attribute] = again.tensor
     else:
         setattr(found.module, found.attribute, getattr(again.module, again.attribute))
 
@@ -178,8 +165,9 @@ def _written(tensor: torch.Tensor) -> bool:
 
 
 def _unwritten(tensor: torch.Tensor) -> bool:
-    """Whether all of it is what `unwritten_as_nan` fills memory with; of weights only the first number is looked at,
-    unless it is that."""
+    """Whether all of it is what `patches.unwritten_memory` fills memory with.
+
+    The first number decides, unless it is that: weights are large."""
     if tensor.is_meta:
         return True
     if not tensor.numel():

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rope_deploy.artifact import put
-from rope_deploy.models.loading.load import LoadedModel
+from rope_deploy.models.loaded_model import LoadedModel
 
 
 def save_companions(loaded: LoadedModel, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models that are made by the user's own function."""
+"""Make models by the user's own function."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from rope_deploy.errors import ModelError, quoted
 from rope_deploy.models.library_errors import lacks_package, missing_package
-from rope_deploy.models.loading.buffer_proof import require_written, unwritten_as_nan
+from rope_deploy.models.loading.buffer_proof import require_written
 from rope_deploy.models.loading.pretrained import plain
+from rope_deploy.models.module_tree import pretrained_parts
+from rope_deploy.models.patches.patched import patched
+from rope_deploy.models.torch_private import computed_buffers, own_buffers, own_parameters
 
 
 def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -24,7 +27,7 @@ def from_factory(source: str) -> tuple[torch.nn.Module, dict[str, Any]]:
     Raises ModelError if there is no such function, if it fails, or if it returns something else or a module that was
     not written to whole, EnvironmentMissing if it imports a package that is absent.
     """
-    with _importable_here(), unwritten_as_nan():
+    with _importable_here(), patched(None, "make"):
         model = _made(source)
     if not isinstance(model, torch.nn.Module):
         raise ModelError(f"{source} returned {type(model).__name__}, not a torch.nn.Module.")
@@ -71,11 +74,11 @@ def cast(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """`module` with its floating-point parameters and stored buffers in `dtype`, in place.
 
     Buffers that a module computes for itself (frequencies, sine tables) keep their type, as when transformers loads
-    a model: frequencies rounded to a half type are off by whole turns at long positions.
+    a model: frequencies rounded to a half type are off by whole revolutions at long positions.
     """
     for part in module.modules():
-        for name, tensor in [*part._parameters.items(), *part._buffers.items()]:
-            computed = name in part._non_persistent_buffers_set or name.endswith("inv_freq")
+        for name, tensor in [*own_parameters(part).items(), *own_buffers(part).items()]:
+            computed = name in computed_buffers(part) or name.endswith("inv_freq")
             if tensor is not None and tensor.is_floating_point() and not computed:
                 tensor.data = tensor.data.to(dtype)
     return module
@@ -90,10 +93,3 @@ def _config(model: torch.nn.Module) -> dict[str, Any]:
     if isinstance(config, PreTrainedConfig):
         return plain(config)
     return dict(config) if isinstance(config, Mapping) else {}
-
-
-def pretrained_parts(module: torch.nn.Module) -> list[PreTrainedModel]:
-    """The outermost models of transformers in `module`, itself included."""
-    if isinstance(module, PreTrainedModel):
-        return [module]
-    return [part for child in module.children() for part in pretrained_parts(child)]

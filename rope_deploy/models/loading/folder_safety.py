@@ -62,7 +62,7 @@ def check_folder(folder: Path) -> None:
 def check_settings(folder: Path, *, config: bool = True) -> None:
     """The files of settings in `folder` that are there: is what they name plain? Raises ModelError.
 
-    `config`: whether config.json is one of them; beside a GGUF file it is not opened.
+    `config`: whether config.json is one of them; beside a GGUF file it is not read.
     """
     if (folder / ADAPTER).exists():
         raise ModelError(
@@ -75,7 +75,7 @@ def check_settings(folder: Path, *, config: bool = True) -> None:
         if (path := folder / name).exists():
             _check_tokenizer(path, read_json(path))
     if config and (path := folder / GENERATION).exists():
-        read_json(path)  # transformers puts one of its own in the place of what it cannot read
+        read_json(path)  # transformers uses one of its own instead of what it cannot read
 
 
 def check_index(path: Path, *, present: bool = True) -> None:
@@ -190,6 +190,7 @@ def _plain(name: str) -> bool:
 
 
 def _leads_somewhere(folder: Path, name: str) -> bool:
+    """Whether `name` is a path of something that exists; what is no path at all is not."""
     try:
         return Path(name).expanduser().exists() or (folder / name).exists()
     except (ValueError, OSError, RuntimeError):  # no path at all
@@ -197,6 +198,7 @@ def _leads_somewhere(folder: Path, name: str) -> bool:
 
 
 def _opens(name: str) -> bool:
+    """Whether `name` is a path of a file that exists; what is no path at all is not."""
     try:
         return Path(name).expanduser().exists() and not Path(name).expanduser().is_dir()
     except (ValueError, OSError, RuntimeError):

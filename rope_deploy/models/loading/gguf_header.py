@@ -71,7 +71,7 @@ class _Damaged(Exception):
 
 
 class _Cursor:
-    """A place in a file, that moves on with everything read."""
+    """A position in a file, which advances with everything read."""
 
     def __init__(self, content: mmap.mmap):
         self._content, self._at = content, len(MAGIC)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from rope_deploy.artifact import Finding
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
 from rope_deploy.models.example_inputs import reads_text
 from rope_deploy.models.library_errors import code_line, missing_package
-from rope_deploy.models.loading.buffer_proof import prove, unwritten_as_nan
+from rope_deploy.models.loading.buffer_proof import prove
 from rope_deploy.models.loading.folder_safety import (
     ADAPTER,
     CONFIG,
@@ -36,19 +36,22 @@ from rope_deploy.models.loading.gguf_rotation import require_same_rotation
 from rope_deploy.models.loading.locate import ModelLocation
 from rope_deploy.models.loading.memory_bounds import require_memory
 from rope_deploy.models.loading.stated_rotation import check_file, specs_to_compare
+from rope_deploy.models.patches.patched import patched
+from rope_deploy.models.transformers_private import classes_by_configuration, without_hub_errors
 
 HUB_SECONDS = 10.0
+NO_TOKENIZER = "The model has no tokenizer: none is written, and a check feeds random tokens instead of text."
 TASKS = ("AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModel")
 
 
-def config_from(place: ModelLocation, *, trust_remote_code: bool) -> PreTrainedConfig:
+def config_from(location: ModelLocation, *, trust_remote_code: bool) -> PreTrainedConfig:
     """The configuration of a located source. Raises ModelError, also for one that brings code that is not trusted;
     ConfigError for values that its class refuses."""
-    source = place.source
-    _check_cached(place)
-    check_file(place.where, trust_remote_code=trust_remote_code)
+    source = location.source
+    _check_cached(location)
+    check_file(location.where, trust_remote_code=trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
+        config = AutoConfig.from_pretrained(location.where, trust_remote_code=trust_remote_code, **location.extra)
     except Exception as error:  # transformers raises many kinds, and so do the files it reads
         if "contains custom code" in str(error):
             raise _refused_code(source) from error
@@ -59,80 +62,64 @@ def config_from(place: ModelLocation, *, trust_remote_code: bool) -> PreTrainedC
 
 
 def from_pretrained(
-    place: ModelLocation,
+    location: ModelLocation,
     *,
     dtype: torch.dtype,
     trust_remote_code: bool,
     overrides: Mapping[str, Any],
-) -> tuple[PreTrainedModel, dict[str, Any], tuple[str, ...]]:
-    """The model, its configuration as a dictionary, and what loading had to put right, in words.
+) -> tuple[PreTrainedModel, dict[str, Any], tuple[Finding, ...]]:
+    """The model, its configuration as a dictionary, and what loading had to put right.
 
     `overrides` replaces entries before the model is made.
 
     Raises ModelError if it cannot be loaded whole, UsageError for an unknown rope type.
     """
-    source = place.source
-    config = config_from(place, trust_remote_code=trust_remote_code)
+    source = location.source
+    config = config_from(location, trust_remote_code=trust_remote_code)
     for key, value in overrides.items():
         setattr(config, key, value)
     if reads_text(class_of(config)):
         specs_to_compare(plain(config))  # says what is wrong with the rotation before gigabytes are read
-    require_memory(plain(config), place.where, dtype.itemsize)
+    require_memory(plain(config), location.where, dtype.itemsize)
     try:
-        with _nothing_unpickled(), unwritten_as_nan():
+        with patched(None, "make"), patched(None, "weights"):
             model, info = _model_class(config).from_pretrained(
-                place.where,
+                location.where,
                 config=config,
                 dtype=dtype,
-                use_safetensors=None if place.extra else True,
+                use_safetensors=None if location.extra else True,
                 trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # they are counted below, in our words
+                ignore_mismatched_sizes=True,  # `_require_all_weights` counts them
                 output_loading_info=True,
-                **place.extra,
+                **location.extra,
             )
     except RopeDeployError:
         raise
     except Exception as error:  # as above
         raise _failed(source, error) from error
     _require_all_weights(source, info)
-    notes = prove(model, source, dtype)
-    if place.rotation is not None:
-        require_same_rotation(Path(source), place.rotation, model)
+    findings = prove(model, source, dtype)
+    if location.rotation is not None:
+        require_same_rotation(Path(source), location.rotation, model)
     # A GGUF model arrives dequantised, but its config still says it is not: transformers would refuse to save it.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config.architectures = [type(model).__name__]
-    return model, plain(model.config), notes
+    return model, plain(model.config), findings
 
 
-@contextmanager
-def _nothing_unpickled() -> Iterator[None]:
-    """Inside the block torch.load refuses: some classes open files of their own beside the weights."""
-    before = torch.load
+def _check_cached(location: ModelLocation) -> None:
+    """Hold a hub's files to the same rules as a folder's, before they are used.
 
-    def refuse(file: Any, *_: Any, **__: Any) -> Any:
-        raise ModelError(
-            f"The model's class opens the pickle file {file}.",
-            exists="Weights are read from safetensors and GGUF files alone: pickle files can run code when loaded.",
-        )
-
-    torch.load = refuse
-    try:
-        yield
-    finally:
-        torch.load = before
-
-
-def _check_cached(place: ModelLocation) -> None:
-    """What a hub's files name is held to the same rules as a folder's, before they are used."""
-    if place.extra or os.path.isdir(place.where):
+    A file that cannot be fetched is no fault here: transformers asks for it again, and its failure is reported.
+    """
+    if location.extra or os.path.isdir(location.where):
         return
-    _require_reachable(place.where)
-    quiet = {f"_raise_exceptions_for_{what}": False for what in ("gated_repo", "missing_entries", "connection_errors")}
+    _require_reachable(location.where)
     for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
-            found = cached_file(place.where, name, **quiet)
-        except Exception:  # no such model, no connection: transformers says it again, and then it is reported
+            found = cached_file(location.where, name, **without_hub_errors())
+        except Exception:  # no such model, no connection: huggingface_hub has an error for each
             return
         if found is not None and name.endswith(INDEX):
             check_index(Path(found), present=False)
@@ -156,31 +143,32 @@ def _require_reachable(name: str) -> None:
         raise ModelError(nowhere, exists=quoted("huggingface_hub", error), todo=todo) from error
 
 
-def tokenizer_from(place: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[str, ...]]:
-    """The tokenizer, or None: a model without one is still a model. And, of one that cannot be read, that it cannot."""
+def tokenizer_from(location: ModelLocation, *, trust_remote_code: bool) -> tuple[Any, tuple[Finding, ...]]:
+    """The tokenizer, or None with a finding: a model without one is still a model."""
     try:
         # Without an explicit answer, transformers asks on standard input whether to trust a tokenizer's own code.
-        found = AutoTokenizer.from_pretrained(place.where, trust_remote_code=trust_remote_code, **place.extra)
+        found = AutoTokenizer.from_pretrained(location.where, trust_remote_code=trust_remote_code, **location.extra)
     except Exception as error:  # transformers has no one error for it
-        return None, _left_out(place, quoted("transformers", error))
+        return None, (_no_tokenizer(location, quoted("transformers", error)),)
     # Where there is no tokenizer, transformers may make up one that knows its special tokens and no others.
     if len(found) > len(found.all_special_ids):
         return found, ()
-    return None, _left_out(place, "It knows no tokens but special ones.")
+    return None, (_no_tokenizer(location, "It knows no tokens but special ones."),)
 
 
-def _left_out(place: ModelLocation, why: str) -> tuple[str, ...]:
-    """What to say of a tokenizer that is there and of no use; nothing if there is none."""
-    if place.extra:
-        settings = read_header(Path(place.source)).settings
+def _no_tokenizer(location: ModelLocation, why: str) -> Finding:
+    """The finding for a tokenizer that cannot be read, for the reason `why`, or that is not there."""
+    if location.extra:
+        settings = read_header(Path(location.source)).settings
         files = ["tokenizer.ggml"] if any(key.startswith("tokenizer.") for key in settings) else []
     else:
-        files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(place.where, name))]
-    return (f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}",) if files else ()
+        files = [name for name in TOKENIZERS if os.path.isfile(os.path.join(location.where, name))]
+    message = f"Its tokenizer ({', '.join(files)}) cannot be read and is left out. {why}" if files else NO_TOKENIZER
+    return Finding("no-tokenizer", "info", message)
 
 
 def plain(config: PreTrainedConfig) -> dict[str, Any]:
-    """`config` as JSON has it, without the place it was loaded from."""
+    """`config` as JSON has it, without the path it was loaded from."""
     settings = json.loads(config.to_json_string(use_diff=False))
     settings.pop("_name_or_path", None)
     return settings
@@ -197,7 +185,7 @@ def _model_class(config: PreTrainedConfig):
         if isinstance(found, type) and issubclass(found, PreTrainedModel):
             return found
     for task in TASKS[:-1]:
-        if type(config) in getattr(transformers, task)._model_mapping:
+        if type(config) in classes_by_configuration(getattr(transformers, task)):
             return getattr(transformers, task)
     return transformers.AutoModel
 
@@ -215,7 +203,10 @@ def _names(architectures: object) -> list[str]:
 
 
 def _beside(config: PreTrainedConfig, name: str) -> Any:
-    """What the modeling file next to the configuration's calls `name`: parts of a model are not always exported."""
+    """What the modeling file next to the configuration's calls `name`: parts of a model are not always exported.
+
+    None for a file that cannot be imported: the Auto classes are asked next, and report it.
+    """
     package, _, file = type(config).__module__.rpartition(".")
     if not package.startswith("transformers.models.") or not file.startswith("configuration_"):
         return None
@@ -228,7 +219,7 @@ def _beside(config: PreTrainedConfig, name: str) -> Any:
 def class_of(config: PreTrainedConfig) -> Any:
     """The class of model that is made of `config`; an Auto class if it is known to that alone."""
     kind = _model_class(config)
-    mapping = getattr(kind, "_model_mapping", None)
+    mapping = classes_by_configuration(kind)
     found = mapping[type(config)] if mapping is not None and type(config) in mapping else kind
     return found[0] if isinstance(found, (tuple, list)) else found
 
@@ -268,7 +259,7 @@ def _failed(source: str, error: Exception) -> RopeDeployError:
 
 
 def _reason(source: str, error: Exception) -> tuple[str, str]:
-    """What is the matter, as far as transformers' words tell, and what to do."""
+    """Why loading failed, as far as transformers' message shows, and what to do."""
     text, version = f"{type(error).__name__} {error}".lower(), f"transformers {transformers.__version__}"
     if "couldn't connect" in text or "is not a local folder" in text or "offline" in text:
         todo = "Give a local folder or a .gguf file, or check the name and the connection."

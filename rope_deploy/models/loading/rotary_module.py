@@ -1,7 +1,6 @@
 """A model type's own rotary module, made of a configuration alone, and what it says of the rotation.
 
-It is the one judge that does not share our reading of the settings: a key that the module takes no notice of, or that
-we do, shows here.
+It does not share our reading of the settings: a key that the module ignores, or that we ignore, shows here.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import torch
 from transformers import AutoModel, PreTrainedConfig
 
 from rope_deploy.models.library_errors import code_line
+from rope_deploy.models.transformers_private import classes_by_configuration
 from rope_deploy.rope import RopeSpec, cos_sin
 
 NEAR = 1e-4  # of a frequency, relative; of a cosine, of the factor on it. fp32's own roundings are some 1e-6
@@ -25,7 +25,7 @@ POSITIONS = (0, 1, 2, 3, 7, 20)  # angles below 32 radians, which fp32 holds to 
 def rotary_modules(config: PreTrainedConfig) -> Iterator[torch.nn.Module]:
     """The rotary embeddings that the modeling code of transformers makes of `config`.
 
-    Which class belongs to the configuration is told by the annotation of its argument, else by its being the only one
+    The class that belongs to the configuration has it as the annotation of its argument, or is the only one
     of the file that is not of a vision tower; none where that is not plain. Raises whatever a module raises of settings
     that it cannot be made of.
     """
@@ -45,12 +45,16 @@ def rotary_modules(config: PreTrainedConfig) -> Iterator[torch.nn.Module]:
 
 
 def _modeling(kind: type[PreTrainedConfig]) -> ModuleType | None:
-    """The modeling file beside a configuration's, or the one of another model type that it shares."""
+    """The modeling file beside a configuration's, or the one of another model type that it shares.
+
+    None where it needs a package that is absent: loading the model reports that.
+    """
     if not kind.__module__.startswith("transformers.models."):
         return None
     names = [kind.__module__.replace(".configuration_", ".modeling_")]
     if importlib.util.find_spec(names[0]) is None:
-        names = [AutoModel._model_mapping[kind].__module__] if kind in AutoModel._model_mapping else []
+        known = classes_by_configuration(AutoModel)
+        names = [known[kind].__module__] if kind in known else []
     try:
         return importlib.import_module(names[0]) if names else None
     except ImportError:  # it needs a package that is not here
@@ -58,7 +62,7 @@ def _modeling(kind: type[PreTrainedConfig]) -> ModuleType | None:
 
 
 def disagreements(config: PreTrainedConfig, specs: Mapping[str, RopeSpec]) -> list[str]:
-    """Where the own module of `config` turns otherwise than `specs` say, one sentence each; nothing if it has none."""
+    """Where the own module of `config` rotates otherwise than `specs` state, one sentence each; [] if it has none."""
     try:
         modules = list(rotary_modules(config))
     except KeyError as error:
@@ -74,16 +78,18 @@ def _disagreements(module: torch.nn.Module, specs: Mapping[str, RopeSpec]) -> It
         if spec is None:
             continue
         where = f"{layer_type}: " if layer_type else ""
-        due = spec.inv_freq(dtype=np.float64)
+        expected = spec.inv_freq(dtype=np.float64)
         if spec.mrope_axes:  # its module keeps them axis by axis, and takes each pair's from there
-            stated, due = np.sort(stated), np.sort(due)
-        if len(stated) != len(due):
-            yield f"{where}{type(module).__name__} turns {len(stated)} pairs; {len(due)} are read here{_share(spec)}"
-        elif not np.allclose(stated, due, rtol=NEAR, atol=0):
-            pair = int(np.argmax(np.abs(stated / due - 1)))
+            stated, expected = np.sort(stated), np.sort(expected)
+        if len(stated) != len(expected):
+            yield (
+                f"{where}{type(module).__name__} turns {len(stated)} pairs; {len(expected)} are read here{_share(spec)}"
+            )
+        elif not np.allclose(stated, expected, rtol=NEAR, atol=0):
+            pair = int(np.argmax(np.abs(stated / expected - 1)))
             yield (
                 f"{where}{type(module).__name__} turns pair {pair} by {stated[pair]:.6g} radians a position; "
-                f"{due[pair]:.6g} are read here."
+                f"{expected[pair]:.6g} are read here."
             )
         else:
             yield from _factors(module, layer_type, spec, where)
@@ -118,17 +124,17 @@ def _factors(module: torch.nn.Module, layer_type: str, spec: RopeSpec, where: st
             return
         few = positions[positions <= POSITIONS[-1]]
         cos, sin = (np.asarray(one.double()).reshape(len(positions), -1)[: len(few)] for one in (cos, sin))
-        due = cos_sin(spec, few, angles="float64", seq_len=length)
-        if cos.shape[1] not in (due[0].shape[1], 2 * due[0].shape[1]):
+        expected = cos_sin(spec, few, angles="float64", seq_len=length)
+        if cos.shape[1] not in (expected[0].shape[1], 2 * expected[0].shape[1]):
             return
-        scale, own, ours = max(1.0, spec.attention_scaling_at(length)), _length(cos, sin), _length(*due)
+        scale, own, ours = max(1.0, spec.attention_scaling_at(length)), _length(cos, sin), _length(*expected)
         if not np.allclose(own, ours, atol=NEAR * scale):
             yield (
                 f"{where}{type(module).__name__} scales cos and sin by {own:.6g} in a call of {length} tokens; "
                 f"{ours:.6g} is read here."
             )
             return
-        if not _same(cos, due[0], NEAR * scale):
+        if not _same(cos, expected[0], NEAR * scale):
             yield f"{where}{type(module).__name__} turns otherwise in a call of {length} tokens than is read here."
             return
 
@@ -137,9 +143,9 @@ def _length(cos: np.ndarray, sin: np.ndarray) -> float:
     return float(np.median(np.hypot(cos, sin)))
 
 
-def _same(cos: np.ndarray, due: np.ndarray, near: float) -> bool:
-    """Whether the cosines are those due, each once, or twice side by side or half by half."""
-    width = due.shape[1]
+def _same(cos: np.ndarray, expected: np.ndarray, near: float) -> bool:
+    """Whether the cosines are those expected, each once, or each twice: side by side or half by half."""
+    width = expected.shape[1]
     if cos.shape[1] == width:
-        return np.allclose(cos, due, atol=near)
-    return any(np.allclose(cos, twice, atol=near) for twice in (np.tile(due, 2), np.repeat(due, 2, axis=1)))
+        return np.allclose(cos, expected, atol=near)
+    return any(np.allclose(cos, twice, atol=near) for twice in (np.tile(expected, 2), np.repeat(expected, 2, axis=1)))

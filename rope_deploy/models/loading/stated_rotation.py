@@ -20,11 +20,11 @@ from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rope_deploy.errors import ConfigError, ModelError, UsageError, quoted
 from rope_deploy.models.library_errors import code_line
 from rope_deploy.models.loading.rotary_module import disagreements
+from rope_deploy.models.transformers_private import CONFIG_MAPPING
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
 from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, denies_rotation, stated_twice, unread_keys
@@ -40,7 +40,7 @@ _LEFT_OUT = frozenset({
     "output_attentions",
 })  # fmt: skip
 _RENAMED = frozenset({"type", "rope_type", "xdrope_section"})  # judged by name, by who reads them
-# Beside the rope dictionaries, as published files spell a base and the share of a head that turns.
+# Beside the rope dictionaries, as published files spell a base and the share of a head that rotates.
 _BASES, _SHARES = ("rope_theta", "rotary_emb_base"), ("rotary_pct", "rotary_emb_fraction")
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "head_dim", "max_position_embeddings")
 
@@ -142,7 +142,7 @@ def read_by_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], PreTrai
     """`config` as transformers' class of its model type writes it, and the object for its text part.
 
     Of a model type that is not known, `config` as it is and None; unless that of its text part is known. Raises
-    ConfigError for a configuration that the class refuses, in which every fault that can be told is named.
+    ConfigError for a configuration that the class refuses, which names every fault that can be found.
     """
     part = next((one for one in (config, text_config(config)) if is_known(one)), None)
     _require_counts(config)
@@ -230,6 +230,7 @@ def _text_object(made: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _attribute(made: PreTrainedConfig, name: str) -> Any:
+    """The attribute `name` of `made`; None where it has several values, which its class raises for."""
     try:
         return getattr(made, name, None)
     except ValueError:  # a size that differs by layer
@@ -252,7 +253,10 @@ def _too_many(config: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str
 
 
 def _of_another_kind(config: Mapping[str, Any]) -> Iterator[str]:
-    """Settings whose value is a text where the class itself has a number, or the reverse."""
+    """Settings whose value is a text where the class itself has a number, or the reverse.
+
+    Nothing for a class that has no defaults to compare with: the caller reports the class's own message.
+    """
     try:
         usual = CONFIG_MAPPING[config["model_type"]]()
     except Exception:  # not every class can be made of nothing
@@ -264,20 +268,20 @@ def _of_another_kind(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _refused(config: Mapping[str, Any], error: Exception) -> UsageError:
-    """Why transformers' class does not take `config`, by what our own reader finds wrong with it, else by its words."""
+    """Why transformers' class does not take `config`, by the faults that our own reader finds, else by its message."""
     try:
         specs_from_config(config)
     except ModelError:
         pass
     except UsageError as ours:
         return ours
-    said = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
-    named = set(re.findall(r"[a-z]\w+", said))
+    message = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    named = set(re.findall(r"[a-z]\w+", message))
     if isinstance(error, ZeroDivisionError):
         zeros = {where.rpartition(".")[2] for where, value in _values(config) if value == 0 and value is not False}
         named |= zeros & set(re.findall(r"\w+", code_line(error))) or zeros
     if isinstance(error, KeyError):  # of what is not where the class looks for it, whatever stands elsewhere
-        absent = set(re.findall(r"\w+", said.rpartition("{")[2])) & RULE_KEYS
+        absent = set(re.findall(r"\w+", message.rpartition("{")[2])) & RULE_KEYS
         faults = [f"{key} is missing, or not where it is looked for." for key in sorted(absent)]
     else:
         faults = [
@@ -296,7 +300,7 @@ def _refused(config: Mapping[str, Any], error: Exception) -> UsageError:
     return ConfigError(
         f"transformers' configuration class for {_name(config)} does not take this configuration:",
         faults[:8],
-        exists=quoted("transformers", said or type(error).__name__),
+        exists=quoted("transformers", message or type(error).__name__),
         todo="Compare it with the file that was published with the model.",
     )
 

@@ -1,1 +1,1 @@
-"""Every replacement of other people's code, each for as long as a block lasts."""
+"""Every replacement of other people's code: a file for each, listed in all_patches, applied by `patched`."""

@@ -4,51 +4,54 @@ transformers' own implementations sort tokens by expert, which needs sizes that 
 experts are a batch axis of two matrix products, and a token's weight is zero for experts it was not routed to: the
 same sum, with (experts / chosen) times the arithmetic.
 
-    layer                 what is there to know it by          forward
-    of the interface      _is_expert_parallel                  weights and activation in transformers' own words
+    layer                 recognised by                        forward
+    of the interface      _is_expert_parallel                  weights and activation by transformers' own names
     DBRX                  mlp.w1, mlp.v1, mlp.w2               all experts below one another in one matrix
-    LongCat               identity_expert                      experts without weights pass a token on as it is
-    JetMoE                input_linear, output_linear, router  two products; of an attention, queries have experts
+    LongCat               identity_expert                      experts without weights return a token as it is
+    JetMoE                input_linear, output_linear, router  two products; in an attention, queries have experts
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from inspect import signature
 from types import MethodType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rope_deploy.models.patches.patch import Patch, Replacement, replaced
 
-@contextmanager
-def dense_experts(model: torch.nn.Module) -> Iterator[None]:
-    """Inside the block every expert layer of `model` computes densely."""
-    found = [(module, name, ours) for module in model.modules() for name, ours in _dense(module).items()]
-    for module, name, ours in found:
-        setattr(module, name, MethodType(ours, module))
-    try:
-        yield
-    finally:
-        for module, name, _ in found:
-            delattr(module, name)
+INTERFACE = ("is_transposed", "has_gate", "has_bias", "has_post_expert_norm", "down_proj")
+DBRX = ("num_experts", "ffn_hidden_size", "hidden_size")
+LONGCAT = ("num_routed_experts", "total_experts", "gate_up_proj", "down_proj", "act_fn")
+JETMOE = ("input_size", "activation", "bias")
+JETMOE_ATTENTION = ("input_size", "num_experts", "top_k", "hidden_size", "bias")
 
 
-def _dense(module: torch.nn.Module) -> dict[str, Callable]:
-    """What takes the place of `module`'s own methods; nothing for what is no expert layer."""
+def _replacements(model: torch.nn.Module) -> Iterator[Replacement]:
+    for module in model.modules():
+        methods, needs = _dense(module)
+        for name, ours in methods.items():
+            yield Replacement(module, name, MethodType(ours, module), needs)
+
+
+def _dense(module: torch.nn.Module) -> tuple[dict[str, Callable], tuple[str, ...]]:
+    """What replaces `module`'s own methods and the attributes it needs; nothing if it is no expert layer."""
     if hasattr(module, "_is_expert_parallel"):
-        return {"forward": _interface}
+        renamed = "router_indices" in signature(module.forward).parameters
+        return {"forward": _interface_renamed if renamed else _interface}, INTERFACE
     kind = type(module).__name__
     if kind.endswith("Experts") and all(hasattr(getattr(module, "mlp", None), name) for name in ("w1", "v1", "w2")):
-        return {"forward": _stacked}
+        return {"forward": _stacked}, DBRX
     if kind.endswith("Experts") and hasattr(module, "identity_expert"):
-        return {"forward": _with_identities}
+        return {"forward": _with_identities}, LONGCAT
     if not all(hasattr(module, name) for name in ("input_linear", "output_linear", "router")):
-        return {}
+        return {}, ()
     if hasattr(module, "map") and hasattr(module, "reduce"):
-        return {"map": _map, "reduce": _reduce}
-    return {"forward": _mixed} if hasattr(module.input_linear, "num_experts") else {}
+        return {"map": _map, "reduce": _reduce}, JETMOE_ATTENTION
+    return ({"forward": _mixed}, JETMOE) if hasattr(module.input_linear, "num_experts") else ({}, ())
 
 
 def _weights(top_k_index: Tensor, top_k_weights: Tensor, experts: int) -> Tensor:
@@ -67,6 +70,11 @@ def _interface(self, hidden_states: Tensor, top_k_index: Tensor, top_k_weights: 
     if self.has_post_expert_norm:
         out = self.post_expert_norm(out)
     return (out * weights).sum(dim=0).to(hidden_states.dtype)
+
+
+def _interface_renamed(self, hidden_states: Tensor, router_indices: Tensor, routing_weights: Tensor) -> Tensor:
+    """The same by the names that GPT-OSS gives the arguments."""
+    return _interface(self, hidden_states, router_indices, routing_weights)
 
 
 def _linear(module: torch.nn.Module, name: str, x: Tensor) -> Tensor:
@@ -117,18 +125,29 @@ def _mixed(self, layer_input: Tensor) -> Tensor:
 
 def _map(self, layer_input: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
     """JetMoE's queries: layer_input [B, S, H] -> [B, S, K, Q], each by one of the token's experts; the logits; and
-    what `_reduce` needs: where in [T, K, E] an expert was chosen, and the weights [T, K]."""
+    what `_reduce` needs: the one-hot choice of experts [T, K, E], and the weights [T, K]."""
     chosen, weights, logits = _routed(self.router, layer_input)
-    places = F.one_hot(chosen, self.num_experts).to(layer_input.dtype)
+    choice = F.one_hot(chosen, self.num_experts).to(layer_input.dtype)
     queries = layer_input.reshape(1, -1, self.input_size) @ self.input_linear.weight.transpose(1, 2)
-    picked = places @ queries.transpose(0, 1)
-    return picked.reshape(*layer_input.shape[:2], self.top_k, -1), logits, (places, weights)
+    picked = choice @ queries.transpose(0, 1)
+    return picked.reshape(*layer_input.shape[:2], self.top_k, -1), logits, (choice, weights)
 
 
 def _reduce(self, layer_input: Tensor, topo_info: tuple[Tensor, Tensor]) -> Tensor:
     """JetMoE's outputs: layer_input [B, S, K, Q], from `_map`'s queries, through the same experts -> [B, S, H]."""
-    places, weights = topo_info
+    choice, weights = topo_info
     rows = layer_input.reshape(-1, self.top_k, self.hidden_size) * weights.unsqueeze(-1)
-    given = places.transpose(1, 2) @ rows  # [T, E, Q]
+    given = choice.transpose(1, 2) @ rows  # [T, E, Q]
     out = given.transpose(0, 1) @ self.output_linear.weight.transpose(1, 2)
     return out.sum(dim=0).reshape(*layer_input.shape[:2], -1) + self.bias
+
+
+DENSE_EXPERTS = Patch(
+    name="dense-experts",
+    scope="trace",
+    target="the forward of expert layers (transformers' experts interface, DBRX, LongCat, JetMoE)",
+    reason="Sorting tokens by expert needs sizes that depend on the data, which no graph has.",
+    versions=("transformers 5.23",),
+    applies=lambda model: any(_dense(module)[0] for module in model.modules()),
+    apply=lambda model: replaced(DENSE_EXPERTS.name, DENSE_EXPERTS.versions, _replacements(model)),
+)

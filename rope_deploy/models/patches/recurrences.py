@@ -1,7 +1,7 @@
 """Recurrences over tokens, one Scan each: the layers beside attention in hybrid models, for any length.
 
 transformers computes them in chunks of a fixed length, padded and looped over in Python; a tracer freezes how many
-chunks there were. Here the state goes from token to token, which is what chunks are a faster way of writing:
+chunks there were. Here the state goes from token to token; chunks are a faster form of the same:
 
     S ← a S + k ⊗ β (v − k·a S)     o = q·S          the delta rule, gated by a
     S ← a S + k ⊗ v                 o = q·S          Mamba2 (k, v, q are B, x dt, C) and lightning attention
@@ -20,8 +20,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._higher_order_ops.scan import scan_op
 from torch.nn import functional as F
+
+from rope_deploy.models.torch_private import scan_op
 
 
 def gated_delta_rule(
@@ -93,8 +94,8 @@ def mamba2(
 
 
 def _limited(dt: Tensor, limit: tuple[float, float], states: Tensor | None) -> Tensor:
-    """dt [B, S, N] within `limit`, except where one token continues what was seen before: the kernels for that, and
-    what transformers has in their place, do not know of limits. No other state is all zero than that of a beginning.
+    """dt [B, S, N] within `limit`, except where one token continues a sequence: the kernels for that, and
+    what transformers has instead of them, have no limits. Only the state at a beginning is all zero.
     """
     least, most = limit
     within = torch.clamp(dt, min=least, max=None if most == float("inf") else most)

@@ -1,55 +1,47 @@
-"""Layers that transformers computes in chunks of tokens, put as recurrences while a model is traced.
+"""Layers that transformers computes in chunks of tokens, written as recurrences while a model is traced.
 
-The functions are found by what they take, in whatever file defines a part of the model: a family that is new keeps
-the arguments of the kernels that these functions stand in for. Two layers loop inside their own forward, and are
-known by what they have.
+The functions are recognised by their arguments, in whatever file defines a part of the model: a new family keeps the
+arguments of the kernels that these functions stand in for. Two layers loop inside their own forward, and are recognised
+by their attributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from inspect import signature
 from types import FunctionType, MethodType
 
 import torch
 from torch import Tensor
 
+from rope_deploy.models.patches.patch import Patch, Replacement, replaced
 from rope_deploy.models.patches.recurrences import gated_average, gated_delta_rule, lightning_attention, mamba2
-from rope_deploy.models.patches.replaced_functions import functions_replaced
+from rope_deploy.models.patches.replaced_functions import module_functions
 
-TAKING = (
+BY_ARGUMENTS = (
     ({"query", "key", "value", "g", "beta", "chunk_size", "initial_state"}, gated_delta_rule),
     ({"hidden_states", "dt", "A", "B", "C", "chunk_size", "initial_states"}, mamba2),
 )
+LIGHTNING = (
+    "act_fn", "qkv_proj", "num_attention_heads", "head_dim", "layer_idx", "slope_rate", "norm", "output_gate",
+    "out_proj",
+)  # fmt: skip
 
 
-@contextmanager
-def recurrent_scans(model: torch.nn.Module) -> Iterator[None]:
-    """Inside the block every such function and layer of `model` takes any number of tokens."""
-    layers = [(layer, *found) for layer in model.modules() if (found := _looping(layer)) is not None]
-    for layer, name, ours in layers:
-        setattr(layer, name, MethodType(ours, layer))
-    try:
-        with functions_replaced(model, lambda _, function: _recurrence(function)):
-            yield
-    finally:
-        for layer, name, _ in layers:
-            delattr(layer, name)
+def _replacements(model: torch.nn.Module) -> Iterator[Replacement]:
+    for layer in model.modules():
+        if hasattr(layer, "_rnn_scan"):
+            yield Replacement(layer, "_rnn_scan", MethodType(_rg_lru, layer))
+        elif hasattr(layer, "slope_rate") and hasattr(layer, "diagonal_decay"):
+            yield Replacement(layer, "forward", MethodType(_lightning, layer), needs=LIGHTNING)
+    for module, name, function in module_functions(model):
+        if (ours := _recurrence(function)) is not None:
+            yield Replacement(module, name, ours, ignores=("chunk_size",))
 
 
 def _recurrence(function: FunctionType) -> Callable | None:
     taken = signature(function).parameters.keys()
-    return next((ours for wanted, ours in TAKING if wanted <= taken), None)
-
-
-def _looping(layer: torch.nn.Module) -> tuple[str, Callable] | None:
-    """The method of `layer` that loops over tokens, and what takes its place."""
-    if hasattr(layer, "_rnn_scan"):
-        return "_rnn_scan", _rg_lru
-    if hasattr(layer, "slope_rate") and hasattr(layer, "diagonal_decay"):
-        return "forward", _lightning
-    return None
+    return next((ours for wanted, ours in BY_ARGUMENTS if wanted <= taken), None)
 
 
 def _rg_lru(
@@ -78,3 +70,14 @@ def _lightning(
         past_key_values.set_linear_cache(self.layer_idx, state)
     out = self.norm(out.flatten(2)) * torch.sigmoid(self.output_gate(hidden_states))
     return self.out_proj(out), None
+
+
+RECURRENT_SCANS = Patch(
+    name="recurrent-scans",
+    scope="trace",
+    target="chunked scans of hybrid models (gated delta rule, Mamba2, lightning attention, RG-LRU)",
+    reason="A tracer would freeze the number of chunks.",
+    versions=("transformers 5.23",),
+    applies=lambda model: any(True for _ in _replacements(model)),
+    apply=lambda model: replaced(RECURRENT_SCANS.name, RECURRENT_SCANS.versions, list(_replacements(model))),
+)

@@ -1,38 +1,33 @@
-"""Functions of a model's own Python modules, replaced for as long as a block lasts."""
+"""Functions of the Python modules that define a model, replaced for as long as a block lasts."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FunctionType, ModuleType
+from unittest import mock
 
 import torch
 
-# The name and the function -> what stands in its place, None to leave it.
-Substitute = Callable[[str, FunctionType], Callable | None]
+from rope_deploy.models.module_tree import python_modules
 
 
-def _modules_of(model: torch.nn.Module) -> set[ModuleType]:
-    """The Python modules that define the parts of the model, PyTorch's own left out."""
-    names = {type(part).__module__ for part in model.modules()}
-    return {sys.modules[name] for name in names if not name.startswith("torch.") and name in sys.modules}
+def module_functions(model: torch.nn.Module) -> Iterator[tuple[ModuleType, str, FunctionType]]:
+    """Every function that a Python module of `model` has a name for: the module, the name, the function."""
+    for module in python_modules(model):
+        for name, function in list(vars(module).items()):
+            if isinstance(function, FunctionType):
+                yield module, name, function
 
 
 @contextmanager
-def functions_replaced(model: torch.nn.Module, substitute: Substitute) -> Iterator[None]:
-    """Inside the block `substitute` decides what the names of functions in the model's modules stand for."""
-    before = [
-        (module, name, function)
-        for module in _modules_of(model)
-        for name, function in vars(module).items()
-        if isinstance(function, FunctionType)
-    ]
-    after = [(*one, ours) for one in before if (ours := substitute(*one[1:])) is not None]
-    for module, name, _, ours in after:
-        setattr(module, name, ours)
-    try:
+def functions_replaced(
+    model: torch.nn.Module, substitute: Callable[[str, FunctionType], Callable | None]
+) -> Iterator[None]:
+    """Inside the block the names of functions in the modules of `model` stand for what `substitute` gives for the name
+    and the function; None leaves it."""
+    with ExitStack() as stack:
+        for module, name, function in list(module_functions(model)):
+            if (ours := substitute(name, function)) is not None:
+                stack.enter_context(mock.patch.object(module, name, ours))
         yield
-    finally:
-        for module, name, function, _ in after:
-            setattr(module, name, function)

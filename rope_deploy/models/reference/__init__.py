@@ -1,1 +1,1 @@
-"""The PyTorch model as the reference of every comparison: as exported, untouched, in a wider type, shaken."""
+"""The PyTorch model as the reference of every comparison: patched, untouched, in a wider type, perturbed."""

@@ -15,11 +15,12 @@ from transformers import PreTrainedModel
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
 from rope_deploy.models.kv_cache import GROWING, flat, new_cache
-from rope_deploy.models.loading.load import LoadedModel
-from rope_deploy.models.reference.shaken_roundings import shaken
+from rope_deploy.models.loaded_model import LoadedModel
+from rope_deploy.models.patches.patched import patched
+from rope_deploy.models.reference.perturbed_roundings import perturbed
+from rope_deploy.models.reference.run_tower import run_tower
 from rope_deploy.models.reference.taps import tapping
 from rope_deploy.models.reference.wider_type import Widened
-from rope_deploy.models.tracing.towers import run_tower
 
 
 def run_reference(
@@ -28,10 +29,13 @@ def run_reference(
     """Run the model once on named numpy inputs; half-precision outputs come back as float32.
 
     `past_key_values.*` may be absent for a first prompt; with `cache=False` there is none, and no `present.*` either.
-    `position_ids` may be absent for encoders.
+    `position_ids` may be absent for encoders. The patches of the scope "run" are in place meanwhile.
     """
-    if loaded.task == "tower":
-        return run_tower(loaded, feeds, taps)
+    with patched(loaded.model, "run"):
+        return run_tower(loaded.model, feeds, taps) if loaded.task == "tower" else _run_text(loaded, feeds, taps, cache)
+
+
+def _run_text(loaded: LoadedModel, feeds: Mapping[str, np.ndarray], taps: bool, cache: bool) -> dict[str, np.ndarray]:
     tensors = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in feeds.items()}
     past = {name.removeprefix(PAST_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(PAST_PREFIX)}
     rotated: dict[str, torch.Tensor] = {}
@@ -104,11 +108,11 @@ def result_name(loaded: LoadedModel) -> str:
     return "logits" if _has_logits(loaded) else "last_hidden_state"
 
 
-def run_shaken(
+def run_perturbed(
     loaded: LoadedModel, feeds: Mapping[str, np.ndarray], seed: int, *, cache: bool = True
 ) -> dict[str, np.ndarray]:
-    """`run_reference` with taps and with its roundings fallen otherwise, as `seed` has it."""
-    with shaken(loaded.model, seed):
+    """`run_reference` with taps and with its roundings perturbed by `seed`."""
+    with perturbed(loaded.model, seed):
         return run_reference(loaded, feeds, taps=True, cache=cache)
 
 

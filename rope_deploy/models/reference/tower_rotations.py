@@ -1,10 +1,10 @@
-"""What the rotary functions of a tower are given and give back, in the order in which they run.
+"""Record what the rotary functions of a tower are given and return, in the order in which they run.
 
-Attention says nothing of it that could be relied on: towers cut their heads into windows, images and axes before and
-after. Here the functions themselves are watched, by their names. What calls another of them counts once.
+Attention cannot be relied on for it: towers cut their heads into windows, images and axes before and after. Here the
+functions themselves are recorded, by their names. A function that calls another of them counts once.
 
-Names of a tap: the tensors of one call are q and k of one layer, tensors of calls with one each are q and k by turns;
-layers are counted as they come, which is how the graph's rotations of a tower are counted.
+Names of a tap: the tensors of one call are q and k of one layer, tensors of calls with one each are alternately q and
+k; layers are counted in this order, as the graph's rotations of a tower are.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import torch
 
 from rope_deploy.models.patches.replaced_functions import functions_replaced
 
-TURNS = re.compile(r"rotary|rope|rotate_queries")
+ROTARY = re.compile(r"rotary|rope|rotate_queries")
 AXES = (3, 4)  # [S, N, H], or heads with a batch
 
 
 @dataclass
-class Turns:
-    """(given, turned) of every rotation so far; `depth` counts the rotary functions that are at work."""
+class TowerRotations:
+    """The (given, returned) pairs of all rotations so far; `depth` counts the rotary functions that are running."""
 
     pairs: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     depth: int = 0
@@ -33,32 +33,32 @@ class Turns:
     def taps(self) -> dict[str, torch.Tensor]:
         """ "unrotated.{layer}.{q|k}" and "rotated.{layer}.{q|k}", with the axes that the tower gives them."""
         found = {}
-        for number, (given, turned) in enumerate(self.pairs):
-            place = f"{number // 2}.{'qk'[number % 2]}"
-            found[f"unrotated.{place}"], found[f"rotated.{place}"] = given, turned
+        for number, (given, returned) in enumerate(self.pairs):
+            site = f"{number // 2}.{'qk'[number % 2]}"
+            found[f"unrotated.{site}"], found[f"rotated.{site}"] = given, returned
         return found
 
 
 @contextmanager
-def turning(model: torch.nn.Module) -> Iterator[Turns]:
-    """Watch the rotary functions of the model's Python modules inside the block."""
-    turns = Turns()
-    with functions_replaced(model, lambda name, one: _reporting(one, turns) if TURNS.search(name) else None):
-        yield turns
+def tower_rotations(model: torch.nn.Module) -> Iterator[TowerRotations]:
+    """Record the calls of the rotary functions of the model's Python modules inside the block."""
+    rotations = TowerRotations()
+    with functions_replaced(model, lambda name, one: _reporting(one, rotations) if ROTARY.search(name) else None):
+        yield rotations
 
 
-def _reporting(function: Callable, turns: Turns) -> Callable:
+def _reporting(function: Callable, rotations: TowerRotations) -> Callable:
     @functools.wraps(function)
     def reporting(*given, **named):
-        turns.depth += 1
+        rotations.depth += 1
         try:
             result = function(*given, **named)
         finally:
-            turns.depth -= 1
-        if not turns.depth:
-            turned = result if isinstance(result, (tuple, list)) else (result,)
-            pairs = zip(_heads([*given, *named.values()]), _heads(turned))
-            turns.pairs += [(x.detach().clone(), y.detach().clone()) for x, y in pairs if x.shape == y.shape]
+            rotations.depth -= 1
+        if not rotations.depth:
+            returned = result if isinstance(result, (tuple, list)) else (result,)
+            pairs = zip(_heads([*given, *named.values()]), _heads(returned))
+            rotations.pairs += [(x.detach().clone(), y.detach().clone()) for x, y in pairs if x.shape == y.shape]
         return result
 
     return reporting

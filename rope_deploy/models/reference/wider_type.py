@@ -1,4 +1,4 @@
-"""A model computed in a wider type: the truth that runs in its own type are measured by.
+"""Compute a model in a wider type: runs in its own type are measured by it.
 
 float16 and bfloat16 become float32, float32 becomes float64. The weights are those of the model, each exactly as it
 is; only the arithmetic on them is wider. The same modules compute, with wide copies of their tensors in place for as
@@ -12,13 +12,13 @@ in the model, and the graph's tables repeat them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import psutil
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_any, tree_map_only
+
+from rope_deploy.models.torch_private import TorchDispatchMode, tree_any, tree_map_only
 
 HALVES = (torch.float16, torch.bfloat16)
 WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
@@ -37,22 +37,20 @@ class Widened:
 
         Raises MemoryError where there is no room for them.
         """
-        before = [(tensor, tensor.data) for tensor in self._tensors()]
+        own = [(tensor, tensor.data) for tensor in self._tensors()]
         if not self._copies:
-            self._copies = self._made([tensor for tensor, _ in before])
+            self._copies = self._made([tensor for tensor, _ in own])
         stated = [(config, config.dtype) for config in _configurations(self._model) if config.dtype in self._narrow]
-        try:
-            for tensor, _ in before:
+        # mock.patch.object cannot give back the data of a tensor: it takes away what was not there before.
+        with ExitStack() as stack:
+            for tensor, data in own:
+                stack.callback(setattr, tensor, "data", data)
                 tensor.data = self._copies[id(tensor)]
-            for config, _ in stated:
+            for config, dtype in stated:
+                stack.callback(setattr, config, "dtype", dtype)
                 config.dtype = self._width
-            with nullcontext() if self._half else NoNarrowing():
-                yield
-        finally:
-            for tensor, own in before:
-                tensor.data = own
-            for config, own in stated:
-                config.dtype = own
+            stack.enter_context(nullcontext() if self._half else NoNarrowing())
+            yield
 
     @property
     def _width(self) -> torch.dtype:
@@ -75,7 +73,7 @@ class Widened:
 
 
 class NoNarrowing(TorchDispatchMode):
-    """What has a float64 number among its inputs computes in float64, whatever it is told."""
+    """An operator with a float64 number among its inputs computes in float64, whatever dtype it is asked for."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}

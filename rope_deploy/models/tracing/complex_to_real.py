@@ -1,6 +1,6 @@
-"""Complex numbers in an exported program, spelled with real ones: ONNX has no complex types.
+"""Replace complex numbers in an exported program by pairs of real ones: ONNX has no complex types.
 
-Some families turn pairs by multiplying complex numbers. Every complex tensor [..., n] becomes a real one
+Some families rotate pairs by multiplying complex numbers. Every complex tensor [..., n] becomes a real one
 [..., n, 2] of real and imaginary parts, and every operator on it the same operator on all axes but the last.
 """
 
@@ -22,14 +22,14 @@ AXES = {
     aten.narrow.default: (1,), aten.split.Tensor: (2,), aten.split_with_sizes.default: (2,), aten.chunk.default: (2,),
     aten.unbind.int: (1,), aten.repeat_interleave.self_int: (2,), aten.movedim.int: (1, 2),
 }  # fmt: skip
-# What an axis is where it is left out.
+# The default of an axis that is left out.
 FIRST_AXIS, LAST_AXIS = 0, -1
 # The second argument is a size for each axis; parts keep theirs.
 SHAPED = frozenset({aten.view.default, aten.reshape.default, aten.expand.default})
 # Each part on its own.
 APART = frozenset({aten.add.Tensor, aten.sub.Tensor, aten.neg.default})
 CONJUGATE = frozenset({aten.conj.default, aten._conj.default, aten.conj_physical.default})
-# A cast from one complex type to another is none that matters: angles and their products are fp32 throughout.
+# A cast from one complex type to another changes nothing here: angles and their products are fp32 throughout.
 KEPT = frozenset({
     aten.clone.default, aten.contiguous.default, aten.detach.default, aten.alias.default,
     aten._to_copy.default, aten.to.dtype, aten.to.device, aten.to.dtype_layout, aten.lift_fresh_copy.default,
@@ -37,7 +37,7 @@ KEPT = frozenset({
 })  # fmt: skip
 
 
-def spell_with_reals(program: torch.export.ExportedProgram) -> None:
+def replace_complex_values(program: torch.export.ExportedProgram) -> None:
     """Replace every complex value of `program` in place. An operator not known here is left for others to refuse."""
     graph = program.graph
     real: dict[Node, Node] = {}
@@ -54,7 +54,7 @@ def spell_with_reals(program: torch.export.ExportedProgram) -> None:
         if not is_complex and not any(argument in real for argument in node.all_input_nodes):
             continue
         with graph.inserting_before(node):
-            made = _spelled(graph, node, real)
+            made = _on_parts(graph, node, real)
         if made is None:
             continue
         if is_complex:
@@ -80,7 +80,7 @@ def _store_parts(program: torch.export.ExportedProgram, node: Node) -> None:
     node.meta["val"] = torch.view_as_real(node.meta["val"])
 
 
-def _spelled(graph: torch.fx.Graph, node: Node, real: dict[Node, Node]) -> Node | None:
+def _on_parts(graph: torch.fx.Graph, node: Node, real: dict[Node, Node]) -> Node | None:
     """`node` on parts instead of complex numbers; None if its operator is not known."""
     target, args = node.target, node.args
     call = _caller(graph, node)
@@ -89,7 +89,7 @@ def _spelled(graph: torch.fx.Graph, node: Node, real: dict[Node, Node]) -> Node 
     if target is aten.view_as_real.default:
         return real.get(args[0])
     if target is aten.polar.default:
-        return _turning(call, *args)
+        return _polar(call, *args)
     if target is aten.complex.default:
         return call(aten.stack.default, list(args), -1)
     if target is aten.mul.Tensor:
@@ -131,7 +131,7 @@ def _of_one(call: Callable[..., Node], target, parts: Node, rest: tuple) -> Node
         return call(aten.stack.default, [re, call(aten.neg.default, im)], -1)
     if target is aten.exp.default:
         re, im = _parts(call, parts)
-        return _turning(call, call(aten.exp.default, re), im)
+        return _polar(call, call(aten.exp.default, re), im)
     if target is aten.abs.default:
         re, im = _parts(call, parts)
         squares = [call(aten.mul.Tensor, one, one) for one in (re, im)]
@@ -153,7 +153,7 @@ def _parts(call: Callable[..., Node], parts: Node) -> list[Node]:
     return [call(aten.select.int, parts, -1, part) for part in (0, 1)]
 
 
-def _turning(call: Callable[..., Node], length: Node, angle: Node) -> Node:
+def _polar(call: Callable[..., Node], length: Node, angle: Node) -> Node:
     """length · (cos angle + i sin angle)."""
     parts = [call(aten.mul.Tensor, length, call(function, angle)) for function in (aten.cos.default, aten.sin.default)]
     return call(aten.stack.default, parts, -1)

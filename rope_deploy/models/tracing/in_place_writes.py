@@ -1,4 +1,4 @@
-"""Writes into tensors, spelled as values: what torch.onnx can translate without decomposing the program first.
+"""Replace writes into tensors by new values, which torch.onnx can translate without decomposing the program first.
 
     x.div_(y)                 x' = x / y, and x' wherever x was read later
     x[..., :n].copy_(a)       x' = cat(a, b), where slices fill all of an empty x one after the other
@@ -13,12 +13,14 @@ from collections.abc import Iterator
 
 import torch
 
+from rope_deploy.models.torch_private import OpOverload
+
 aten = torch.ops.aten
 EMPTY = frozenset({aten.empty.memory_format, aten.new_empty.default, aten.empty_like.default})
 
 
-def spell_without_writes(program: torch.export.ExportedProgram) -> None:
-    """Replace the writes of `program`, which is changed, wherever the new spelling is certain to say the same."""
+def replace_writes(program: torch.export.ExportedProgram) -> None:
+    """Replace the writes of `program`, which is changed, wherever the result is certain to be the same."""
     for node in list(program.graph.nodes):
         if node.op == "call_function" and node.target in EMPTY:
             _filled(program.graph, node)
@@ -43,7 +45,7 @@ def _renewed(node: torch.fx.Node) -> None:
         reader.replace_input_with(x, node)
 
 
-def _pure(target: torch._ops.OpOverload) -> torch._ops.OpOverload | None:
+def _pure(target: OpOverload) -> OpOverload | None:
     """The operator of the same arguments that writes nothing; None if there is none."""
     name = target._schema.name.split("::")[-1]
     packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") and not name.endswith("__") else None
@@ -94,6 +96,6 @@ def _filled(graph: torch.fx.Graph, empty: torch.fx.Node) -> None:
 
 
 def _bounds(piece: torch.fx.Node, rank: int) -> tuple[int, int, int, int]:
-    """Axis, first, last and step of a slice, where the axis is whole where nothing is said."""
+    """Axis, first, last and step of a slice, with the whole axis as the default."""
     axis, first, last, step = (*piece.args[1:], *(0, None, None, 1)[len(piece.args) - 1 :])
     return axis % rank, first or 0, 2**63 - 1 if last is None else last, step

@@ -1,10 +1,10 @@
 """Trace a module for any size, and know for which sizes the trace holds.
 
-A tracer that meets a condition on sizes wants it proved. Some are always true and it cannot prove them, as that the
-least of 16 and the length is at most the length; asked to, it leaves them to be asserted at run time, and an ONNX graph
-asserts nothing. Some are true up to a length: a model that looks further than its window goes another way from there.
-So every condition that is left is tried on many sizes here. One that a call of `reach` tokens breaks is refused; one
-that only longer calls break is the limit of the graph.
+A tracer that meets a condition on sizes has to prove it. Some are always true and it cannot prove them, such as
+min(16, length) ≤ length; asked to, it leaves them to be asserted at run time, and an ONNX graph asserts nothing. Some
+are true up to a length: a model takes another path in calls longer than its window. So every condition that is left is
+tried on many sizes here. One that a call of `reach` tokens breaks is refused; one that only longer calls break is the
+limit of the graph.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from rope_deploy.errors import ModelError
+from rope_deploy.models.torch_private import UserError
 
 BATCH = 3
 LENGTHS = (2, 3, 5, 18, 300, 5000)
@@ -46,7 +47,7 @@ def export(flat: torch.nn.Module, args: tuple, axes: tuple[Sequence[Axes], ...],
     tokens = tokens_of(program, _dimensions(program, axes))
     if tokens is not None and tokens < max((reach or 0) - LEAST, 1):
         raise ModelError(
-            f"Its code goes another way in some calls of {tokens + 1} tokens, and a graph has one way.",
+            f"Its code takes another path in some calls of {tokens + 1} tokens, and a graph has one path.",
             exists=f"It is made for {reach} tokens." if reach else "",
         )
     return Sized(program, tokens)
@@ -55,13 +56,13 @@ def export(flat: torch.nn.Module, args: tuple, axes: tuple[Sequence[Axes], ...],
 def _exported(flat: torch.nn.Module, args, axes, reach: int | None) -> torch.export.ExportedProgram:
     try:
         return torch.export.export(flat, args, dynamic_shapes=axes, strict=False)
-    except torch._dynamo.exc.UserError as error:
+    except UserError as error:
         refusal = error
     for most in (None,) if reach is None else (None, reach, reach - LEAST):
         limited = axes if most is None else _up_to(axes, most)
         try:
             return torch.export.export(flat, args, dynamic_shapes=limited, strict=False, **DEFERRED)
-        except torch._dynamo.exc.UserError as error:
+        except UserError as error:
             refusal = error
     raise refusal
 
@@ -82,11 +83,11 @@ def _called(dim: Any) -> str:
 
 
 def _dimensions(program: torch.export.ExportedProgram, axes: tuple[Sequence[Axes], ...]) -> dict[Any, str]:
-    """What the program's symbols are: batch, sequence, past or total."""
+    """The dimension of each of the program's symbols: batch, sequence, past or total."""
     inputs = set(program.graph_signature.user_inputs)
-    placed = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
+    inputs_of = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
     found: dict[Any, str] = {}
-    for node, named in zip(placed, itertools.chain(*axes), strict=True):
+    for node, named in zip(inputs_of, itertools.chain(*axes), strict=True):
         for axis, dim in named.items():
             size = node.meta["val"].shape[axis]
             if isinstance(size, torch.SymInt):
@@ -117,7 +118,7 @@ def _asserted(program: torch.export.ExportedProgram) -> Iterator[Any]:
 
 
 def _guarded(program: torch.export.ExportedProgram) -> Iterator[Any]:
-    """What torch.export assumed without a word: it only complains of conditions on one dimension."""
+    """What torch.export assumed and did not report: it reports conditions on one dimension alone."""
     sizes = (node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder")
     mode = next((size.fake_mode for size in sizes if hasattr(size, "fake_mode")), None)
     for guard in [] if mode is None or mode.shape_env is None else mode.shape_env.guards:

@@ -11,29 +11,38 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 
-from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX
+from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Finding
 from rope_deploy.errors import ModelError
 from rope_deploy.models.example_inputs import Example, guess_example, handed_on, takes
 from rope_deploy.models.kv_cache import GROWING
 from rope_deploy.models.library_errors import lacks_package, missing_package, root_of
-from rope_deploy.models.loading.load import LoadedModel
-from rope_deploy.models.patches.dense_experts import dense_experts
-from rope_deploy.models.patches.recurrent_scans import recurrent_scans
-from rope_deploy.models.patches.stateless_rotary import unchanged
+from rope_deploy.models.loaded_model import LoadedModel
+from rope_deploy.models.patches.patched import patched
 from rope_deploy.models.reference.run_reference import call, result_name
+from rope_deploy.models.restored_attributes import attributes_restored
 from rope_deploy.models.tracing import open_sizes
-from rope_deploy.models.tracing.towers import trace_tower
+from rope_deploy.models.tracing.trace_tower import trace_tower
 from rope_deploy.models.tracing.translate import translate
-from rope_deploy.models.tracing.untraceable import cannot_be_called, place, untraceable
+from rope_deploy.models.tracing.untraceable import cannot_be_called, code_outside, untraceable
 
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
 BATCH, SEQUENCE, PAST = 2, 3, 5
 TOKENS = "rope_deploy.tokens"
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An ONNX model at opset 23, the names of the patches that were in place while it was traced, and findings."""
+
+    model: ir.Model
+    patches: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 class _Flat(torch.nn.Module):
@@ -50,22 +59,31 @@ class _Flat(torch.nn.Module):
         return result, [presents[name] for name in self._parts]
 
 
-def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = None) -> ir.Model:
-    """An ONNX model at opset 23 whose initializers share memory with the PyTorch weights.
+def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = None) -> Traced:
+    """Trace `loaded` to an ONNX model whose initializers share memory with the PyTorch weights.
 
     Decoders: input_ids, attention_mask, position_ids, past_key_values.N.PART → logits, present.N.PART, where PART
     is key, value or another of `rope_deploy.models.kv_cache`. With `cache=False`, and for encoders, the past and
     present tensors are absent. Where positions have several axes (M-RoPE), position_ids is [axes, batch, sequence].
-    Where the model goes another way in longer calls, the graph's metadata say under TOKENS how many tokens it serves.
-    A tower has the inputs and results that `models.towers` says; `example` is what it is fed, by default a guess.
+    Where the model takes another path in longer calls, the graph's metadata state under TOKENS how many tokens it
+    serves. A tower has the inputs and results of `trace_tower`; `example` is what it is fed, by default a guess.
 
-    Raises ModelError when PyTorch cannot export the model, or where it does not follow what it is to be fed.
+    Raises ModelError when PyTorch cannot export the model, or where it does not follow what it is to be fed;
+    EnvironmentMissing where a patch does not fit the installed libraries.
     """
-    if loaded.task == "tower":
-        example = guess_example(loaded.model) if example is None else example
-        with _tracing(loaded):
-            return trace_tower(loaded, example)
-    cache = cache and loaded.task == "decoder"
+    with patched(loaded.model, "run") as run:
+        if loaded.task == "tower":
+            return _trace_tower(loaded, guess_example(loaded.model) if example is None else example, run)
+        return _trace_text(loaded, cache and loaded.task == "decoder", run)
+
+
+def _trace_tower(loaded: LoadedModel, example: Example, run: tuple[str, ...]) -> Traced:
+    with patched(loaded.model, "trace") as more, _tracing(loaded):
+        model, findings = trace_tower(loaded, example)
+    return Traced(model, (*run, *more), findings)
+
+
+def _trace_text(loaded: LoadedModel, cache: bool, run: tuple[str, ...]) -> Traced:
     names = _input_names(loaded)
     past = _example_past(loaded) if cache else {}
     sequence = torch.arange(SEQUENCE)
@@ -84,7 +102,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = 
     args = ([example[name] for name in names], list(past.values()))
     dynamic = ([axes[name] for name in names], [_axes_of(name, batch, prior) for name in past])
     flat = _Flat(loaded, names, tuple(past), cache).eval()
-    with _tracing(loaded):
+    with patched(loaded.model, "trace") as more, _tracing(loaded):
         sized = open_sizes.export(
             flat, args, dynamic, max((spec.reach for spec in loaded.specs.values()), default=None)
         )
@@ -92,26 +110,19 @@ def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = 
     if sized.tokens is not None:
         model.metadata_props[TOKENS] = str(sized.tokens)
     _name(model.graph, names, tuple(past), result_name(loaded))
-    return model
+    return Traced(model, (*run, *more))
 
 
 @contextmanager
 def _tracing(loaded: LoadedModel) -> Iterator[None]:
     """Everything that a trace needs around it; what goes wrong inside is a ModelError."""
     try:
-        with _quiet(), unchanged(loaded.model), _traceable(loaded.model), torch.no_grad():
+        with _quiet(), attributes_restored(loaded.model), torch.no_grad():
             yield
     except Exception as error:  # torch raises dozens of kinds; all mean that this model does not trace
         if lacks_package(root_of(error)):
             raise missing_package(loaded.source, root_of(error)) from error
         raise untraceable(loaded.source, loaded.model_type, error) from error
-
-
-@contextmanager
-def _traceable(model: torch.nn.Module) -> Iterator[None]:
-    """Inside the block no layer of `model` follows the data or counts tokens in Python."""
-    with dense_experts(model), recurrent_scans(model):
-        yield
 
 
 def _input_names(loaded: LoadedModel) -> tuple[str, ...]:
@@ -148,7 +159,7 @@ def _example_past(loaded: LoadedModel) -> dict[str, torch.Tensor]:
             raise cannot_be_called(loaded.source, loaded.model_type, error) from error
         raise ModelError(
             f"The cache of {loaded.source} ({loaded.model_type}) is of a kind that is not known.",
-            exists=place(error),
+            exists=code_outside(error),
             todo="Export it without a cache: --no-cache.",
         ) from error
 
@@ -189,9 +200,9 @@ def _renamed(shape: ir.Shape | None, symbols: dict[str, str]) -> ir.Shape | None
         return None
     dims: list[int | str] = []
     for dim in shape:
-        words = [symbols.get(word, word) for word in str(dim).split()]
-        is_total = sorted(words) == ["+", "past", "sequence"]
-        dims.append(dim if isinstance(dim, int) else "total" if is_total else " ".join(words))
+        terms = [symbols.get(term, term) for term in str(dim).split()]
+        is_total = sorted(terms) == ["+", "past", "sequence"]
+        dims.append(dim if isinstance(dim, int) else "total" if is_total else " ".join(terms))
     return ir.Shape(dims)
 
 

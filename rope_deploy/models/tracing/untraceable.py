@@ -1,6 +1,6 @@
-"""Why a model cannot be traced, in our words: the kind of obstacle, the operator, and the line of the model's code.
+"""Explain why a model cannot be traced: the kind of obstacle, the operator, and the line of the model's code.
 
-What torch.export, numpy or a dictionary say of it is about their own insides; `--traceback` shows it.
+The messages of torch.export, numpy or a dictionary are about their own insides; `--traceback` shows them.
 """
 
 from __future__ import annotations
@@ -10,31 +10,36 @@ import traceback
 from pathlib import Path
 
 import torch
-from torch._subclasses import fake_tensor
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from rope_deploy.errors import ModelError, RopeDeployError
 from rope_deploy.models.library_errors import root_of
+from rope_deploy.models.torch_private import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    GuardOnDataDependentSymNode,
+    UnsupportedOperatorException,
+    UserError,
+)
 
 WITHOUT_CONTENT = re.compile(r"device\W+meta\b|\bmeta (device|tensor)")
 LIBRARIES = ("torch", "onnx_ir", "onnxscript", "numpy", "accelerate")
 OURS = Path(__file__).parent
-ONE_WAY = "A graph has one way for all data: compute both and choose with torch.where, or make it a constant."
+ONE_PATH = "A graph has one path for all data: compute both and choose with torch.where, or make it a constant."
 
-# The first class that fits says what stands in the way and what to do.
+# The first class that fits names the obstacle and what to do.
 OBSTACLES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
-        (GuardOnDataDependentSymNode, fake_tensor.DataDependentOutputException),
+        (GuardOnDataDependentSymNode, DataDependentOutputException),
         "control flow that depends on data",
-        ONE_WAY,
+        ONE_PATH,
     ),
     (
-        (fake_tensor.DynamicOutputShapeException,),
+        (DynamicOutputShapeException,),
         "a result whose size depends on data",
         "Keep the size and mask what does not count.",
     ),
     (
-        (fake_tensor.UnsupportedOperatorException, NotImplementedError),
+        (UnsupportedOperatorException, NotImplementedError),
         "an operator that PyTorch cannot trace",
         "Write it with operators that PyTorch can trace.",
     ),
@@ -54,14 +59,14 @@ def untraceable(source: str, model_type: str, error: BaseException) -> ModelErro
         return ModelError(about + root.asked, exists=root.exists, todo=root.todo)
     what, todo = _obstacle(error)
     todo = f"{todo} --traceback shows what PyTorch said.".lstrip()
-    return ModelError(f"{about}{what}.", exists=place(error), todo=todo)
+    return ModelError(f"{about}{what}.", exists=code_outside(error), todo=todo)
 
 
 def cannot_be_called(source: str, model_type: str, error: BaseException) -> ModelError:
     """The error for a model whose own code raises `error` when it is called as it is."""
     what, todo = _obstacle(error, doing="called")
     todo = f"{todo} --traceback shows what it said.".lstrip()
-    return ModelError(f"{source} ({model_type}) cannot be called: {what}.", exists=place(error), todo=todo)
+    return ModelError(f"{source} ({model_type}) cannot be called: {what}.", exists=code_outside(error), todo=todo)
 
 
 def _obstacle(error: BaseException, doing: str = "traced") -> tuple[str, str]:
@@ -75,7 +80,7 @@ def _obstacle(error: BaseException, doing: str = "traced") -> tuple[str, str]:
             if isinstance(one, kinds):
                 operator = getattr(one, "func", None)
                 return what + (f" ({operator})" if operator is not None else ""), todo
-    if any(isinstance(one, torch._dynamo.exc.UserError) for one in _chain(error)):
+    if any(isinstance(one, UserError) for one in _chain(error)):
         axes = [name for name in ("batch", "sequence", "past") if f"({name}" in str(error) or f"{name})" in str(error)]
         which = f" ({', '.join(axes)})" if axes else ""
         return f"its code allows only some sizes of an axis{which}", "Write it so that it holds for every size."
@@ -90,7 +95,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return found
 
 
-def place(error: BaseException) -> str:
+def code_outside(error: BaseException) -> str:
     """The innermost line of code that is neither a library's nor ours; "" if there is none."""
     for one in reversed(_chain(error)):
         for frame in reversed(traceback.extract_tb(one.__traceback__)):

@@ -1,1 +1,1 @@
-"""Towers: what they are fed, and how their rotations are judged where no rule is stated."""
+"""Towers (encoders of images or sound without positions of their own): their cases, and how one call is compared."""

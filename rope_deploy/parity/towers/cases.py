@@ -1,9 +1,9 @@
-"""What a tower is fed: the cases of its check, made from the manifest alone.
+"""The cases of a tower: which inputs it is fed, made from the manifest alone.
 
 A tower has no tokens and no positions to choose: everything is in the values of its inputs. Besides numbers drawn at
-random, of the usual size, ten times fainter and three times stronger, it sees an input that is the same everywhere:
-then tokens differ by their place alone, and what turns them is all there is to tell. Where the batch is open, one and
-several images are tried; an input of another size must be refused.
+random, of the usual size, ten times fainter and three times stronger, it is fed an input that is the same everywhere:
+then tokens differ by their position alone, and only the rotation tells them apart. Where the batch is open, one image
+and several are tried; an input of another size must be refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from rope_deploy.runtimes import Arrays
 
 BATCH = 2  # where the batch is open and a case does not say
 FAINT, STRONG = 0.1, 3.0
-WORDS = 64  # token ids drawn, where there are as many
-FEWEST = 2  # token ids every vocabulary has
+DRAWN_IDS = 64  # token ids are drawn below this number
+FEWEST_IDS = 2  # every vocabulary has these
 
 
 @dataclass(frozen=True)
 class TowerCase:
-    """Inputs of `batch` images (None: as many as the graph was traced for), drawn with `draw` and scaled; `alike`: one
-    number everywhere. `refusal`: an axis of the main input has one element too many, the error that must come of it."""
+    """Inputs of `batch` images (None: BATCH where the batch is open), drawn with the seed `draw` and scaled.
+
+    `alike`: one number everywhere. `untouched`: the reference is the model as transformers runs it. `refusal`: the
+    error that must be raised, since an axis of the main input has one element too many.
+    """
 
     id: str
     detail: str
@@ -33,6 +36,7 @@ class TowerCase:
     draw: int = 0
     scale: float = 1.0
     alike: bool = False
+    untouched: bool = False
     refusal: type[UsageError] | None = None
     skipped: str = ""
 
@@ -41,6 +45,7 @@ def tower_cases(manifest: Manifest) -> tuple[TowerCase, ...]:
     """Every case that the graph of a tower must pass."""
     cases = [
         TowerCase("example", "numbers drawn at random"),
+        TowerCase("untouched", "numbers drawn at random, against the model as transformers runs it", untouched=True),
         TowerCase("redrawn", "other numbers", draw=1),
         TowerCase("alike", "the same number everywhere: tokens differ by their place alone", alike=True),
         TowerCase("faint", f"numbers {FAINT:g} times as large", draw=2, scale=FAINT),
@@ -68,11 +73,11 @@ def _drawn(info: TensorInfo, case: TowerCase, manifest: Manifest, rng: np.random
     if "mask" in info.name:
         return np.ones(shape, info.dtype)
     if info.dtype.startswith(("int", "uint", "bool")):
-        return rng.integers(0, min(manifest.vocab_size or FEWEST, WORDS), shape).astype(info.dtype)
+        return rng.integers(0, min(manifest.vocab_size or FEWEST_IDS, DRAWN_IDS), shape).astype(info.dtype)
     numbers = np.ones(shape) if case.alike else rng.standard_normal(shape)
     return (case.scale * numbers).astype(info.dtype)
 
 
 def fixed_arrays(manifest: Manifest) -> Arrays:
-    """What PyTorch is given besides the graph's inputs."""
+    """The arrays that PyTorch is given besides the graph's inputs: those that the graph was traced with."""
     return {name: np.array(fixed.values, fixed.dtype) for name, fixed in manifest.fixed.items()}

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.graph.lower import lower
-from rope_deploy.graph.lower.plugin import UNUSED
+from rope_deploy.graph.operators import PLUGIN_UNUSED
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
@@ -58,7 +58,7 @@ def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_d
     assert node.op_type == "RopeRotate"
     stated = {name: attribute.value for name, attribute in node.attributes.items()}
     chosen = {"heads_axis": 1, "head_dim": 8, "rotary_dim": rotary_dim, "interleaved": 0}
-    assert {name: list(v) if isinstance(v, tuple) else v for name, v in stated.items()} == chosen | UNUSED
+    assert {name: list(v) if isinstance(v, tuple) else v for name, v in stated.items()} == chosen | PLUGIN_UNUSED
     (function,) = lowered.functions.values()
     assert set(function.attributes) == set(stated)
     assert function.overload == "", "one set of attributes needs no overload, which older tools do not read"

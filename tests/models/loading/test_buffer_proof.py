@@ -9,7 +9,7 @@ import torch
 
 from rope_deploy.errors import ModelError
 from rope_deploy.models import load_model
-from rope_deploy.models.loading import buffer_proof
+from rope_deploy.models.patches.unwritten_memory import nan_in_unwritten_memory
 from tests import tiny
 from tests.models import own_code
 from tests.models.own_code import BUFFER
@@ -60,7 +60,7 @@ def test_what_loading_leaves_unwritten_is_computed_again(tmp_path, kind):
     model = loaded(folder)
     with torch.no_grad():
         assert torch.equal(model.model(IDS).logits, own_code.made(folder, kind)(IDS).logits)
-    assert name in model.notes[0] and "computed again" in model.notes[0]
+    assert name in model.findings[0].message and "computed again" in model.findings[0].message
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -77,7 +77,7 @@ def test_a_buffer_that_should_have_been_in_the_checkpoint_and_may_be_missing(tmp
     folder = own_code.write(tmp_path / "model", "ignored", init, body=body)
     model = loaded(folder)
     assert torch.equal(model.model.rotary.inv_freq, own_code.made(folder, "ignored").rotary.inv_freq)
-    assert "rotary.inv_freq" in model.notes[0]
+    assert "rotary.inv_freq" in model.findings[0].message
 
 
 def test_code_that_computes_them_itself_is_left_alone(tmp_path):
@@ -86,7 +86,8 @@ def test_code_that_computes_them_itself_is_left_alone(tmp_path):
         "    if isinstance(module, Rotary):\n"
         "        module.inv_freq.copy_(frequencies(8, self.config.rope_theta))"
     )
-    assert loaded(own_code.write(tmp_path / "model", "careful", body=body)).notes == ()
+    codes = [one.code for one in loaded(own_code.write(tmp_path / "model", "careful", body=body)).findings]
+    assert codes == ["no-tokenizer"]
 
 
 WRONG = {
@@ -143,7 +144,7 @@ def test_a_weight_that_nothing_was_written_to(tmp_path):
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma3", "gptj", "modernbert"])
 def test_models_of_transformers_are_proved_as_they_are(tmp_path, family, dtype):
     tiny.save_family(family, tmp_path / "model")
-    assert load_model(str(tmp_path / "model"), dtype=str(dtype).removeprefix("torch.")).notes == ()
+    assert load_model(str(tmp_path / "model"), dtype=str(dtype).removeprefix("torch.")).findings == ()
 
 
 def test_a_buffer_that_transformers_itself_forgot_is_found(tmp_path, monkeypatch):
@@ -152,7 +153,7 @@ def test_a_buffer_that_transformers_itself_forgot_is_found(tmp_path, monkeypatch
     right = load_model(str(tmp_path / "model")).model.model.rotary_emb.inv_freq
     monkeypatch.setattr("transformers.PreTrainedModel._initialize_missing_keys", lambda *_, **__: None)
     model = load_model(str(tmp_path / "model"))
-    assert "model.rotary_emb.inv_freq" in model.notes[0]
+    assert "model.rotary_emb.inv_freq" in model.findings[0].message
     assert torch.equal(model.model.model.rotary_emb.inv_freq, right)
 
 
@@ -185,7 +186,7 @@ def test_a_factory_that_leaves_memory_unwritten(factory, said):
 
 def test_pytorch_is_left_as_it_was():
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
-    with buffer_proof.unwritten_as_nan():
+    with nan_in_unwritten_memory():
         assert torch.empty(3).isnan().all()
     assert before == (
         torch.are_deterministic_algorithms_enabled(),

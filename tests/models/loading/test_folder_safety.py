@@ -148,7 +148,7 @@ def test_a_path_of_the_machine_a_tokenizer_was_made_on_does_no_harm(copied):
 def test_a_tokenizer_that_cannot_be_read_is_said_to_be_left_out(copied):
     (copied / "tokenizer.json").write_text("{")
     loaded = load_model(str(copied))
-    assert loaded.tokenizer is None and "cannot be read and is left out" in loaded.notes[-1]
+    assert loaded.tokenizer is None and "cannot be read and is left out" in loaded.findings[-1].message
 
 
 def test_settings_of_generation_that_cannot_be_read_are_not_replaced_by_others(copied, monkeypatch):

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaForCausalLM, ModernBertForMaskedLM, ModernBertModel
 
 from rope_deploy.errors import EnvironmentMissing, ModelError, UsageError
-from rope_deploy.models import load_model, read_config
+from rope_deploy.models import load_model, patched, read_config
 from tests import tiny
 from tests.models.gguf_file import write_gguf
 
@@ -142,7 +142,9 @@ def test_a_factory_may_return_a_plain_module():
 def test_a_module_around_one_model_of_transformers_has_its_configuration_and_our_attention():
     loaded = load_model("tests.models.plain:around")
     assert loaded.model_type == "llama"
-    assert loaded.model.inner.config._attn_implementation == "rope_deploy"
+    with patched(loaded.model, "run"):
+        assert loaded.model.inner.config._attn_implementation == "rope_deploy"
+    assert loaded.model.inner.config._attn_implementation != "rope_deploy"
 
 
 @pytest.mark.parametrize(
@@ -178,3 +180,10 @@ def test_a_factory_in_the_working_directory_is_found(tmp_path, monkeypatch):
     before = list(sys.path)
     assert load_model("own_model_here:make").model_type == "Plain"
     assert sys.path == before
+
+
+def test_a_missing_tokenizer_is_a_finding(tmp_path):
+    with_one, without = (tiny.save(tiny.build("llama"), tmp_path / str(n), with_tokenizer=n == 0) for n in (0, 1))
+    assert load_model(str(with_one)).findings == ()
+    (finding,) = load_model(str(without)).findings
+    assert (finding.code, finding.severity) == ("no-tokenizer", "info")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as hf
 
-from rope_deploy.models.patches.dense_experts import dense_experts
+from rope_deploy.models.patches.dense_experts import DENSE_EXPERTS
 from tests.tiny import LLAMA, fresh
 
 SIZES = {**LLAMA, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
@@ -64,7 +64,7 @@ def test_dense_experts_are_the_same_sum(family):
     ids = torch.arange(24).reshape(2, 12)
     with torch.no_grad():
         own = model(ids).logits
-        with dense_experts(model):
+        with DENSE_EXPERTS.apply(model):
             dense = model(ids).logits
         assert torch.equal(model(ids).logits, own), "the model is as it was"
     torch.testing.assert_close(dense, own, atol=2e-5, rtol=0)
@@ -81,7 +81,7 @@ def test_every_expert_has_its_own_part_in_the_result(family):
         for name, weight in model.named_parameters():
             if name.endswith(("mlp.w2", "experts.down_proj", "mlp.output_linear.weight")):
                 weight[: len(weight) // 4] = 0
-        with dense_experts(model):
+        with DENSE_EXPERTS.apply(model):
             assert (model(ids).logits - own).abs().max() > 0.01
 
 
@@ -90,6 +90,6 @@ def test_the_comparison_sees_a_token_sent_to_another_expert():
     model = fresh(model_class, config_class(**settings))
     experts = next(module for module in model.modules() if hasattr(module, "_is_expert_parallel"))
     x, chosen, weights = torch.randn(3, 64), torch.tensor([[0, 1], [1, 2], [2, 3]]), torch.full((3, 2), 0.5)
-    with torch.no_grad(), dense_experts(model):
+    with torch.no_grad(), DENSE_EXPERTS.apply(model):
         right, wrong = experts(x, chosen, weights), experts(x, chosen.flip(0), weights)
     assert (right - wrong).abs().max() > 0.01

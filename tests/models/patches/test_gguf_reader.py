@@ -6,9 +6,9 @@ import gguf
 import numpy as np
 import pytest
 
-from rope_deploy.models import load_model
+from rope_deploy.models import load_model, patched
 from rope_deploy.models.patches import gguf_reader
-from rope_deploy.models.patches.gguf_reader import NAMES, READER, PlainReader, taken_apart_once
+from rope_deploy.models.patches.gguf_reader import NAMES, READER, PlainReader
 from tests import tiny
 from tests.models.gguf_file import write_gguf
 
@@ -50,11 +50,11 @@ def test_the_next_load_reads_the_file_again(path):
 
 
 def test_nothing_is_remembered_when_a_load_ends(path):
-    with pytest.raises(ZeroDivisionError), taken_apart_once():
+    with pytest.raises(ZeroDivisionError), patched(None, "load"):
         assert gguf.GGUFReader(path) is gguf.GGUFReader(path)
         raise ZeroDivisionError
     assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (READER, NAMES)
-    first, second = taken_apart_once(), taken_apart_once()
+    first, second = patched(None, "load"), patched(None, "load")
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

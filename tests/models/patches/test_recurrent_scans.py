@@ -7,7 +7,7 @@ import torch
 import transformers as hf
 
 from rope_deploy.models.patches import recurrences
-from rope_deploy.models.patches.recurrent_scans import recurrent_scans
+from rope_deploy.models.patches.recurrent_scans import RECURRENT_SCANS
 from tests.tiny import LLAMA, fresh
 
 TWO = ["linear_attention", "full_attention"]
@@ -53,7 +53,7 @@ def test_recurrences_take_the_place_of_scans(family, tokens):
     model_class, config_class, settings = FAMILIES[family]
     model = fresh(model_class, config_class(**settings))
     own = logits(model, tokens)
-    with recurrent_scans(model):
+    with RECURRENT_SCANS.apply(model):
         ours = logits(model, tokens)
     torch.testing.assert_close(ours, own, atol=3e-5, rtol=0)
     assert torch.equal(logits(model, tokens), own), "the model is as it was"
@@ -66,7 +66,7 @@ def test_it_is_the_recurrence_that_is_compared(family, monkeypatch):
     model_class, config_class, settings = FAMILIES[family]
     model = fresh(model_class, config_class(**settings))
     own = logits(model, 16)
-    with recurrent_scans(model):
+    with RECURRENT_SCANS.apply(model):
         assert (logits(model, 16) - own).abs().max() > 1e-2
 
 
@@ -78,7 +78,7 @@ def _forgetful(step, state, rows, _):
 def test_a_model_without_scans_is_left_alone():
     model = fresh(hf.LlamaForCausalLM, hf.LlamaConfig(**LLAMA))
     own = logits(model, 8)
-    with recurrent_scans(model):
+    with RECURRENT_SCANS.apply(model):
         assert torch.equal(logits(model, 8), own)
 
 
@@ -94,7 +94,7 @@ class Tomorrow(torch.nn.Module):
 
 def test_a_new_family_is_known_by_what_its_function_takes():
     model, x = Tomorrow(), torch.randn(1, 3, 2, 4)
-    with recurrent_scans(model), torch.no_grad():
+    with RECURRENT_SCANS.apply(model), torch.no_grad():
         assert model(x).shape == x.shape
     with pytest.raises(AssertionError):
         model(x)

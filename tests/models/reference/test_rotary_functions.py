@@ -1,4 +1,4 @@
-"""What a model's rotation was given is found by watching it, for every family, and never made up."""
+"""What a model's rotation was given is found by rotary_calls it, for every family, and never made up."""
 
 import sys
 
@@ -8,7 +8,7 @@ import torch
 import transformers as hf
 
 from rope_deploy.models import run_reference, wrap
-from rope_deploy.models.reference.rotary_functions import Watched, watching
+from rope_deploy.models.reference.rotary_functions import RotaryCalls, rotary_calls
 from rope_deploy.rope import rotate, specs_from_config, tables
 from tests import tiny
 
@@ -48,13 +48,13 @@ def test_a_layer_without_rotation_has_none():
 
 
 def test_a_tensor_that_no_function_returned_is_not_claimed():
-    watched = Watched()
+    calls = RotaryCalls()
     given, turned = torch.randn(2, 4, 5, 8), torch.randn(2, 4, 5, 8)
-    watched.keep(given, turned)
-    watched.keep(given, torch.randn(2, 4, 5, 8))
+    calls.keep(given, turned)
+    calls.keep(given, torch.randn(2, 4, 5, 8))
 
     def own(query):
-        return watched.attention(query, torch.randn(2, 4, 5, 8))["q"][0]
+        return calls.of_attention(query, torch.randn(2, 4, 5, 8))["q"][0]
 
     assert torch.equal(own(turned)[0], given)
     for strange in (torch.randn(2, 4, 5, 8), turned[:, :, :4], turned.flip(1)):
@@ -64,11 +64,11 @@ def test_a_tensor_that_no_function_returned_is_not_claimed():
 
 @pytest.mark.parametrize("end", [slice(0, 4), slice(4, 8)])
 def test_a_slice_is_put_back_and_the_rest_of_the_head_kept(end):
-    watched, given, turned = Watched(), torch.randn(2, 4, 5, 4), torch.randn(2, 4, 5, 4)
+    calls, given, turned = RotaryCalls(), torch.randn(2, 4, 5, 4), torch.randn(2, 4, 5, 4)
     whole = torch.randn(2, 4, 5, 8)
     whole[..., end] = turned
-    watched.keep(given.transpose(1, 2), turned.transpose(1, 2))  # tokens before heads, as GPT-J does it
-    (before, after), *others = watched.attention(whole, torch.randn(2, 4, 5, 8))["q"]
+    calls.keep(given.transpose(1, 2), turned.transpose(1, 2))  # tokens before heads, as GPT-J does it
+    (before, after), *others = calls.of_attention(whole, torch.randn(2, 4, 5, 8))["q"]
     assert after is whole and not others
     assert torch.equal(before[..., end], given)
     rest = slice(4, 8) if end.start == 0 else slice(0, 4)
@@ -79,7 +79,7 @@ def test_the_functions_are_the_models_own_again_afterwards_also_after_an_error()
     model = tiny.build("llama")
     module = sys.modules[type(model).__module__]
     function = module.apply_rotary_pos_emb
-    with pytest.raises(ZeroDivisionError), watching(model):
+    with pytest.raises(ZeroDivisionError), rotary_calls(model):
         assert module.apply_rotary_pos_emb is not function
         raise ZeroDivisionError
     assert module.apply_rotary_pos_emb is function

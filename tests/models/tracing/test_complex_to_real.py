@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
-from rope_deploy.models.tracing.complex_to_real import spell_with_reals
+from rope_deploy.models.tracing.complex_to_real import replace_complex_values
 from rope_deploy.models.tracing.translate import translate
 
 
@@ -48,7 +48,7 @@ def test_a_complex_rotation_runs_as_real_arithmetic():
 
 def test_nothing_complex_is_left_in_the_program():
     program = exported(Turn(), torch.randn(2, 5, 3, 8), torch.randn(2, 5, 4))
-    spell_with_reals(program)
+    replace_complex_values(program)
     values = [node.meta.get("val") for node in program.graph.nodes]
     assert not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values)
 

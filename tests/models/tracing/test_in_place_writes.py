@@ -5,7 +5,7 @@ import onnxruntime
 import pytest
 import torch
 
-from rope_deploy.models.tracing.in_place_writes import spell_without_writes, writes
+from rope_deploy.models.tracing.in_place_writes import replace_writes, writes
 from rope_deploy.models.tracing.translate import translate
 
 
@@ -61,7 +61,7 @@ def program(module: torch.nn.Module) -> torch.export.ExportedProgram:
 
 def left(module: torch.nn.Module) -> int:
     made = program(module)
-    spell_without_writes(made)
+    replace_writes(made)
     return sum(writes(node) for node in made.graph.nodes)
 
 

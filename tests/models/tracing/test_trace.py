@@ -20,7 +20,7 @@ translation = importlib.import_module("rope_deploy.models.tracing.translate")
 
 
 @dataclass(frozen=True)
-class Traced:
+class Observed:
     """`decomposed`: how often torch.onnx took the program apart first."""
 
     weights: torch.nn.Module
@@ -29,11 +29,11 @@ class Traced:
 
 
 @cache
-def traced(family: str, with_cache: bool = True) -> Traced:
+def traced(family: str, with_cache: bool = True) -> Observed:
     return observed(family, with_cache)
 
 
-def observed(family: str, with_cache: bool = True) -> Traced:
+def observed(family: str, with_cache: bool = True) -> Observed:
     calls = []
     original = torch.export.ExportedProgram.run_decompositions
 
@@ -44,7 +44,7 @@ def observed(family: str, with_cache: bool = True) -> Traced:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.export.ExportedProgram, "run_decompositions", counted)
         loaded = tiny.loaded(family)
-        return Traced(loaded.model, trace(loaded, cache=with_cache), len(calls))
+        return Observed(loaded.model, trace(loaded, cache=with_cache).model, len(calls))
 
 
 def described(values) -> dict[str, list[int | str]]:
@@ -149,7 +149,7 @@ class Chooses(nn.Module):
 
 def test_a_least_of_a_number_and_the_length_is_traced_for_every_length():
     module = Chooses()
-    session = _session(trace(wrap(module, {}, source="chooses")))
+    session = _session(trace(wrap(module, {}, source="chooses")).model)
     for length in (3, 16, 40):
         ids = torch.arange(2 * length).reshape(2, length) % 8
         ones = np.ones((2, length), np.int64)

@@ -9,9 +9,10 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import evaluate
 from rope_deploy.graph.passes.count_positions import counted
-from rope_deploy.graph.raising.match import SIZES, Match, NotARotation, dummy_inputs
+from rope_deploy.graph.raising.match import Match, NotARotation
 from rope_deploy.graph.raising.tabulate import CONFIRM_ULPS, Table, Tabulator, factors_of, halves
 
 

@@ -13,9 +13,10 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.data_movement import Marks
 from rope_deploy.graph.analysis.dependence import Dependence, dependences
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, Trig, evaluate
 from rope_deploy.graph.builder import Builder
-from rope_deploy.graph.raising.match import SIZES, Match, NotARotation, concrete, dummy_inputs, find_sums, with_batch
+from rope_deploy.graph.raising.match import Match, NotARotation, concrete, find_sums, with_batch
 from rope_deploy.graph.raising.tabulate import Table, factors_of, halves
 
 ROUND = 1e-2  # cos² + sin², of half-precision tables too

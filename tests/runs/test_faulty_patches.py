@@ -1,0 +1,104 @@
+"""A mistake in what we replace in a model fails a check, although graph and reference share it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rope_deploy import api
+from rope_deploy.artifact import load_manifest
+from rope_deploy.models import wrap
+from rope_deploy.models.patches import dense_experts, own_attention
+from rope_deploy.parity.cases import QUICK, UNTOUCHED
+from tests import tiny, towers
+from tests.models.patches.test_dense_experts import FAMILIES as EXPERTS
+from tests.models.patches.test_recurrent_scans import FAMILIES as RECURRENT
+
+SOUND_MASK, SOUND_WEIGHTS = own_attention.explicit_mask, dense_experts._weights
+CASES = ("prefill", "decode", *UNTOUCHED)
+
+
+def rows_and_columns(q_length, kv_length, q_offset, device):
+    return torch.arange(q_length, device=device)[:, None] + q_offset, torch.arange(kv_length, device=device)
+
+
+def hides_the_first_key(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, **others):
+    """From every query but the first."""
+    mask = SOUND_MASK(batch_size, q_length, kv_length, q_offset, kv_offset, **others)
+    rows, columns = rows_and_columns(q_length, kv_length, q_offset, mask.device)
+    return mask & ((columns > 0) | (rows == 0))
+
+
+def shows_a_later_key(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, **others):
+    """Key 3 to query 2."""
+    mask = SOUND_MASK(batch_size, q_length, kv_length, q_offset, kv_offset, **others)
+    rows, columns = rows_and_columns(q_length, kv_length, q_offset, mask.device)
+    return mask | ((rows == 2) & (columns == 3))
+
+
+def drops_the_last_expert(top_k_index, top_k_weights, experts):
+    weights = SOUND_WEIGHTS(top_k_index, top_k_weights, experts)
+    return torch.cat([weights[:-1], torch.zeros_like(weights[-1:])])
+
+
+def verdicts(loaded, folder, only=CASES) -> dict[str, str]:
+    api.export(loaded, folder)
+    report = api.check(folder, model=loaded, cases=only, isolated=False)
+    return {record.case: record.verdict for record in report.checks}
+
+
+def of(family) -> object:
+    model_class, config_class, settings = family
+    model = tiny.fresh(model_class, config_class(**settings))
+    return wrap(model, tiny.plain_config(model), source=model.config.model_type)
+
+
+@pytest.mark.parametrize(("family", "fault"), [("llama", hides_the_first_key), ("mistral", shows_a_later_key)])
+def test_a_mask_that_is_wrong_in_one_entry_fails_the_check(tmp_path, monkeypatch, family, fault):
+    monkeypatch.setattr(own_attention, "explicit_mask", fault)
+    found = verdicts(tiny.loaded(family), tmp_path / "artifact")
+    assert {found[case] for case in ("prefill", "decode")} == {"passed"}, "graph and reference share the mistake"
+    assert {case for case in UNTOUCHED if found[case] == "failed"} >= set(UNTOUCHED[:2])
+
+
+def test_a_dense_layer_that_drops_an_expert_fails_the_check(tmp_path, monkeypatch):
+    monkeypatch.setattr(dense_experts, "_weights", drops_the_last_expert)
+    found = verdicts(of(EXPERTS["mixtral"]), tmp_path / "artifact")
+    assert {found[case] for case in UNTOUCHED} == {"failed"}
+
+
+KINDS = {
+    "sliding window": lambda: tiny.loaded("gemma3"),
+    "experts": lambda: of(EXPERTS["mixtral"]),
+    "hybrid": lambda: of(RECURRENT["qwen3_next"]),
+    "recurrence": lambda: of(RECURRENT["recurrent_gemma"]),
+    "eager attention": lambda: of(EXPERTS["gpt_oss"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sound_export_of_every_kind_agrees_with_the_model_as_it_is(tmp_path, kind):
+    assert set(UNTOUCHED) <= set(QUICK)
+    loaded = KINDS[kind]()
+    found = verdicts(loaded, tmp_path / "artifact", UNTOUCHED)
+    assert {found[case] for case in UNTOUCHED} == {"passed"}
+    assert load_manifest(tmp_path / "artifact").patches
+
+
+def test_an_encoder_has_no_decode(tmp_path):
+    found = verdicts(tiny.loaded("modernbert"), tmp_path / "artifact", UNTOUCHED[:2])
+    assert {found[case] for case in UNTOUCHED[:2]} == {"passed"}
+
+
+SOUND_ATTENTION = own_attention.attend
+
+
+def too_sharp(module, query, *others, **named):
+    return SOUND_ATTENTION(module, query * 1.1, *others, **named)
+
+
+def test_a_tower_is_compared_with_the_model_as_it_is(tmp_path, monkeypatch):
+    assert verdicts(towers.loaded("dinov3"), tmp_path / "sound", ("untouched",))["untouched"] == "passed"
+    monkeypatch.setattr(own_attention, "attend", too_sharp)
+    found = verdicts(towers.loaded("dinov3"), tmp_path / "wrong", ("example", "untouched"))
+    assert (found["example"], found["untouched"]) == ("passed", "failed")
