@@ -29,7 +29,7 @@ from rope_deploy.artifact import MANIFEST_NAME, load_manifest
 from rope_deploy.config import load_config, model_source
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.parity import PROSE, Outcome, check
-from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from rope_deploy.runtimes import Memoized, open_ort, open_torch
 
 CONFIG = Path("export_configs/smollm2.toml")
 MADE_BY_DEMO = Path("out/smollm2")
@@ -69,7 +69,7 @@ def main(artifact: Path | None) -> None:
     console, began = Console(), time.perf_counter()
     loaded = _model()
     artifact = artifact or _artifact(loaded)
-    reference, text = Remembering(open_torch(loaded)), loaded.tokenizer(PROSE)["input_ids"]
+    reference, text = Memoized(open_torch(loaded)), loaded.tokenizer(PROSE)["input_ids"]
 
     def run(folder: Path) -> Outcome:
         with open_ort(folder, taps=True, verify=False) as candidate:

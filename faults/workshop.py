@@ -16,7 +16,7 @@ from rope_deploy.export import prepare, write
 from rope_deploy.export.prepare_model import Prepared
 from rope_deploy.parity import PROSE, Outcome, check
 from rope_deploy.parity.cases import Set
-from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from rope_deploy.runtimes import Memoized, open_ort, open_torch
 
 UNFUSED = "contrib-unfused"
 STYLES = ("tables", "onnx", "contrib", UNFUSED, "plugin")
@@ -37,7 +37,7 @@ class Workshop:
 
     folder: Path
     _prepared: dict[Model, Prepared] = field(default_factory=dict)
-    _references: dict[Model, Remembering] = field(default_factory=dict)
+    _references: dict[Model, Memoized] = field(default_factory=dict)
     _written: dict[tuple[Model, str], Path] = field(default_factory=dict)
 
     def prepared(self, model: Model) -> Prepared:
@@ -45,9 +45,9 @@ class Workshop:
             self._prepared[model] = prepare(MODELS[model.family].load(model.dtype, model.seed))
         return self._prepared[model]
 
-    def reference(self, model: Model) -> Remembering:
+    def reference(self, model: Model) -> Memoized:
         if model not in self._references:
-            self._references[model] = Remembering(open_torch(self.prepared(model).loaded))
+            self._references[model] = Memoized(open_torch(self.prepared(model).loaded))
         return self._references[model]
 
     def artifact(self, model: Model, style: str) -> Path:

@@ -2,60 +2,75 @@
 
 from __future__ import annotations
 
-import importlib
 import os
+import select
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from rope_deploy.childprocess import staying_here
+from rope_deploy.childprocess import child, serve, staying_here
 from rope_deploy.graph.validation import shapes
-from rope_deploy.runtimes import isolated
 
 
 @contextmanager
 def cheap_children() -> Iterator[None]:
     """Runtimes open in a fork of this process; what only isolates a crash or a hang happens in this process itself."""
+    replaced = SimpleNamespace(Popen=ForkedPython, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
     with ExitStack() as stack:
         stack.enter_context(staying_here())
         stack.enter_context(patch.object(shapes, "run_in_fork", lambda function: function()))
-        stack.enter_context(patch.object(isolated, "subprocess", SimpleNamespace(Popen=ForkedPython, PIPE=-1)))
+        stack.enter_context(patch.object(child, "subprocess", replaced))
         yield
 
 
 class ForkedPython:
-    """`subprocess.Popen` of `python ... -m MODULE` with three pipes, as far as `rope_deploy.runtimes` uses it."""
+    """`subprocess.Popen` of the product's child, with three pipes, as far as `rope_deploy.childprocess` uses it."""
 
     def __init__(self, command: list[str], **_: Any):
-        down, up, said = os.pipe(), os.pipe(), os.pipe()
+        down, up, errors = os.pipe(), os.pipe(), os.pipe()
         self.returncode: int | None = None
-        self._pid = os.fork()
-        if self._pid == 0:
-            _be_the_module(command[command.index("-m") + 1], down[0], up[1], said[1])
-        for one in (down[0], up[1], said[1]):
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be_the_child(int(command[-1]), down[0], up[1], errors[1])
+        for one in (down[0], up[1], errors[1]):
             os.close(one)
-        self.stdin, self.stdout = os.fdopen(down[1], "wb"), os.fdopen(up[0], "rb")
-        self.stderr = os.fdopen(said[0], "rb")
+        self.stdin, self.stdout = os.fdopen(down[1], "wb", 0), os.fdopen(up[0], "rb", 0)
+        self.stderr = os.fdopen(errors[0], "rb", 0)
 
-    def wait(self) -> int:
+    def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            if timeout is not None and not self._ends(timeout):
+                raise subprocess.TimeoutExpired("the child", timeout)
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.returncode
 
+    def _ends(self, seconds: float) -> bool:
+        handle = os.pidfd_open(self.pid)
+        try:
+            return bool(select.select([handle], [], [], seconds)[0])
+        finally:
+            os.close(handle)
+
+    def terminate(self) -> None:
+        self._signal(signal.SIGTERM)
+
     def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
         if self.returncode is None:
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, number)
 
 
-def _be_the_module(name: str, reads: int, writes: int, says: int) -> None:
-    code = 1
+def _be_the_child(parent: int, reads: int, writes: int, says: int) -> None:
     try:
         for number, one in enumerate((reads, writes, says)):
             os.dup2(one, number)
         os.closerange(3, 256)  # the other ends of the pipes: whoever reads must see the end
-        code = importlib.import_module(name).main()
+        serve.main(parent)
     finally:
-        os._exit(code)
+        os._exit(1)

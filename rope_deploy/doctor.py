@@ -1,7 +1,8 @@
 """What is installed here, what of it works, and what to install.
 
-Nothing is taken on trust: every library is made to do a little of what it is needed for, in a process of its own, so
-that one that crashes or hangs harms nobody. Nothing here raises because something is absent or broken.
+Every library is made to do a little of what it is needed for, in a process of its own, so that one that crashes or
+hangs harms nobody. Each probe is a few lines for `python -c`: this module imports none of what may be broken. Nothing
+here raises because something is absent or broken.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal
 from rope_deploy.childprocess import environment, how_ended, python
 from rope_deploy.errors import UsageError
 from rope_deploy.trt import FLAVORS, gpus
-from rope_deploy.trt.plugin import NEEDED, find, places
+from rope_deploy.trt.plugin import NEEDED, find, possible_paths
 
 State = Literal["works", "broken", "missing", "blocked"]
 PATIENCE = 120  # seconds for one probe; importing torch on a cold disk takes many
@@ -194,13 +195,13 @@ def examine(probe: Probe, patience: float = PATIENCE) -> Diagnosis:
         )
     except subprocess.TimeoutExpired:
         return replace(about, state="broken", detail=f"did not answer within {patience:g} s")
-    said = ran.stdout.strip().splitlines()
-    if ran.returncode == 0 and said:
-        return replace(about, state="works", detail=said[-1], todo="")
-    words = ran.stderr.strip().splitlines()
+    printed = ran.stdout.strip().splitlines()
+    if ran.returncode == 0 and printed:
+        return replace(about, state="works", detail=printed[-1], todo="")
+    errors = ran.stderr.strip().splitlines()
     how = f"ended {how_ended(ran.returncode)}" if ran.returncode < 0 else "failed"
     todo = f"Install it again: `{probe.install.replace('pip install', 'pip install --force-reinstall')}`."
-    return replace(about, state="broken", detail=": ".join([how, *words[-1:]]), todo=todo)
+    return replace(about, state="broken", detail=": ".join([how, *errors[-1:]]), todo=todo)
 
 
 def _version(module: str) -> str:
@@ -232,11 +233,11 @@ def _gpu() -> Diagnosis:
 
 
 def _driver() -> str:
-    """The version of the NVIDIA driver, "" if nothing tells."""
+    """The version of the NVIDIA driver, "" if it is unknown."""
     if (tool := shutil.which("nvidia-smi")) is None:
         return ""
-    said = _output([tool, "--query-gpu=driver_version", "--format=csv,noheader"])
-    return said.splitlines()[0].strip() if said else ""
+    printed = _output([tool, "--query-gpu=driver_version", "--format=csv,noheader"])
+    return printed.splitlines()[0].strip() if printed else ""
 
 
 def _plugin_tools() -> Iterator[Diagnosis]:
@@ -251,7 +252,7 @@ def _plugin_tools() -> Iterator[Diagnosis]:
             yield replace(about, state="works", version=found.version, detail=found.path)
             continue
         about = replace(about, todo=f"Run `{tool.install}`.")
-        broken = next(places(tool), None)
+        broken = next(possible_paths(tool), None)
         yield replace(about, state="broken", detail=f"{broken} does not say its version") if broken else about
 
 

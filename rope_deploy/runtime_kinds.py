@@ -1,6 +1,7 @@
-"""The runtimes by name, and what each is used for. One record a runtime, and no other list of their names.
+"""The runtimes by name: what each is used for, what it needs and what opens it. There is no other list of their names.
 
-What opens them is in `runtimes/`. The command line, the TOML reader and the options of commands derive from this.
+The command line, the TOML reader, the options of commands, benchmarks and `runtimes` derive from this. To add a
+runtime: a record here, a file with its `open_target` in `runtimes/`, a test of that file, a line of docs.
 """
 
 from __future__ import annotations
@@ -16,23 +17,53 @@ from rope_deploy.errors import UsageError
 class RuntimeKind:
     """One runtime, by the `name` that options and reports have for it.
 
-    checked   `check` compares it with PyTorch
-    reference it is PyTorch's own result, to which `check` compares the others
-    optional  many machines cannot run it although nothing is wrong (no GPU, no C++ compiler): a benchmark goes on
-              without it
+    title         what messages call it
+    opens         what it runs: a "model" that PyTorch loaded, an "artifact" of any style, or an "engine" of one
+    module        its `open_target` opens it (see `runtimes.targets`)
+    packages      what must be installed: any of these, as the doctor names them
+    checked       `check` compares it with PyTorch
+    reference     it is PyTorch's own result, to which `check` compares the others
+    optional      many machines cannot run it although nothing is wrong (no GPU, no C++ compiler): a benchmark goes on
+                  without it
+    sets_threads  its number of threads is chosen when it is opened, so that one thread's processor time can be measured
     """
 
     name: str
+    title: str
+    opens: Literal["model", "artifact", "engine"]
+    module: str
+    packages: tuple[str, ...]
     checked: bool = False
     reference: bool = False
     optional: bool = False
+    sets_threads: bool = False
 
 
 _RECORDS = (
-    RuntimeKind("torch", reference=True),
-    RuntimeKind("torch-compile", optional=True),
-    RuntimeKind("ort", checked=True),
-    RuntimeKind("trt", checked=True, optional=True),
+    RuntimeKind(
+        "torch", "PyTorch", "model", "rope_deploy.runtimes.pytorch", ("torch",), reference=True, sets_threads=True
+    ),
+    RuntimeKind(
+        "torch-compile", "torch.compile", "model", "rope_deploy.runtimes.torch_compiled", ("torch",), optional=True
+    ),
+    RuntimeKind(
+        "ort",
+        "ONNX Runtime",
+        "artifact",
+        "rope_deploy.runtimes.onnx_runtime",
+        ("onnxruntime",),
+        checked=True,
+        sets_threads=True,
+    ),
+    RuntimeKind(
+        "trt",
+        "TensorRT",
+        "engine",
+        "rope_deploy.runtimes.trt_engine",
+        ("tensorrt", "tensorrt-rtx"),
+        checked=True,
+        optional=True,
+    ),
 )
 RUNTIMES: Mapping[str, RuntimeKind] = {kind.name: kind for kind in _RECORDS}
 TIMED = tuple(RUNTIMES)  # `bench` times each
@@ -51,7 +82,8 @@ def require_runtimes(names: Sequence[str], engine: object | None, known: Sequenc
         raise UsageError("No runtime was named.", exists=f"Runtimes: {', '.join(known)}.")
     if strange := [name for name in names if name not in known]:
         raise UsageError(f"Unknown runtime {', '.join(strange)}.", exists=f"Runtimes: {', '.join(known)}.")
-    if "trt" in names and engine is None:
+    if engine is None and (needing := [name for name in names if RUNTIMES[name].opens == "engine"]):
         raise UsageError(
-            "Runtime trt needs an engine.", todo="Make one with `rope-deploy build`, and give it with --engine FILE."
+            f"Runtime {needing[0]} needs an engine.",
+            todo="Make one with `rope-deploy build`, and give it with --engine FILE.",
         )

@@ -1,5 +1,6 @@
 """What a child process is asked to do in tests: to die, to take too much, to be stopped."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -25,8 +26,18 @@ def spins():
         pass
 
 
+def sleeps_in_native_code():
+    ctypes.PyDLL(None).sleep(60)  # with the interpreter's lock held: no handler of Python's runs meanwhile
+
+
+def unpicklable():
+    return lambda: 1
+
+
 def grows():
-    return len(bytearray(1 << 34))
+    import numpy
+
+    return numpy.empty(1 << 34, numpy.uint8).nbytes  # asked for, never touched
 
 
 def answers(one, *, other, progress=None):
@@ -44,6 +55,15 @@ def refuses():
 class Odd(Exception):
     def __init__(self, a, b):
         super().__init__(f"{a} and {b}")
+
+
+def leaves(*arguments):
+    print("last words", file=sys.stderr, flush=True)
+    os._exit(7)
+
+
+def sleeps(*arguments):
+    time.sleep(60)
 
 
 def raises(kind):

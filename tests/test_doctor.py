@@ -105,7 +105,7 @@ def test_compiler_that_answers_nonsense_is_broken(tmp_path, monkeypatch):
     fake.write_text("#!/bin/sh\necho hello\n")
     fake.chmod(0o755)
     for module in (doctor, toolchain):
-        monkeypatch.setattr(module, "places", lambda tool: iter([str(fake)]))
+        monkeypatch.setattr(module, "possible_paths", lambda tool: iter([str(fake)]))
     monkeypatch.setattr(doctor, "PROBES", ())
     (nvcc,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "nvcc")
     assert nvcc.state == "broken" and str(fake) in nvcc.detail

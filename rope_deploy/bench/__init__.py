@@ -1,24 +1,25 @@
-"""How fast an artifact runs, next to others: interleaved timing; and what each needs by itself."""
+"""How fast an artifact runs beside others, in interleaved rounds; and what memory each needs by itself."""
 
-from rope_deploy.bench.contestant_process import Alone, Job, run_alone
+from rope_deploy.bench.contestant_job import ContestantJob
+from rope_deploy.bench.fresh_process import Comparison, measure_in_fresh_process, with_processor_ratios
 from rope_deploy.bench.latency import ROUNDS, Contestant, Workload, measure, workloads
 from rope_deploy.bench.ratio_interval import FEWEST_ROUNDS, Interval, of_median, quotient
-from rope_deploy.bench.remeasure import Rerun, measure_again, with_processor_ratios
+from rope_deploy.bench.resource_use import ResourceUse, resource_use_in_child
 
 __all__ = [
     "FEWEST_ROUNDS",
     "ROUNDS",
-    "Alone",
+    "Comparison",
     "Contestant",
+    "ContestantJob",
     "Interval",
-    "Job",
-    "Rerun",
+    "ResourceUse",
     "Workload",
     "measure",
-    "measure_again",
+    "measure_in_fresh_process",
     "of_median",
     "quotient",
-    "run_alone",
+    "resource_use_in_child",
     "with_processor_ratios",
     "workloads",
 ]

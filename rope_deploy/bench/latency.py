@@ -1,9 +1,9 @@
 """Time prefill and decode of several open runtimes, so that their ratios can be trusted.
 
-All contestants take turns, round after round and starting with another one each time: a busy moment of the machine,
-or its slow warming up, falls on all. A ratio is the median of the ratios within each round, not the ratio of
-medians taken minutes apart. Load by other processes does not fall on all alike, so it is told, too, how long each
-contestant was kept waiting (`processor_contention.py`), and with one thread the ratio of processor times is taken.
+Every round runs all contestants one after another, and each round begins with another one: a busy moment of the
+machine, or its slow warming up, falls on all. A ratio is the median of the ratios within each round, not the ratio of
+medians taken minutes apart. Load by other processes does not fall on all alike, so the time that each contestant
+waited for a processor is reported too (`processor_contention.py`), and with one thread the ratio of processor times.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.bench.processor_contention import Spent
+from rope_deploy.bench.processor_contention import TimeSpent
 from rope_deploy.bench.ratio_interval import Interval, of_median
 from rope_deploy.errors import UsageError
 from rope_deploy.results.records import LatencyRecord
-from rope_deploy.runtimes import Arrays, Runtime, as_past, counted, empty_past
+from rope_deploy.runtimes import Arrays, Runtime, as_past, counted_positions, empty_past
 
 FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 WARMUP = 2
@@ -98,17 +98,19 @@ def _timed(
     threads: int | None,
     progress: Callable[[str, int, int], None],
 ) -> list[LatencyRecord]:
-    starts = {contestant.label: start(contestant.runtime, contestant.manifest, workload) for contestant in contestants}
+    starts = {
+        contestant.label: initial_past(contestant.runtime, contestant.manifest, workload) for contestant in contestants
+    }
     for contestant in contestants:
         for _ in range(warmup):
-            _run(contestant, workload, starts[contestant.label], Spent())
-    spent = {contestant.label: Spent() for contestant in contestants}
+            _run(contestant, workload, starts[contestant.label], TimeSpent())
+    spent = {contestant.label: TimeSpent() for contestant in contestants}
     collecting = gc.isenabled()
-    gc.disable()  # a collection would fall on whoever's turn it is
+    gc.disable()  # a collection would fall on whichever contestant runs
     try:
         for number in range(rounds):
-            turn = number % len(contestants)
-            for contestant in (*contestants[turn:], *contestants[:turn]):
+            first = number % len(contestants)
+            for contestant in (*contestants[first:], *contestants[:first]):
                 _run(contestant, workload, starts[contestant.label], spent[contestant.label])
             progress(workload.name, number + 1, rounds)
     finally:
@@ -117,11 +119,11 @@ def _timed(
     return [_record(contestant, workload, spent, baseline, threads) for contestant in contestants]
 
 
-def _run(contestant: Contestant, workload: Workload, past: Arrays, spent: Spent) -> None:
+def _run(contestant: Contestant, workload: Workload, past: Arrays, spent: TimeSpent) -> None:
     """All steps of a workload. The feeds are made beforehand, all but the cache, which each step takes from the one
     before."""
     manifest, runtime = contestant.manifest, contestant.runtime
-    steps = [arrays(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
+    steps = [random_feeds(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
     with spent.timed():
         for feeds in steps:
             outputs = runtime.run(feeds | past)
@@ -131,15 +133,16 @@ def _run(contestant: Contestant, workload: Workload, past: Arrays, spent: Spent)
 def _record(
     contestant: Contestant,
     workload: Workload,
-    spent: Mapping[str, Spent],
+    spent: Mapping[str, TimeSpent],
     baseline: str | None,
     threads: int | None,
 ) -> LatencyRecord:
     own, other = spent[contestant.label], spent.get(baseline or "")
     p10, median, p90 = np.percentile(np.array(own.wall) / workload.steps, (10, 50, 90)) * 1e3
     ratio = _ratio(own.wall, other.wall) if other else None
-    alone = threads == 1 and contestant.runtime.name != "trt"  # several threads spend processor time on waiting
-    processor = _ratio(own.processor, other.processor) if other and alone else None
+    # Several threads spend processor time on waiting.
+    single = threads == 1 and contestant.runtime.name != "trt"
+    processor = _ratio(own.processor, other.processor) if other and single else None
     waiting = [one.waiting for one in (own, other) if one is not None and one.waiting is not None]
     return LatencyRecord(
         runtime=contestant.runtime.name,
@@ -169,25 +172,29 @@ def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
     return of_median([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
-def start(runtime: Runtime, manifest: Manifest, workload: Workload) -> Arrays:
+def initial_past(runtime: Runtime, manifest: Manifest, workload: Workload) -> Arrays:
     """The cache that `workload` begins with, made by the runtime itself."""
     past = empty_past(manifest, 1)
     if not workload.past:
         return past
-    return as_past(manifest, runtime.run(arrays(manifest, workload.past, 0) | past))
+    return as_past(manifest, runtime.run(random_feeds(manifest, workload.past, 0) | past))
 
 
-def arrays(manifest: Manifest, tokens: int, past: int) -> Arrays:
+def random_feeds(manifest: Manifest, tokens: int, past: int) -> Arrays:
     """One row of random tokens after `past` others, the same for every contestant."""
     total = past + tokens
     ids = np.random.default_rng(past).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, tokens))
-    made = {"input_ids": ids, "attention_mask": np.ones((1, total)), "position_ids": counted(manifest, past, total)}
+    made = {
+        "input_ids": ids,
+        "attention_mask": np.ones((1, total)),
+        "position_ids": counted_positions(manifest, past, total),
+    }
     types = {info.name: info.dtype for info in manifest.inputs}
     return {name: value.astype(types[name]) for name, value in made.items() if name in types}
 
 
 def require_fit(label: str, manifest: Manifest, prompts: Sequence[int], new: int) -> None:
-    """Raise UsageError if the longest of `prompts` and `new` tokens after it have no place in a graph's tables."""
+    """Raise UsageError if the longest of `prompts` and `new` tokens after it do not fit a graph's tables."""
     needed = max(prompts, default=0) + (new if manifest.cache else 0)
     if needed > manifest.max_position:
         raise UsageError(

@@ -1,7 +1,8 @@
-"""How long this process was kept from the processors by others while something was timed.
+"""Processor contention: how long this process waited for a processor while something was timed.
 
 Load by other processes stretches wall time, and not alike for all: a runtime whose threads sleep at their barriers
-loses its turn at each of them. Two figures that load does not stretch, or that show it, are taken beside wall time:
+waits for a processor at each of them. Two figures that load does not stretch, or that show it, are taken beside wall
+time:
 
     processor time   what the threads of this process really computed (user and system time)
     waiting          what they would have computed on a machine of their own: Linux counts for each thread how long it
@@ -24,7 +25,7 @@ TASKS = Path("/proc/self/task")
 
 
 @dataclass
-class Spent:
+class TimeSpent:
     """Seconds, summed over everything timed so far. `waited` and `stolen` are None where the system does not tell."""
 
     wall: list[float] = field(default_factory=list)

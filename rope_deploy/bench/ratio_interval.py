@@ -1,7 +1,7 @@
-"""How far the median of a few rounds can be trusted, and what is then known of a slowdown.
+"""Confidence intervals: of the median of a few rounds, and of the quotient of two medians.
 
 The times of rounds are skewed and have outliers, so nothing here assumes a shape: an interval of a median is a pair
-of the sorted values themselves (the sign test turned round; any textbook of nonparametric statistics, e.g.
+of the sorted values themselves (the sign test inverted; any textbook of nonparametric statistics, e.g.
 Hollander, Wolfe and Chicken, chapter 3).
 """
 
@@ -18,7 +18,7 @@ FEWEST_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Interval:
-    """A median and between what it lies. Made from ratios, so all three are positive."""
+    """The median of the ratios and its 95 % interval; all three are positive."""
 
     value: float
     low: float

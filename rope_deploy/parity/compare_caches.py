@@ -12,7 +12,7 @@ from rope_deploy.parity.difference import Difference, missing, shape_fault, wors
 from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.run_calls import CallRun
 from rope_deploy.parity.tensor_errors import largest_element, largest_elements, magnitude, token_errors
-from rope_deploy.runtimes import Arrays, compact, compacting_layers, row_axes
+from rope_deploy.runtimes import Arrays, compact_layers, to_compact, token_axes
 
 
 def compare_kept_rows(manifest: Manifest, run: CallRun) -> Iterator[Difference]:
@@ -20,8 +20,8 @@ def compare_kept_rows(manifest: Manifest, run: CallRun) -> Iterator[Difference]:
 
     Of states, which do not grow, only the shape is compared.
     """
-    past, fused = run.columns.shape[1] - run.call.tokens, compacting_layers(manifest)
-    for name, axis in row_axes(manifest).items():
+    past, fused = run.columns.shape[1] - run.call.tokens, compact_layers(manifest)
+    for name, axis in token_axes(manifest).items():
         layer, part = _layer_and_part(name)
         before, after = run.feeds[name.replace(PRESENT_PREFIX, PAST_PREFIX, 1)], run.got.get(name)
         shape = list(before.shape)
@@ -40,16 +40,16 @@ def compare_kept_rows(manifest: Manifest, run: CallRun) -> Iterator[Difference]:
 def compare_caches(manifest: Manifest, oracle: Oracle, run: CallRun) -> Iterator[Difference]:
     """With PyTorch's: the real rows of every tensor that grows, as its layer arranges them, and every state."""
     keys = {site.layer: site for site in manifest.sites if site.role == "k" and not site.occurrence}
-    compacting = compacting_layers(manifest)
+    compacting = compact_layers(manifest)
     mask, got, want = run.call.attention_mask, run.got, run.standard
-    for name, axis in row_axes(manifest).items():
+    for name, axis in token_axes(manifest).items():
         layer, part = _layer_and_part(name)
         if fault := shape_fault(got.get(name), want[name].shape):
             yield missing("cache", name, fault, layer, part)
         elif axis is None:
             yield _compare_state(manifest, run, name)
         else:
-            arrange = partial(compact, mask=mask) if layer in compacting else np.asarray
+            arrange = partial(to_compact, mask=mask) if layer in compacting else np.asarray
             theirs, positions = arrange(want[name]), arrange(run.columns)
             site = keys.get(layer) if part == "key" else None
             scale, real = magnitude(theirs), arrange(mask) == 1

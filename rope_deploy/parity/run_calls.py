@@ -22,7 +22,7 @@ from rope_deploy.parity.tolerances import (
     log_ratios,
     measured_by_reference,
 )
-from rope_deploy.runtimes import Arrays, Runtime, as_kept, as_past, empty_past
+from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past, in_cache_layout
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def run_calls(case: Case, setup: CheckSetup) -> Iterator[CallRun]:
         refused, kept = case.refusal is not None and number == len(case.later), past
         want, truth, perturbed = {}, {}, None
         if setup.reference is not None:
-            kept = as_kept(manifest, past, call.attention_mask[:, : -call.tokens])
+            kept = in_cache_layout(manifest, past, call.attention_mask[:, : -call.tokens])
         ask_truth = None
         if setup.reference is not None and not refused:
             asked = call.feeds(manifest, past)
@@ -150,7 +150,7 @@ def run_calls(case: Case, setup: CheckSetup) -> Iterator[CallRun]:
 
 def _truth(setup: CheckSetup, asked: Arrays, want: Arrays) -> tuple[Arrays, PerturbedRuns]:
     truth = _representable(setup.exact.run(asked, taps=True), want, LARGEST_NUMBER[setup.manifest.dtype])
-    return truth, PerturbedRuns(partial(setup.reference.shaken, asked), setup.patience)
+    return truth, PerturbedRuns(partial(setup.reference.perturbed, asked), setup.patience)
 
 
 def _representable(truth: Arrays, narrow: Arrays, largest: float) -> Arrays:

@@ -22,7 +22,7 @@ from rope_deploy.parity.tensor_errors import (
     token_errors,
 )
 from rope_deploy.parity.tolerances import product_blur
-from rope_deploy.runtimes import compact
+from rope_deploy.runtimes import to_compact
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def view_of(site: Site, call: Call, got: Tensors, standard: Tensors) -> SiteView
         return None
     keys = {"ours": got[cache]}
     if cache in standard:
-        keys["theirs"] = compact(standard[cache], call.attention_mask)
+        keys["theirs"] = to_compact(standard[cache], call.attention_mask)
     visible = visible_keys(call)
 
     def errors_of(answer: Tensors) -> np.ndarray:
-        products = dot_products(answer[rotated], compact(answer[cache], call.attention_mask))
+        products = dot_products(answer[rotated], to_compact(answer[cache], call.attention_mask))
         return product_errors(products, standard[rotated], keys["theirs"], visible)
 
     return SiteView(
@@ -83,7 +83,7 @@ def visible_keys(call: Call) -> np.ndarray:
     mask, tokens = call.attention_mask, call.tokens
     columns = np.broadcast_to(np.arange(mask.shape[1]), mask.shape)
     last = mask.shape[1] - tokens + np.arange(tokens)
-    return (compact(mask, mask) == 1)[:, None, :] & (compact(columns, mask)[:, None, :] <= last[:, None])
+    return (to_compact(mask, mask) == 1)[:, None, :] & (to_compact(columns, mask)[:, None, :] <= last[:, None])
 
 
 def output_errors(ours: np.ndarray, reference: np.ndarray, site: Site) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from rope_deploy.runs.judge_ratio import load_remark
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.reference_model import load_reference, source_in_manifest
 from rope_deploy.runs.report_frame import Frame, machine
+from rope_deploy.runtime_kinds import RUNTIMES
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 
@@ -31,7 +32,7 @@ def bench_artifacts(folder: Path, options: BenchOptions, *, progress: Progress =
     contestants = plan_contestants(artifacts, options.runtimes, options.engine)
     model = options.model
     source = model if isinstance(model, str) else ""
-    if model is None and any(name.startswith("torch") for name in options.runtimes):
+    if model is None and any(RUNTIMES[name].opens == "model" for name in options.runtimes):
         source = source_in_manifest(manifest, trusted=options.trust_remote_code)
     # Any report with enough rounds may become a baseline.
     plan = BenchPlan(options, source, processor_ratios=options.rounds >= FEWEST_ROUNDS)
@@ -49,7 +50,7 @@ def bench_artifacts(folder: Path, options: BenchOptions, *, progress: Progress =
         )
     frame = Frame(f"Latency of {folder}", manifest.source, "bench")
     loaded = None
-    if any(one.runtime.startswith("torch") for one in contestants):
+    if any(RUNTIMES[one.runtime].opens == "model" for one in contestants):
         progress(f"Loading {manifest.source if model is None else model}")
         loaded = load_reference(artifacts, model, trust_remote_code=options.trust_remote_code)
     timed = time_all(contestants, loaded, plan, progress)

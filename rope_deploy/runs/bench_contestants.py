@@ -9,16 +9,16 @@ from pathlib import Path
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.bench import (
+    Comparison,
     Contestant,
-    Job,
-    Rerun,
+    ContestantJob,
     measure,
-    measure_again,
-    run_alone,
+    measure_in_fresh_process,
+    resource_use_in_child,
     with_processor_ratios,
     workloads,
 )
-from rope_deploy.bench.latency import arrays, require_fit, start
+from rope_deploy.bench.latency import initial_past, random_feeds, require_fit
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
@@ -28,11 +28,10 @@ from rope_deploy.results.records import ContestantRecord, LatencyRecord
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.baseline import Key
 from rope_deploy.runs.progress import Progress
-from rope_deploy.runtime_kinds import OPTIONAL
-from rope_deploy.runtimes import Runtime, open_ort, open_torch, open_trt
-from rope_deploy.runtimes.torch_compiled import open_compiled
+from rope_deploy.runtime_kinds import OPTIONAL, RUNTIMES
+from rope_deploy.runtimes import Runtime, Target, open_runtime
 
-REHEARSE = "rope_deploy.bench.contestant_worker:rehearse"
+REHEARSE = "rope_deploy.bench.contestant_job:rehearse"
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class PlannedContestant:
 
     @property
     def style(self) -> str:
-        return "" if self.runtime.startswith("torch") else self.artifact.manifest.style
+        return "" if RUNTIMES[self.runtime].opens == "model" else self.artifact.manifest.style
 
     @property
     def label(self) -> str:
@@ -79,14 +78,16 @@ def plan_contestants(
 
     Raises UsageError if it is not clear which artifact the engine was built from.
     """
-    planned = [PlannedContestant(name, artifacts[0]) for name in ("torch", "torch-compile") if name in runtimes]
-    if "ort" in runtimes:
-        planned += [PlannedContestant("ort", artifact) for artifact in artifacts]
-    if "trt" in runtimes:
-        built = [artifact for artifact in artifacts if engine_style in ("", artifact.manifest.style)]
-        if len(built) != 1:
-            raise UsageError("An engine is timed with the one artifact it was built from.", todo="Name that folder.")
-        planned.append(PlannedContestant("trt", built[0], engine))
+    planned: list[PlannedContestant] = []
+    for kind in (one for one in RUNTIMES.values() if one.name in runtimes):
+        used = artifacts if kind.opens == "artifact" else artifacts[:1]
+        if kind.opens == "engine":
+            used = [artifact for artifact in artifacts if engine_style in ("", artifact.manifest.style)]
+            if len(used) != 1:
+                raise UsageError(
+                    "An engine is timed with the one artifact it was built from.", todo="Name that folder."
+                )
+        planned += [PlannedContestant(kind.name, one, engine if kind.opens == "engine" else None) for one in used]
     return tuple(planned)
 
 
@@ -138,7 +139,7 @@ def time_all(
         jobs = [_job(one, plan) for one in contestants if (one.runtime, one.style) in present]
         if None not in jobs:
             progress("Timing with one thread in a fresh process")
-            latencies = with_processor_ratios(latencies, Rerun(tuple(jobs), options.rounds))
+            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), options.rounds))
     timed = Timed(latencies, tuple(records))
     return _profile(contestants, timed, plan, progress) if options.profile else timed
 
@@ -156,8 +157,8 @@ def measure_ratios_again(
     lengths = tuple(n for n in options.prompt if names & {one.name for one in workloads((n,), options.new)})
     new = options.new if names - {one.name for one in workloads(lengths, 0)} else 0
     progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
-    rerun = Rerun(tuple(replace(job, prompts=lengths, new=new) for job in jobs), options.rounds)
-    return with_processor_ratios(measure_again(rerun), rerun)
+    rerun = Comparison(tuple(replace(job, prompts=lengths, new=new) for job in jobs), options.rounds)
+    return with_processor_ratios(measure_in_fresh_process(rerun), rerun)
 
 
 def _enter(
@@ -173,18 +174,11 @@ def _enter(
 
 
 def _open(planned: PlannedContestant, loaded: LoadedModel | None, plan: BenchPlan) -> Runtime:
-    match planned.runtime:
-        case "torch":
-            return open_torch(loaded, threads=plan.options.threads)
-        case "torch-compile":
-            return open_compiled(loaded, threads=plan.options.threads)
-        case "trt":
-            if planned.engine is None:
-                raise EnvironmentMissing("There is no engine to time: it was not built.")
-            _rehearse(planned, plan)
-            return open_trt(planned.engine, planned.artifact.manifest)
-    _rehearse(planned, plan)
-    return open_ort(planned.artifact.folder, threads=plan.options.threads, verify=False)
+    opens, artifact = RUNTIMES[planned.runtime].opens, planned.artifact
+    if opens == "artifact" or (opens == "engine" and planned.engine is not None):
+        _rehearse(planned, plan)
+    target = Target(artifact.folder, planned.engine, loaded, artifact.manifest, threads=plan.options.threads)
+    return open_runtime(planned.runtime, target)
 
 
 def _rehearse(planned: PlannedContestant, plan: BenchPlan) -> None:
@@ -195,7 +189,7 @@ def _rehearse(planned: PlannedContestant, plan: BenchPlan) -> None:
 
 def _run_once(runtime: Runtime, manifest: Manifest, plan: BenchPlan) -> None:
     for workload in workloads(plan.options.prompt[:1], plan.options.new if manifest.cache else 0):
-        runtime.run(arrays(manifest, workload.tokens, workload.past) | start(runtime, manifest, workload))
+        runtime.run(random_feeds(manifest, workload.tokens, workload.past) | initial_past(runtime, manifest, workload))
 
 
 def _profile(contestants: Sequence[PlannedContestant], timed: Timed, plan: BenchPlan, progress: Progress) -> Timed:
@@ -205,7 +199,7 @@ def _profile(contestants: Sequence[PlannedContestant], timed: Timed, plan: Bench
         if record.verdict == "passed":
             progress(f"Profiling {planned.label}")
             job = _job(planned, plan)
-            found = run_alone(job) if job else None
+            found = resource_use_in_child(job) if job else None
             note = (
                 found.note if found else "Not measured: the model was handed over loaded, and has no name to load by."
             )
@@ -232,11 +226,11 @@ def _who(record: LatencyRecord | ContestantRecord) -> tuple[str, str]:
     return record.runtime, record.style
 
 
-def _job(planned: PlannedContestant, plan: BenchPlan) -> Job | None:
+def _job(planned: PlannedContestant, plan: BenchPlan) -> ContestantJob | None:
     """The work of one contestant for a process of its own; None where that process could not load the model."""
-    if planned.runtime.startswith("torch") and not plan.source:
+    if RUNTIMES[planned.runtime].opens == "model" and not plan.source:
         return None
-    return Job(
+    return ContestantJob(
         runtime=planned.runtime,
         folder=str(planned.artifact.folder),
         prompts=plan.options.prompt,

@@ -26,7 +26,7 @@ from rope_deploy.runs.manifest_claims import against_graph, against_model, unlis
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.reference_model import load_reference
 from rope_deploy.runs.report_frame import Frame
-from rope_deploy.runtimes import Remembering, open_torch
+from rope_deploy.runtimes import Memoized, open_torch
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
@@ -65,7 +65,7 @@ def check_artifacts(folder: Path, options: CheckOptions, *, progress: Progress =
             reach = max((spec.reach for spec in loaded.specs.values()), default=None)
             artifacts, untrue = _true_of_model(artifacts, loaded, options.compared)
             outcomes += untrue
-            pytorch = stack.enter_context(Remembering(open_torch(loaded)))
+            pytorch = stack.enter_context(Memoized(open_torch(loaded)))
             if options.model is None:
                 notes.append(f"Compared with {artifacts[0].manifest.source}, which the manifest names.")
         else:

@@ -17,9 +17,7 @@ from rope_deploy.results.records import CheckRecord, DiagnosisRecord
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.manifest_claims import with_tolerances
 from rope_deploy.runs.progress import Progress, silent
-from rope_deploy.runtimes import Runtime, open_isolated, open_ort, open_trt
-
-CHILD = "rope_deploy.runtimes.child"
+from rope_deploy.runtimes import Runtime, Target, open_in_child, open_runtime
 
 
 @dataclass(frozen=True)
@@ -111,13 +109,7 @@ def _without_accepted_rules(manifest: Manifest, accept: Collection[str]) -> Mani
 
 
 def _open(artifact: Artifact, runtime: str, engine: Path | None, isolated: bool) -> Runtime:
-    folder = artifact.folder.resolve()
-    if runtime == "trt":
-        if isolated:
-            return open_isolated(
-                runtime, f"{CHILD}:open_engine", {"engine": str(engine.resolve()), "folder": str(folder)}
-            )
-        return open_trt(engine, artifact.manifest)
+    target = Target(folder=artifact.folder.resolve(), engine=engine.resolve() if engine else None, taps=True)
     if isolated:
-        return open_isolated(runtime, f"{CHILD}:open_artifact", {"folder": str(folder), "verify": False})
-    return open_ort(folder, taps=True, verify=False)
+        return open_in_child(runtime, target)
+    return open_runtime(runtime, replace(target, manifest=artifact.manifest))

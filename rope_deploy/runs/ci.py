@@ -37,7 +37,7 @@ from rope_deploy.runs.latency_gate import LatencyGate
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.report_files import refuse_foreign, write_report
 from rope_deploy.runs.report_frame import Frame
-from rope_deploy.runtimes import Remembering, Runtime, open_torch
+from rope_deploy.runtimes import Memoized, Runtime, open_torch
 from rope_deploy.runtimes.ort_placement import require_provider
 from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
 
@@ -190,7 +190,7 @@ def _check(
     options = check_options(config)
     plan = CheckPlan(options, tokens_of_prose(loaded), tolerances)
     outcomes = [*_limits(artifacts, loaded, options)]
-    with Remembering(open_torch(loaded)) as reference:
+    with Memoized(open_torch(loaded)) as reference:
         for artifact in artifacts:
             for runtime in options.compared:
                 if runtime == "trt":

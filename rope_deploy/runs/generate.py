@@ -9,9 +9,7 @@ from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import GenerationRecord
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.progress import Progress, silent
-from rope_deploy.runtimes import greedy, open_isolated, open_torch
-
-OPENER = "rope_deploy.runtimes.child:open_artifact"
+from rope_deploy.runtimes import Target, greedy, open_in_child, open_torch
 
 
 def require_tokenizer(loaded: LoadedModel) -> None:
@@ -46,8 +44,8 @@ def generate_all(
     ]
     for artifact in artifacts:
         progress(f"Generating with {artifact.manifest.style} in ONNX Runtime")
-        arguments = {"folder": str(artifact.folder.resolve()), "verify": False, "taps": False}
-        with open_isolated("ort", OPENER, arguments) as runtime:  # ONNX Runtime may crash on the file
+        # ONNX Runtime may crash on the file.
+        with open_in_child("ort", Target(folder=artifact.folder.resolve())) as runtime:
             for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
                 tokens = greedy(runtime, artifact.manifest, ids, new_tokens, stop=stop)
                 records.append(_record(loaded, "ort", artifact.manifest.style, prompt, tokens, tokens == want))

@@ -24,6 +24,7 @@ from rope_deploy.runs.bench_contestants import (
 from rope_deploy.runs.judge_ratio import load_remark
 from rope_deploy.runs.progress import Progress
 from rope_deploy.runs.report_frame import machine
+from rope_deploy.runtime_kinds import RUNTIMES
 
 UPDATE = "Make it anew on this machine with `rope-deploy ci CONFIG.toml --update-baseline`."
 
@@ -126,6 +127,5 @@ class LatencyGate:
 def _expected_contestants(config: RunConfig) -> list[tuple[str, str]]:
     """(runtime, style) of all that `plan_contestants` will name, in its order, before there are any artifacts."""
     runtimes = config.bench.runtimes
-    expected = [(name, "") for name in ("torch", "torch-compile") if name in runtimes]
-    expected += [("ort", style) for style in config.export.styles if "ort" in runtimes]
-    return expected + ([("trt", config.build.style)] if "trt" in runtimes else [])
+    styles = {"model": ("",), "artifact": config.export.styles, "engine": (config.build.style,) if config.build else ()}
+    return [(name, style) for name, kind in RUNTIMES.items() if name in runtimes for style in styles[kind.opens]]

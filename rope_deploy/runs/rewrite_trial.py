@@ -13,7 +13,7 @@ from rope_deploy.graph.reading.declared_inputs import Input, inputs_of
 from rope_deploy.runs.trial_calls import TrialCall, trial_calls
 from rope_deploy.runtimes import Arrays, open_isolated
 
-OPENER = "rope_deploy.runtimes.ort_any_file:open_plain"
+OPENER = "rope_deploy.runtimes.ort_any_file:open_any_file"
 SECONDS = 300  # for opening one file and all its calls
 FARTHEST = 4096  # positions beyond this round the angles of the original visibly
 # Of the largest number of an output. Fused operators add up in another order, and layers amplify it.

@@ -1,4 +1,4 @@
-"""Greedy generation over any runtime: one prompt run, then one token at a time."""
+"""Greedy generation with any runtime: the prompt in one run, then one token at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.errors import UsageError
-from rope_deploy.runtimes.cache_rows import as_past, empty_past
-from rope_deploy.runtimes.feeds import counted
+from rope_deploy.runtimes.cache_layout import as_past, empty_past
+from rope_deploy.runtimes.feed_checks import counted_positions
 from rope_deploy.runtimes.protocol import Arrays, Runtime
 
 
@@ -42,7 +42,7 @@ def _feeds(manifest: Manifest, pending: Sequence[int], total: int, past: Arrays)
     every = {
         "input_ids": np.array([pending]),
         "attention_mask": np.ones((1, total)),
-        "position_ids": counted(manifest, total - len(pending), total),
+        "position_ids": counted_positions(manifest, total - len(pending), total),
     }
     dtypes = {info.name: info.dtype for info in manifest.inputs}
     return {name: value.astype(dtypes[name]) for name, value in every.items() if name in dtypes} | past

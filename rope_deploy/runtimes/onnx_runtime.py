@@ -18,9 +18,10 @@ import onnxruntime
 from rope_deploy.artifact import MODEL_NAME, Manifest, changed_files, load_manifest
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
 from rope_deploy.graph.io import read_for_memory
-from rope_deploy.runtimes.feeds import check_feeds
+from rope_deploy.runtimes.feed_checks import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
 from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
+from rope_deploy.runtimes.targets import Target
 
 CPU = ("CPUExecutionProvider",)
 SILENT = 4  # fatal only: what goes wrong is raised, with its text
@@ -42,7 +43,7 @@ class OrtRuntime:
         self._all = [output.name for output in session.get_outputs()]
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
-        """Run once; see `runtimes.base`. Raises what `check_feeds` raises, VendorError for ONNX Runtime's own."""
+        """Run once; see `runtimes.protocol`. Raises what `check_feeds` raises, VendorError for ONNX Runtime's own."""
         if taps and not self.taps:
             raise UsageError(
                 "This session was opened without taps.", todo="Open it with `open_ort(folder, taps=True)`."
@@ -51,8 +52,8 @@ class OrtRuntime:
         outputs = self._run(self._all if taps else self._results, feeds)
         if not taps:
             return outputs
-        seen = read_taps(self.manifest, self._products, outputs, feeds)
-        return {name: outputs[name] for name in self._results} | seen
+        tapped = read_taps(self.manifest, self._products, outputs, feeds)
+        return {name: outputs[name] for name in self._results} | tapped
 
     def unguarded(self, feeds: Mapping[str, np.ndarray]) -> Arrays:
         """What the graph makes of `feeds` by itself, as in any other program. Raises VendorError for ONNX Runtime's
@@ -63,7 +64,9 @@ class OrtRuntime:
         try:
             values = self._session.run(names, dict(feeds))
         except Exception as error:  # its exception classes share no base below Exception
-            raise VendorError(f"ONNX Runtime failed to run {self.manifest.style}.", exists=said(error)) from error
+            raise VendorError(
+                f"ONNX Runtime failed to run {self.manifest.style}.", exists=quoted_error(error)
+            ) from error
         return dict(zip(names, values, strict=True))
 
     def __enter__(self) -> Self:
@@ -73,6 +76,11 @@ class OrtRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del self._session  # frees the weights
+
+
+def open_target(target: Target) -> OrtRuntime:
+    """The artifact of `target`; see `targets`."""
+    return open_ort(target.folder, threads=target.threads, taps=target.taps, verify=target.verify)
 
 
 def open_ort(
@@ -132,9 +140,9 @@ def _require(providers: Sequence[str]) -> None:
 
 
 def cannot_load(path: Path, error: Exception) -> VendorError:
-    return VendorError(f"ONNX Runtime cannot load {path}.", exists=said(error))
+    return VendorError(f"ONNX Runtime cannot load {path}.", exists=quoted_error(error))
 
 
-def said(error: Exception) -> str:
-    """What ONNX Runtime said, quoted, without its prefixes."""
+def quoted_error(error: Exception) -> str:
+    """The message of an error of ONNX Runtime, quoted, without its prefixes."""
     return quoted("ONNX Runtime", re.sub(r".*Status Message:|\[ONNXRuntimeError\] : \d+ : \w+ :", "", str(error)))

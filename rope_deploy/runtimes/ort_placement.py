@@ -1,4 +1,4 @@
-"""Which execution provider ONNX Runtime gives each node of a graph: what falls back runs elsewhere, silently."""
+"""The execution provider that ONNX Runtime gives each node of a graph; it falls back to another one silently."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def require_provider(provider: str) -> None:
 
 
 def placement(folder: Path, provider: str) -> dict[str, int]:
-    """Nodes of the artifact in `folder` by the provider they run on, `provider` first in line and the CPU after it.
+    """Nodes of the artifact in `folder` by the provider they run on, `provider` preferred to the CPU.
 
     These are the nodes after ONNX Runtime's own partitioning; the graph is loaded, not run.
 

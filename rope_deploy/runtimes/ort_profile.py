@@ -1,4 +1,4 @@
-"""Where ONNX Runtime spends its time in an artifact, by its own profiler: how much of it is the rotation's."""
+"""ONNX Runtime's own profiler says how much of the time in an artifact its rotations take."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Profile:
 
 
 class Profiler:
-    """A session that notes how long each node takes. Slower than a plain one: take shares from it, not times."""
+    """A session that records how long each node takes. It is slower than a plain one: take shares, not times."""
 
     name, taps = "ort", False
 
@@ -40,11 +40,11 @@ class Profiler:
         self.manifest = manifest
         self._nodes = rotating_nodes(folder / MODEL_NAME, manifest.sites)
         self._groups: list[str] = []
-        self._place = tempfile.TemporaryDirectory()
+        self._folder = tempfile.TemporaryDirectory()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = SILENT
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(self._place.name) / "profile")
+        options.profile_file_prefix = str(Path(self._folder.name) / "profile")
         if threads is not None:
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         try:
@@ -59,8 +59,8 @@ class Profiler:
         return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
 
     def finish(self) -> Profile:
-        """End the session and say what it noted."""
-        with self._place:
+        """End the session; returns what it recorded."""
+        with self._folder:
             events = json.loads(Path(self._session.end_profiling()).read_text())
         runs = sorted((e for e in events if e["name"] == "model_run"), key=lambda event: event["ts"])
         nodes = [event for event in events if event["cat"] == "Node" and event["name"].endswith("_kernel_time")]

@@ -1,4 +1,4 @@
-"""What every runtime looks like: a context manager with one verb.
+"""The interface of every runtime: a context manager with one method, `run`.
 
 Named numpy arrays go in, named numpy arrays come out; the names are those of the artifact (see
 `rope_deploy.artifact`). With `taps=True` the result also holds, as far as this runtime can see them:

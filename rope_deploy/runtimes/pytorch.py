@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from rope_deploy.models import Exact, LoadedModel, Piece
+    from rope_deploy.runtimes.targets import Target
 
 
 class TorchRuntime:
@@ -26,7 +27,7 @@ class TorchRuntime:
 
     def __init__(self, loaded: LoadedModel, threads: int | None = None):
         self._loaded, self._threads, self._before, self._patches = loaded, threads, 0, ExitStack()
-        self._said: dict[bytes, np.ndarray] = {}
+        self._untouched_results: dict[bytes, np.ndarray] = {}
 
     @cached_property
     def exact(self) -> ExactTorch:
@@ -40,21 +41,23 @@ class TorchRuntime:
 
         return run_reference(self._loaded, dict(feeds), taps, cache=_cached(feeds))
 
-    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
-        """What it gives, taps too, with its roundings fallen otherwise."""
+    def perturbed(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """The result of `run` with taps, its roundings perturbed by `seed`."""
         from rope_deploy.models import run_perturbed
 
         return run_perturbed(self._loaded, dict(feeds), seed, cache=_cached(feeds))
 
     def untouched(self, result: str) -> UntouchedTorch | UntouchedTower | None:
-        """The same model as transformers runs it, at the beginning of a text; `result` is what its answer is called.
+        """The same model as transformers runs it, before the first token of a text; `result` names its output.
 
-        None where there is none: a model that could not be copied.
+        None for a model that could not be copied.
         """
         model = self._loaded.untouched
         if model is None:
             return None
-        return UntouchedTower(model) if self._loaded.task == "tower" else UntouchedTorch(model, result, self._said)
+        if self._loaded.task == "tower":
+            return UntouchedTower(model)
+        return UntouchedTorch(model, result, self._untouched_results)
 
     def __enter__(self) -> Self:
         """Set the number of threads, and put the patches that a run needs in place once for all runs."""
@@ -80,7 +83,7 @@ class TorchRuntime:
 
 
 class _Borrowing:
-    """A runtime on a model that stays with its owner: there is nothing to open or to close."""
+    """A runtime on a model that stays with its owner: nothing is opened or closed."""
 
     def __enter__(self) -> Self:
         return self
@@ -91,10 +94,10 @@ class _Borrowing:
 
 
 class UntouchedTorch(_Borrowing):
-    """A model as transformers runs it, without anything of ours, in the middle of a text. Made by `untouched`.
+    """A model as transformers runs it, without any patch of ours, in the middle of a text. Made by `untouched`.
 
-    Each call goes on from the one before: the cache is the model's own, and so are masks and positions; of what it is
-    fed it looks at tokens and at padding. It gives the result alone.
+    Each call continues the one before: the cache is the model's own, and so are masks and positions; of its feeds it
+    reads the tokens and the padding. It returns the result alone.
     """
 
     name = "torch, untouched"
@@ -109,8 +112,8 @@ class UntouchedTorch(_Borrowing):
         """The same model computed in a wider type."""
         return ExactUntouched(self._model, self._result, self._known, self._pieces)
 
-    def shaken(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
-        """What it gives for what it was fed last, with its roundings fallen otherwise."""
+    def perturbed(self, feeds: Mapping[str, np.ndarray], seed: int) -> Arrays:
+        """The result of the last `run`, its roundings perturbed by `seed`."""
         from rope_deploy.models import run_untouched
 
         return {self._result: run_untouched(self._model, self._pieces, perturbed_by=seed)}
@@ -129,7 +132,7 @@ class UntouchedTorch(_Borrowing):
 
 
 class UntouchedTower(_Borrowing):
-    """A tower as transformers runs it, without anything of ours. Made by `untouched`."""
+    """A tower as transformers runs it, without any patch of ours. Made by `untouched`."""
 
     name = "torch, untouched"
     taps = False
@@ -144,7 +147,7 @@ class UntouchedTower(_Borrowing):
 
 
 class ExactUntouched(_Borrowing):
-    """A model as transformers runs it, in a wider type: what it gives for what the other was fed last."""
+    """A model as transformers runs it, in a wider type: its result for the last call of the other."""
 
     name = "torch, untouched, exact"
     taps = False
@@ -186,8 +189,13 @@ class ExactTorch(_Borrowing):
 
 
 def _cached(feeds: Mapping[str, np.ndarray]) -> bool:
-    """Whether there is a cache, be it of length 0 as in a first prompt."""
+    """Whether the feeds hold a cache; that of a first prompt has length 0."""
     return any(name.startswith("past_key_values.") for name in feeds)
+
+
+def open_target(target: Target) -> TorchRuntime:
+    """The loaded model of `target`; see `targets`."""
+    return open_torch(target.loaded, threads=target.threads)
 
 
 def open_torch(loaded: LoadedModel, *, threads: int | None = None) -> TorchRuntime:

@@ -1,4 +1,4 @@
-"""Look inside a graph: the values at its rotation sites become extra outputs.
+"""Taps: the values at the rotation sites of a graph become extra outputs.
 
 Only the model file is edited, in memory; the weights stay in their file. Where a site's rotated tensor exists only
 inside GroupQueryAttention, the operator is asked for its products q·k instead (its `qk_output`), and k is read from
@@ -17,7 +17,7 @@ from onnx import helper
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import ConfigError
 from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
-from rope_deploy.runtimes.cache_rows import new_rows
+from rope_deploy.runtimes.cache_layout import new_keys
 from rope_deploy.runtimes.protocol import Arrays
 
 BEFORE_SOFTMAX = 1  # GroupQueryAttention's qk_output
@@ -54,12 +54,12 @@ def add_outputs(model: onnx.ModelProto, manifest: Manifest) -> tuple[Products, .
 
 def _products(nodes: Iterable[onnx.NodeProto], sites: Iterable[Site]) -> Iterable[Products]:
     fused = {site.present: site for site in sites if site.role == "k" and site.output is None and site.present}
-    given = {site.layer: site for site in sites if site.role == "q" and site.scores}
-    for site in given.values():
+    stated = {site.layer: site for site in sites if site.role == "q" and site.scores}
+    for site in stated.values():
         yield Products(site.layer, site.scores or "", site.scale or site.head_dim**-0.5, None)
     for node in nodes:
         site = fused.get(node.output[1]) if len(node.output) > 1 else None
-        if node.op_type != GROUP_QUERY_ATTENTION or site is None or site.layer in given:
+        if node.op_type != GROUP_QUERY_ATTENTION or site is None or site.layer in stated:
             continue
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         if attributes.get("softcap"):
@@ -75,7 +75,7 @@ def _products(nodes: Iterable[onnx.NodeProto], sites: Iterable[Site]) -> Iterabl
 def read_taps(
     manifest: Manifest, products: Iterable[Products], outputs: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
 ) -> Arrays:
-    """The taps of `runtimes.base` from the raw outputs of a graph that went through `add_outputs`."""
+    """The taps of `runtimes.protocol` from the raw outputs of a graph that went through `add_outputs`."""
     taps: Arrays = {}
     # Only what is fused needs them, and towers have neither.
     mask, tokens = feeds.get("attention_mask"), feeds["input_ids"].shape[1] if "input_ids" in feeds else 0
@@ -87,7 +87,7 @@ def read_taps(
         if site.output:
             taps[f"rotated.{key}"] = to_heads(values[site.output], site)
         elif site.present:
-            taps[f"rotated.{key}"] = new_rows(outputs[site.present], mask, tokens)
+            taps[f"rotated.{key}"] = new_keys(outputs[site.present], mask, tokens)
     with np.errstate(all="ignore"):  # where a query sees no key, the operator leaves whatever lay in memory
         for product in products:
             if product.window is None or mask.shape[1] <= product.window:
@@ -96,7 +96,7 @@ def read_taps(
 
 
 def to_heads(value: np.ndarray, site: Site) -> np.ndarray:
-    """[B, N, S, H], whatever the layout of the site."""
+    """The value of a site as [B, N, S, H], from the site's own axis order."""
     if value.shape[-1] != site.head_dim * (site.num_heads if site.layout == "BS(NH)" else 1):
         raise ConfigError(
             "The manifest does not fit its graph:",

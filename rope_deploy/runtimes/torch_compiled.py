@@ -15,6 +15,7 @@ from rope_deploy.runtimes.pytorch import TorchRuntime
 
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
+    from rope_deploy.runtimes.targets import Target
 
 
 class CompiledRuntime(TorchRuntime):
@@ -24,7 +25,7 @@ class CompiledRuntime(TorchRuntime):
     taps = False
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
-        """Run once; see `runtimes.base`. Raises VendorError if compiling fails, e.g. without a C++ compiler."""
+        """Run once; see `runtimes.protocol`. Raises VendorError if compiling fails, e.g. without a C++ compiler."""
         try:
             return super().run(feeds)
         except Exception as error:  # dynamo, inductor and the C++ compiler share no base below Exception
@@ -41,6 +42,11 @@ class CompiledRuntime(TorchRuntime):
         import torch
 
         torch.compiler.reset()
+
+
+def open_target(target: Target) -> CompiledRuntime:
+    """The loaded model of `target`; see `targets`."""
+    return open_compiled(target.loaded, threads=target.threads)
 
 
 def open_compiled(loaded: LoadedModel, *, threads: int | None = None) -> CompiledRuntime:

@@ -13,11 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from rope_deploy.artifact import Manifest, TensorInfo, hash_file
+from rope_deploy.artifact import Manifest, TensorInfo, hash_file, load_manifest
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
-from rope_deploy.runtimes.feeds import check_feeds
+from rope_deploy.runtimes.feed_checks import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
 from rope_deploy.runtimes.taps import read_taps
+from rope_deploy.runtimes.targets import Target
 from rope_deploy.trt import FLAVORS, EngineManifest, Flavor, Profile, gpus, installed_version, load_engine_manifest
 
 
@@ -39,7 +40,7 @@ class TrtRuntime:
         self._active = -1
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
-        """Run once; see `runtimes.base`. Raises what `check_feeds` raises, UsageError for a shape that no profile
+        """Run once; see `runtimes.protocol`. Raises what `check_feeds` raises, UsageError for a shape that no profile
         covers or taps the engine has not, VendorError for TensorRT's own."""
         if taps and not self.taps:
             raise UsageError(
@@ -79,6 +80,14 @@ class TrtRuntime:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._runner.deactivate()
+
+
+def open_target(target: Target) -> TrtRuntime:
+    """The engine of `target`, built from the artifact in its folder; see `targets`. Its taps are those it was built
+    with. Raises EnvironmentMissing if there is no engine, and what `open_trt` raises."""
+    if target.engine is None:
+        raise EnvironmentMissing("There is no engine to time: it was not built.")
+    return open_trt(target.engine, target.manifest or load_manifest(target.folder))
 
 
 def open_trt(engine: Path, manifest: Manifest, *, plugins: Iterable[Path] = ()) -> TrtRuntime:
@@ -122,7 +131,7 @@ def _require(built: EngineManifest, flavor: Flavor) -> None:
 
 
 def _covers(built: str, here: str) -> bool:
-    """ "8.0" covers 8.0 alone, "8.0+" all from there on."""
+    """Whether an engine for `built` runs on capability `here`: "8.0" is 8.0 alone, "8.0+" 8.0 and all later ones."""
     if built.endswith("+"):
         return tuple(map(int, here.split("."))) >= tuple(map(int, built[:-1].split(".")))
     return built == here
@@ -137,24 +146,24 @@ def _activated(engine: Path, flavor: Flavor, plugins: Iterable[Path]) -> Any:
     from polygraphy.backend import trt as backend
     from polygraphy.backend.common import BytesFromPath
 
-    trt, heard = import_module(flavor.module), []
+    trt, errors = import_module(flavor.module), []
     try:
-        runtime = trt.Runtime(_logger(trt, heard))
+        runtime = trt.Runtime(_logger(trt, errors))
         load = backend.EngineFromBytes(BytesFromPath(str(engine)), runtime=runtime)
         runner = backend.TrtRunner(backend.LoadPlugins([str(path) for path in plugins], obj=load))
         runner.activate()
     except Exception as error:  # as above
-        said = " ".join(dict.fromkeys(heard)) or str(error)
+        message = " ".join(dict.fromkeys(errors)) or str(error)
         raise VendorError(
             f"{flavor.module} cannot open {engine}.",
-            exists=quoted(flavor.module, said),
+            exists=quoted(flavor.module, message),
             todo="An engine opens only in the version that built it, unless it was built version compatible.",
         ) from error
     return runner
 
 
-def _logger(trt: Any, heard: list[str]) -> Any:
-    """A logger that keeps errors in `heard` and prints nothing."""
+def _logger(trt: Any, errors: list[str]) -> Any:
+    """A logger that adds errors to `errors` and prints nothing."""
 
     class Keeper(trt.ILogger):
         def __init__(self) -> None:
@@ -162,6 +171,6 @@ def _logger(trt: Any, heard: list[str]) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                heard.append(text)
+                errors.append(text)
 
     return Keeper()

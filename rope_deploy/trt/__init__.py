@@ -1,6 +1,5 @@
-"""TensorRT engines: two flavours, one way to build them, and a manifest beside each engine."""
+"""TensorRT engines: the two flavours, how they are built, and the manifest beside each engine."""
 
-from rope_deploy.trt.build_job import Progress
 from rope_deploy.trt.engine_build import build_engine
 from rope_deploy.trt.engine_manifest import (
     EngineManifest,
@@ -9,6 +8,7 @@ from rope_deploy.trt.engine_manifest import (
     refuse_foreign_engine,
     state_of,
 )
+from rope_deploy.trt.engine_request import Progress
 from rope_deploy.trt.flavors import FLAVORS, Flavor, Gpu, find_flavor, gpus, installed_version, require
 from rope_deploy.trt.profiles import Profile, Range
 from rope_deploy.trt.style_preference import Choice, preferred

@@ -12,10 +12,10 @@ from rope_deploy import __version__
 from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
 from rope_deploy.errors import ConfigError, GraphRefused, UsageError
 from rope_deploy.results.records import EngineRecord
-from rope_deploy.trt.build_job import Job, Progress
-from rope_deploy.trt.build_launch import run_worker
-from rope_deploy.trt.build_source import Source, open_source
+from rope_deploy.trt.build_in_child import build_in_child
 from rope_deploy.trt.engine_manifest import EngineManifest, put_in_place, refuse_manifest
+from rope_deploy.trt.engine_request import EngineRequest, Progress
+from rope_deploy.trt.engine_source import Source, open_source
 from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require
 from rope_deploy.trt.refused_nodes import judged
 from rope_deploy.trt.requested_profiles import requested_profiles
@@ -58,27 +58,27 @@ def build_engine(
     target = Path(target)
     refuse_existing(target, force=force)
     refuse_manifest(target)
-    found = find_flavor(flavor)
-    opened = open_source(Path(source))
-    if target.suffix == ".onnx" or (target.exists() and target.samefile(opened.model)):
+    chosen_flavor = find_flavor(flavor)
+    graph = open_source(Path(source))
+    if target.suffix == ".onnx" or (target.exists() and target.samefile(graph.model)):
         raise UsageError(
             f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
         )
-    wanted = requested_profiles(profiles, opened.inputs, opened.manifest)
-    if found.needs_gpu and timing_cache is None:
+    wanted = requested_profiles(profiles, graph.inputs, graph.manifest)
+    if chosen_flavor.needs_gpu and timing_cache is None:
         timing_cache = target.with_name(target.name + ".cache")
-    _check_options(found, opened, capabilities, plugin, timing_cache)
-    tapped = _taps(opened) if taps else ()
-    require(found)
-    _check_gpu(found, capabilities)
+    _check_options(chosen_flavor, graph, capabilities, plugin, timing_cache)
+    tapped = _taps(graph) if taps else ()
+    require(chosen_flavor)
+    _check_gpu(chosen_flavor, capabilities)
     with staging(target), ExitStack() as finishing:
         unfinished = finishing.enter_context(new_file(target, force=force))
         new_cache = unfinished.with_name(f"{unfinished.name}.cache")
-        job = Job(
-            flavor=found.name,
-            model=str(opened.model.resolve()),
+        request = EngineRequest(
+            flavor=chosen_flavor.name,
+            model=str(graph.model.resolve()),
             output=str(unfinished.resolve()),
-            profiles=tuple(profile.shapes(opened.inputs) for profile in wanted),
+            profiles=tuple(profile.shapes(graph.inputs) for profile in wanted),
             capabilities=tuple(capabilities),
             plugin=str(plugin.resolve()) if plugin else None,
             timing_cache=str(timing_cache.resolve()) if timing_cache else None,
@@ -86,18 +86,18 @@ def build_engine(
             taps=tapped,
         )
         try:
-            outcome = run_worker(job, progress)
+            outcome = build_in_child(request, progress)
         except GraphRefused as error:
-            raise (judged(error, opened.model, opened.manifest) if opened.manifest else error) from None
+            raise (judged(error, graph.model, graph.manifest) if graph.manifest else error) from None
         manifest = EngineManifest(
-            source=str(named or opened.model),
-            files=opened.files,
-            style=opened.style,
-            dtype="+".join(opened.dtypes),
-            flavor=found.name,
-            capabilities=_capabilities(found, capabilities),
+            source=str(named or graph.model),
+            files=graph.files,
+            style=graph.style,
+            dtype="+".join(graph.dtypes),
+            flavor=chosen_flavor.name,
+            capabilities=_capabilities(chosen_flavor, capabilities),
             profiles=wanted,
-            inputs=opened.inputs,
+            inputs=graph.inputs,
             plugins={plugin.name: hash_file(plugin)} if plugin else {},
             taps=tapped,
             chosen=chosen,
@@ -106,7 +106,7 @@ def build_engine(
             warnings=outcome.warnings,
             versions={
                 "rope-deploy": __version__,
-                found.module: outcome.version,
+                chosen_flavor.module: outcome.version,
                 "polygraphy": version("polygraphy"),
             },
         )
@@ -152,7 +152,7 @@ def _check_options(
 
 
 def _may_be_cache(path: Path) -> bool:
-    """TensorRT's format is its own; what is a folder, a text or begins as another known format is none of it."""
+    """Whether a file may be a timing cache: not a folder, a text or another known format. TensorRT's own is unknown."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:

@@ -28,7 +28,7 @@ class EngineManifest:
 
     `style` is empty when the graph was not exported by rope-deploy. `warnings` are the vendor's, each once. `taps`:
     values inside the graph that the engine also returns. `chosen`: why it is this style, where that was not asked for.
-    `previous`: of the engine that lay there before, while the two change places (see `put_in_place`).
+    `previous`: the manifest of the engine that is replaced, until the new engine is in place (see `put_in_place`).
     """
 
     source: str
@@ -88,7 +88,7 @@ def put_in_place(target: Path, manifest: EngineManifest) -> Iterator[None]:
     path = manifest_path(target)
     try:
         previous = replace(load_engine_manifest(target), previous=None)
-    except RopeDeployError:
+    except RopeDeployError:  # there is no engine yet, or one without a manifest: nothing can be put back
         previous = None
     with new_file(path) as document:
         put(document, replace(manifest, previous=previous).to_json())
@@ -104,7 +104,7 @@ def put_in_place(target: Path, manifest: EngineManifest) -> Iterator[None]:
 
 
 def refuse_manifest(engine: Path) -> None:
-    """Raise UsageError if what lies at the place of the manifest of `engine` is none; nobody named that place."""
+    """Raise UsageError if the file at the manifest's path is no engine manifest: nobody asked to replace it."""
     path = manifest_path(engine)
     if os.path.lexists(path):
         try:

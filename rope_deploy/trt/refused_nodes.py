@@ -1,4 +1,4 @@
-"""Whether what a vendor refused belongs to a rotation, so that another style may help, or is the model's own."""
+"""Nodes that a vendor refused: a rotation's, so that another style may help, or the model's own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROTARY = written_names()
 
 
 def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused:
-    """The same error saying whose the refused nodes are.
+    """The same error, which says whether the refused nodes belong to rotations.
 
     Where the parser named none, the nodes are looked up that the builder's message mentions.
     """
@@ -40,17 +40,17 @@ def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused
 
 
 def rotation_nodes(nodes: Sequence[onnx.NodeProto], sites: Sequence[Site]) -> frozenset[str]:
-    """Names of the nodes that lie on the way from a site's input, and from its tables and positions, to its output."""
+    """Names of the nodes between a site's input, its tables and positions, and its output."""
     made_by = {name: node for node in nodes for name in node.output}
     found = {node.name for node in nodes if node.op_type in ROTARY}
-    seen = {site.input for site in sites}  # of all: one node may turn q and k
-    waiting = [site.output for site in sites if site.output]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen and name in made_by:
-            seen.add(name)
+    visited = {site.input for site in sites}  # of all sites: one node may rotate q and k
+    pending = [site.output for site in sites if site.output]
+    while pending:
+        name = pending.pop()
+        if name not in visited and name in made_by:
+            visited.add(name)
             found.add(made_by[name].name)
-            waiting.extend(made_by[name].input)
+            pending.extend(made_by[name].input)
     return frozenset(found - {""})
 
 
@@ -63,6 +63,6 @@ def _rotates(node: RefusedNode, rotating: frozenset[str]) -> bool:
 
 
 def _mentioned(text: str, nodes: Iterable[onnx.NodeProto]) -> Iterable[RefusedNode]:
-    """Nodes whose name is a word of `text`."""
-    words = set(re.findall(r"[\w./:-]+", text))
-    return (RefusedNode(node.op_type, node.name) for node in nodes if node.name in words)
+    """Nodes whose name occurs in `text`."""
+    names = set(re.findall(r"[\w./:-]+", text))
+    return (RefusedNode(node.op_type, node.name) for node in nodes if node.name in names)

@@ -1,4 +1,4 @@
-"""The `--profile` option: sizes in words, turned into profiles; every fault is reported at once.
+"""The `--profile` option: its texts become profiles, and every fault is reported at once.
 
     NAME=MIN:OPT:MAX            NAME is an axis: batch=1:1:8
                                 or an input, with shapes: input_ids=1x1:1x128:4x512
@@ -6,7 +6,7 @@
     NAME@PROFILE=MIN:OPT:MAX    belongs to the profile of that name: total@decode=1:512:16384
 
 An option with a profile's name changes that profile ("prefill" and "decode" exist by default) or adds one. Options
-without a name together describe one profile, "all", which takes the place of the default ones. Axes that nobody
+without a name together describe one profile, "all", which replaces the default ones. Axes that nobody
 names get defaults that fit the others.
 """
 
@@ -49,7 +49,7 @@ def requested_profiles(
         raise ConfigError(
             "The optimisation profiles cannot be built:" if texts else "This model needs optimisation profiles:",
             faults,
-            exists=f"Inputs: {_listed([*map(_in_words, inputs)])}.",
+            exists=f"Inputs: {_listed([*map(_written, inputs)])}.",
             todo=f"Give --profile {SYNTAX}.",
         )
     return profiles
@@ -97,24 +97,24 @@ def _split_name(name: str, inputs: Sequence[TensorInfo]) -> tuple[TensorInfo | s
 
 
 def _ranges(target: TensorInfo | str, value: str) -> Iterator[tuple[str, Range]]:
-    """The ranges that one option gives to axes; ValueError says in words what is wrong."""
+    """The ranges that one option gives to axes; raises ValueError with what is wrong."""
     parts = value.split(":")
     if len(parts) not in (1, 3) or not all(_SHAPE.fullmatch(part) for part in parts):
         raise ValueError(f"{value!r} is not MIN:OPT:MAX, nor one size")
     points = [tuple(map(int, part.split("x"))) for part in (parts * 3 if len(parts) == 1 else parts)]
     dims: tuple[int | str, ...] = (target,) if isinstance(target, str) else target.shape
     if any(len(point) != len(dims) for point in points):
-        raise ValueError(f"{_in_words(target)} has {len(dims)} dimension(s)")
-    seen: dict[str, Range] = {}
+        raise ValueError(f"{_written(target)} has {len(dims)} dimension(s)")
+    sizes_of: dict[str, Range] = {}
     for dim, sizes in zip(dims, zip(*points)):
         size = Range(*sizes)
         if isinstance(dim, int) and size != Range.fixed(dim):
-            raise ValueError(f"{_in_words(target)} has a fixed dimension {dim}, not {size}")
+            raise ValueError(f"{_written(target)} has a fixed dimension {dim}, not {size}")
         if not size.ascending:
             raise ValueError(f"{dim} {size} does not ascend")
         if isinstance(dim, str):
-            if seen.setdefault(dim, size) != size:
-                raise ValueError(f"{dim} cannot be {seen[dim]} and {size} at once")
+            if sizes_of.setdefault(dim, size) != size:
+                raise ValueError(f"{dim} cannot be {sizes_of[dim]} and {size} at once")
             yield dim, size
 
 
@@ -130,5 +130,5 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _in_words(target: TensorInfo | str) -> str:
+def _written(target: TensorInfo | str) -> str:
     return target if isinstance(target, str) else f"{target.name} [{', '.join(map(str, target.shape))}]"

@@ -28,7 +28,7 @@ from rope_deploy.runs import ci
 from rope_deploy.runs.baseline import write_baseline
 from rope_deploy.runs.report_files import write_report
 from rope_deploy.trt import build_engine, engine_build, load_engine_manifest, state_of
-from rope_deploy.trt.build_launch import Outcome
+from rope_deploy.trt.engine_request import BuildResult
 from rope_deploy.trt.plugin import compile_library
 from tests.families.prepared import prepared
 from tests.report.sample import sample
@@ -129,12 +129,12 @@ def plain_pair(place: Path) -> None:
 
 def tiny_engine(content: str) -> Callable[..., object]:
     def act(place: Path, force: bool = False) -> None:
-        def worker(job, progress) -> Outcome:
-            Path(job.output).write_text(content)
-            return Outcome("1", 1.0, ())
+        def build(request, progress) -> BuildResult:
+            Path(request.output).write_text(content)
+            return BuildResult("1", 1.0, ())
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine_build, "run_worker", worker)
+            patch.setattr(engine_build, "build_in_child", build)
             patch.setattr(engine_build, "require", lambda flavor: "1")
             build_engine(place.parent / "toy", place / "e.engine", flavor="rtx", chosen=content, force=force)
 

@@ -6,7 +6,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from rope_deploy.bench.processor_contention import Spent
+from rope_deploy.bench.processor_contention import TimeSpent
 
 
 def compute(seconds: float = 0.3) -> None:
@@ -35,7 +35,7 @@ def hog():
 
 
 def test_sleeping_takes_wall_time_alone():
-    spent = Spent()
+    spent = TimeSpent()
     with spent.timed():
         time.sleep(0.2)
     assert spent.wall[0] >= 0.2
@@ -44,7 +44,7 @@ def test_sleeping_takes_wall_time_alone():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="this kernel does not count waiting")
 def test_who_shares_a_processor_waits_for_it(hog):
-    spent = Spent()
+    spent = TimeSpent()
     with spent.timed():
         compute()
     assert spent.waiting > 0.2  # half, where there is nobody else
@@ -52,5 +52,5 @@ def test_who_shares_a_processor_waits_for_it(hog):
 
 
 def test_where_nothing_is_counted_nothing_is_said():
-    assert Spent(wall=[1.0], processor=[1.0]).waiting is None
-    assert Spent(wall=[1.0], processor=[3.0], waited=1.0, stolen=0.0).waiting == 0.25
+    assert TimeSpent(wall=[1.0], processor=[1.0]).waiting is None
+    assert TimeSpent(wall=[1.0], processor=[3.0], waited=1.0, stolen=0.0).waiting == 0.25

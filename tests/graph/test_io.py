@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.io import read_model, read_proto
 from rope_deploy.graph.reading.survey import survey
-from rope_deploy.trt.build_source import open_source
+from rope_deploy.trt.engine_source import open_source
 from tests.graph.sound import node, whole
 
 

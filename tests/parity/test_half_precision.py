@@ -16,7 +16,7 @@ from rope_deploy.models import wrap
 from rope_deploy.models.loading.factory import cast
 from rope_deploy.parity import check
 from rope_deploy.parity.pooled_verdict import CASE
-from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from rope_deploy.runtimes import Memoized, open_ort, open_torch
 from tests import tiny
 from tests.models.patches.test_recurrent_scans import FAMILIES as HYBRIDS
 from tests.parity.test_run_cases import Tampered, by_case
@@ -32,7 +32,7 @@ def _export(model, folder):
     model = cast(model, torch.float16)
     loaded = wrap(model, tiny.plain_config(model), source="tiny", dtype="float16")
     write(prepare(loaded), folder, "tables")
-    return folder, Remembering(open_torch(loaded))
+    return folder, Memoized(open_torch(loaded))
 
 
 @pytest.fixture(scope="module")

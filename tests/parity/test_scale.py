@@ -17,7 +17,7 @@ from rope_deploy.artifact import load_manifest
 from rope_deploy.export import prepare, write
 from rope_deploy.models import wrap
 from rope_deploy.parity import check
-from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from rope_deploy.runtimes import Memoized, open_ort, open_torch
 from tests import tiny
 from tests.parity.test_run_cases import Tampered
 
@@ -49,7 +49,7 @@ def exported(folder, size, sharp):
             layer.self_attn.q_proj.weight *= sharp
     loaded = wrap(model, tiny.plain_config(model), source="tiny", dtype="float32")
     write(prepare(loaded), folder, "tables")
-    return folder, Remembering(open_torch(loaded))
+    return folder, Memoized(open_torch(loaded))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_one_huge_logit_hides_nothing_of_the_others(calm):
     try:
         with torch.no_grad():
             weight[5] *= 2**20
-        made = folder, Remembering(open_torch(reference._runtime._loaded))
+        made = folder, Memoized(open_torch(reference._runtime._loaded))
         for tamper, failed in ((lambda outputs, feeds: None, False), (off, True)):
             with open_ort(folder, threads=1, taps=True) as runtime:
                 outcome = check(load_manifest(folder), made[1], Huge(runtime, tamper), only=FEW)
@@ -175,14 +175,14 @@ def test_no_number_fails(large):
 def test_where_memory_runs_out_the_fixed_tolerance_holds(large, monkeypatch):
     from rope_deploy.models.reference import wider_type
 
-    fresh = large[0], Remembering(open_torch(large[1]._runtime._loaded))
+    fresh = large[0], Memoized(open_torch(large[1]._runtime._loaded))
     monkeypatch.setattr(wider_type.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 1000}))
     found = failures(judged(fresh))
     assert any("logits is off by" in failure and "could not be asked: memory ran out" in failure for failure in found)
 
 
 def test_where_a_model_does_not_run_in_float64_the_fixed_tolerance_holds(large):
-    fresh = large[0], Remembering(open_torch(large[1]._runtime._loaded))
+    fresh = large[0], Memoized(open_torch(large[1]._runtime._loaded))
 
     class Narrow:
         def run(self, feeds, taps=False):
@@ -197,7 +197,7 @@ def test_where_a_model_does_not_run_in_float64_the_fixed_tolerance_holds(large):
 
 def test_nothing_more_is_asked_once_a_rotation_is_known_to_be_wrong(large):
     """A model in float64, and chance, cost many runs; the results of later calls are wrong by the same mistake."""
-    fresh, asked = (large[0], Remembering(open_torch(large[1]._runtime._loaded))), []
+    fresh, asked = (large[0], Memoized(open_torch(large[1]._runtime._loaded))), []
 
     class Asked:
         def run(self, feeds, taps=False):

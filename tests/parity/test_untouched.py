@@ -14,7 +14,7 @@ from rope_deploy.models.patches import own_attention
 from rope_deploy.models.reference.run_untouched import Piece
 from rope_deploy.parity import check
 from rope_deploy.parity.cases import QUICK, UNTOUCHED
-from rope_deploy.runtimes import Remembering, open_ort, open_torch
+from rope_deploy.runtimes import Memoized, open_ort, open_torch
 from tests import tiny
 
 
@@ -23,7 +23,7 @@ def outcome(folder, family, **options):
     loaded = tiny.loaded(family)
     write(prepare(loaded), folder, "tables")
     with open_ort(folder, taps=True) as tested, open_torch(loaded) as reference:
-        return check(load_manifest(folder), Remembering(reference), tested, which="quick", **options)
+        return check(load_manifest(folder), Memoized(reference), tested, which="quick", **options)
 
 
 def verdicts(found) -> dict[str, str]:

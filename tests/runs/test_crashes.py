@@ -37,7 +37,8 @@ def command(*arguments):
 
 
 def test_the_graph_really_does(crashing):
-    code = "import sys; from rope_deploy.bench.contestant_worker import *; rehearse(Job('ort', sys.argv[1], (8,), 0))"
+    code = "import sys; from rope_deploy.bench.contestant_job import *\n"
+    code += "rehearse(ContestantJob('ort', sys.argv[1], (8,), 0))"
     died = subprocess.run([sys.executable, "-P", "-c", code, str(crashing)], env=environment(), capture_output=True)
     assert died.returncode == -signal.SIGFPE
 

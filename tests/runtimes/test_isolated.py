@@ -1,6 +1,5 @@
 """A runtime in another process answers alike, and when it dies only its call does."""
 
-import io
 import os
 import time
 
@@ -9,12 +8,10 @@ import pytest
 
 from rope_deploy.errors import ConfigError, InternalFault, PositionOutOfRange, RuntimeCrashed, UsageError
 from rope_deploy.parity import check
-from rope_deploy.runtimes import open_isolated, open_ort
-from rope_deploy.runtimes.wire import receive, send
+from rope_deploy.runtimes import Target, open_in_child, open_isolated, open_ort
 from tests.runtimes.toy import Twin, write_toy
 
 DEADLY = "tests.runtimes.deadly:open_deadly"
-ARTIFACT = "rope_deploy.runtimes.child:open_artifact"
 
 
 def feeds(rows=1, tokens=4):
@@ -46,7 +43,7 @@ def deadly(folder, how):
 def test_it_answers_as_in_this_process(folder):
     with (
         open_ort(folder, taps=True) as near,
-        open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": True}) as far,
+        open_in_child("ort", Target(folder, taps=True, verify=True)) as far,
     ):
         assert (far.name, far.taps) == ("ort", True)
         for taps in (False, True):
@@ -84,18 +81,18 @@ def test_errors_of_the_other_process_are_errors_of_this_one(folder):
 
 def test_what_keeps_it_from_opening_is_raised_here(tmp_path):
     with pytest.raises(UsageError, match="not an artifact"):
-        open_isolated("ort", ARTIFACT, {"folder": str(tmp_path), "verify": True})
+        open_in_child("ort", Target(tmp_path, verify=True))
     with pytest.raises(RuntimeCrashed, match="deadly ended by SIGSEGV"):
         open_isolated("deadly", "tests.runtimes.deadly:open_dead", {"how": "SIGSEGV"})
 
 
 def test_no_process_is_left_behind(folder):
     with deadly(folder, "SIGSEGV") as runtime:
-        first = runtime._process.pid
+        first = runtime._remote.pid
         with pytest.raises(RuntimeCrashed):
             runtime.run(feeds(3))
         runtime.run(feeds(1))
-        second = runtime._process.pid
+        second = runtime._remote.pid
     for pid in (first, second):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -115,37 +112,15 @@ def test_a_crash_fails_its_cases_by_name_and_the_others_pass(folder, manifest):
 
 
 def test_a_refusal_stays_a_refusal_through_the_pipe(folder, manifest):
-    with open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": False}) as runtime:
+    with open_in_child("ort", Target(folder, taps=True)) as runtime:
         outcome = check(manifest, Twin(), runtime, only=["refuses-beyond-table", "refuses-negative"])
     assert not outcome.failed
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (2, 5), (1, 2, 3, 4)])
-def test_arrays_come_out_as_they_went_in(dtype, shape):
-    value = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
-    stream = io.BytesIO()
-    send(stream, {"taps": True}, {"a": value, "turned": value.T})
-    stream.seek(0)
-    fields, arrays = receive(stream)
-    assert fields == {"taps": True}
-    for name, want in (("a", value), ("turned", value.T)):
-        np.testing.assert_array_equal(arrays[name], want)
-        assert arrays[name].dtype == want.dtype and arrays[name].shape == want.shape and arrays[name].flags.writeable
-
-
-def test_a_message_cut_short_is_the_end():
-    stream = io.BytesIO()
-    send(stream, {}, {"a": np.ones(10)})
-    for size in (0, 4, 20, len(stream.getvalue()) - 1):
-        with pytest.raises(EOFError):
-            receive(io.BytesIO(stream.getvalue()[:size]))
 
 
 def test_a_call_costs_little_more_than_in_this_process(folder):
     with (
         open_ort(folder, threads=1, taps=True) as near,
-        open_isolated("ort", ARTIFACT, {"folder": str(folder), "verify": False}) as far,
+        open_in_child("ort", Target(folder, taps=True)) as far,
     ):
         cost = {}
         for name, runtime in (("near", near), ("far", far)):

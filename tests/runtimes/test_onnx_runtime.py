@@ -6,7 +6,7 @@ import pytest
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.errors import ConfigError, EnvironmentMissing, PositionOutOfRange, UsageError, VendorError
-from rope_deploy.runtimes import as_kept, as_past, empty_past, open_ort
+from rope_deploy.runtimes import as_past, empty_past, in_cache_layout, open_ort
 from tests.runtimes.toy import DATA_NAME, KV, ROWS, VOCAB, Faults, H, N, Twin, write_toy
 
 STYLES = ("onnx", "tables", "contrib")
@@ -103,7 +103,7 @@ def test_fused_decode_on_an_appended_past_needs_it_compacted(fused):
     longer = np.concatenate([mask, np.ones((2, 1), int)], axis=1)
     appended = feeds_for(manifest, longer, longer.sum(1)[:, None] - 1, past, tokens=1)
     want = twin.run(appended)["logits"]
-    compacted = fused.run(appended | as_kept(manifest, past, mask))["logits"]
+    compacted = fused.run(appended | in_cache_layout(manifest, past, mask))["logits"]
     np.testing.assert_allclose(compacted, want, atol=1e-4)
     assert np.abs(fused.run(appended)["logits"] - want)[1].max() > 1e-2
 

@@ -6,10 +6,10 @@ import pytest
 
 from rope_deploy.errors import RuntimeCrashed, VendorError
 from rope_deploy.runtimes import open_isolated
-from rope_deploy.runtimes.ort_any_file import PlainRuntime
+from rope_deploy.runtimes.ort_any_file import AnyFileRuntime
 from tests.graph.graphs import POSITIONS, activation, spelled
 
-OPENER = "rope_deploy.runtimes.ort_any_file:open_plain"
+OPENER = "rope_deploy.runtimes.ort_any_file:open_any_file"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_it_answers_with_every_output(path):
         with pytest.raises(VendorError, match="position_ids"):
             runtime.run({"x": feeds["x"]})
         assert np.isfinite(runtime.run(feeds)["y"]).all(), "a refused call does not end it"
-    assert PlainRuntime.taps is False
+    assert AnyFileRuntime.taps is False
 
 
 def test_what_does_not_load_is_refused_in_its_words(tmp_path):

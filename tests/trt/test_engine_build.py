@@ -6,7 +6,7 @@ import pytest
 from rope_deploy.artifact import hash_file, load_manifest
 from rope_deploy.errors import ConfigError, EnvironmentMissing, UsageError, VendorError
 from rope_deploy.trt import build_engine, engine_build, load_engine_manifest, manifest_path
-from rope_deploy.trt.build_job import Job
+from rope_deploy.trt.engine_request import EngineRequest
 from tests.runtimes.toy import write_toy
 from tests.trt.graphs import BFLOAT16, PLAIN, UNSUPPORTED, needs_rtx, write_onnx
 
@@ -97,7 +97,9 @@ def test_a_failed_build_leaves_nothing_and_loses_nothing(tmp_path):
 
 @needs_rtx
 def test_a_full_disk_is_said_and_leaves_nothing(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine_build, "Job", lambda **fields: Job(**{**fields, "output": "/dev/full"}))
+    monkeypatch.setattr(
+        engine_build, "EngineRequest", lambda **fields: EngineRequest(**{**fields, "output": "/dev/full"})
+    )
     with pytest.raises(EnvironmentMissing, match="No space left"):
         build_engine(plain[0], tmp_path / "g.engine", flavor="rtx", profiles=plain[1])
     assert names(tmp_path) == ["g.onnx"]

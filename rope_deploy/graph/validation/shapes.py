@@ -10,9 +10,9 @@ from typing import Any
 import onnx
 from onnx import TensorProto
 
+from rope_deploy.childprocess import ChildFailed, run_in_fork
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.graphs import subgraphs
-from rope_deploy.graph.validation.run_in_fork import ForkFailed, run_in_fork
 from rope_deploy.graph.validation.tensors import MOST_ELEMENTS, check_tensor
 from rope_deploy.graph.validation.unsound import Unsound, node_label
 
@@ -33,7 +33,7 @@ def check_shapes(model: onnx.ModelProto, files: ExternalFiles) -> None:
     skeleton = _skeleton(model, files)
     try:
         found = run_in_fork(lambda: _inferred(skeleton))
-    except ForkFailed as end:
+    except ChildFailed as end:
         raise Unsound(f"onnx's shape inference {end}") from None
     if "reason" in found:
         raise Unsound(found["reason"])

@@ -2,7 +2,7 @@
 
 from rope_deploy.trt.plugin.compile_library import build_plugin
 from rope_deploy.trt.plugin.library_info import Attribute, Operator, PluginLibrary, read_library
-from rope_deploy.trt.plugin.toolchain import NEEDED, Tool, Tools, find, find_tools, places
+from rope_deploy.trt.plugin.toolchain import NEEDED, Tool, Tools, find, find_tools, possible_paths
 
 __all__ = [
     "NEEDED",
@@ -14,6 +14,6 @@ __all__ = [
     "build_plugin",
     "find",
     "find_tools",
-    "places",
+    "possible_paths",
     "read_library",
 ]

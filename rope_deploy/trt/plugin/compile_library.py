@@ -63,9 +63,9 @@ def build_plugin(
 def find_source() -> Path:
     """The folder of CMakeLists.txt: inside an installed package, or beside it in a checkout."""
     package = Path(rope_deploy.__file__).parent
-    for place in (package / "_plugins", package.parent / "plugins"):
-        if (place / "CMakeLists.txt").is_file():
-            return place
+    for folder in (package / "_plugins", package.parent / "plugins"):
+        if (folder / "CMakeLists.txt").is_file():
+            return folder
     raise EnvironmentMissing(
         "The plugin's source is not here.", todo="Install rope-deploy from its wheel or run it in a checkout."
     )
@@ -81,8 +81,10 @@ def _architecture(text: str) -> str:
 
 
 def _check_known(wanted: Sequence[str], tools: Tools) -> None:
-    said = subprocess.run([tools.nvcc.path, "--list-gpu-code"], capture_output=True, text=True, errors="replace").stdout
-    known = [line.removeprefix("sm_") for line in said.split()]
+    listed = subprocess.run(
+        [tools.nvcc.path, "--list-gpu-code"], capture_output=True, text=True, errors="replace"
+    ).stdout
+    known = [line.removeprefix("sm_") for line in listed.split()]
     if unknown := [text for text in wanted if known and text.split("-")[0] not in known]:
         raise UsageError(
             f"CUDA {tools.nvcc.version} cannot compile for {', '.join(unknown)}.",
@@ -122,6 +124,6 @@ def _run(command: list[str], failure: str) -> None:
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if ran.returncode != 0:
         lines = [line for line in ran.stdout.splitlines() if line.strip()]
-        telling = [number for number, line in enumerate(lines) if re.search(r"\berror\b", line, re.IGNORECASE)]
-        first = max(0, min(telling[0] - 1, len(lines) - LAST_LINES)) if telling else max(0, len(lines) - LAST_LINES)
+        failing = [number for number, line in enumerate(lines) if re.search(r"\berror\b", line, re.IGNORECASE)]
+        first = max(0, min(failing[0] - 1, len(lines) - LAST_LINES)) if failing else max(0, len(lines) - LAST_LINES)
         raise VendorError(failure, exists="\n".join(f"  {line}" for line in lines[first : first + LAST_LINES]))

@@ -1,4 +1,4 @@
-"""What compiling the plugin takes, where it may be, and the command that brings each missing piece."""
+"""The tools that compile the plugin: where they may be, and the command that installs each missing one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PATIENCE = 30  # seconds for a tool to say its version
 
 @dataclass(frozen=True)
 class Tool:
-    """One piece. `install` is the command that brings it; `says` finds the version in what `--version` prints."""
+    """One piece. `install` is the command that brings it; `version_pattern` matches what `--version` prints."""
 
     name: str
     what: str
     install: str
-    says: str
+    version_pattern: str
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,26 @@ def find_tools(tensorrt_root: Path | None = None) -> Tools:
 
 
 def find(tool: Tool, tensorrt_root: Path | None = None) -> Found | None:
-    """The first of the places where `tool` may be that works, or None."""
+    """The first working `tool` among its possible paths, or None."""
     if tool is HEADERS:
         return _headers(tensorrt_root)
-    for path in places(tool):
-        if (said := _says(path, tool)) is not None:
-            return Found(path, said)
+    for path in possible_paths(tool):
+        if (version := _version_of(path, tool)) is not None:
+            return Found(path, version)
     return None
 
 
-def _says(path: str, tool: Tool) -> str | None:
+def _version_of(path: str, tool: Tool) -> str | None:
     try:
         ran = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(tool.says, ran.stdout) if ran.returncode == 0 else None
+    found = re.search(tool.version_pattern, ran.stdout) if ran.returncode == 0 else None
     return found[1] if found else None
 
 
-def places(tool: Tool) -> Iterator[str]:
-    """The path first, then where installers put things without putting them on the path."""
+def possible_paths(tool: Tool) -> Iterator[str]:
+    """Paths where `tool` may be: those on PATH first, then where installers put it without changing PATH."""
     here = scripts()
     names: tuple[str, ...] = {
         HEADERS: (),
@@ -123,29 +123,29 @@ def places(tool: Tool) -> Iterator[str]:
         if (here / name).is_file():
             yield str(here / name)
     if tool is NVCC:
-        places = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
+        paths = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
         for root in _package("nvidia"):
-            places += sorted(root.glob("*/bin/nvcc"), reverse=True)
-        yield from (str(path) for path in places if path.is_file())
+            paths += sorted(root.glob("*/bin/nvcc"), reverse=True)
+        yield from (str(path) for path in paths if path.is_file())
 
 
 def _package(name: str) -> list[Path]:
     """The folders of an installed Python package; it is not imported."""
     spec = importlib.util.find_spec(name)
-    return [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
+    return [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
 
 
 def _headers(root: Path | None) -> Found | None:
-    """In the place named, if one is: another version than the one asked for would be worse than none."""
+    """Headers in the folder that was named, if one was: another version than that would be worse than none."""
     named = root or (Path(os.environ["TENSORRT_ROOT"]) if os.environ.get("TENSORRT_ROOT") else None)
     if named is not None:
-        places = [named / "include", named]
+        folders = [named / "include", named]
     else:
-        places = [Path(place) for place in SYSTEM_HEADERS]
-        places += [package / "include" / "tensorrt" for package in _package("kernel_lens")]
-    for place in places:
-        if (place / HEADER).is_file():
-            return Found(str(place), headers_version(place))
+        folders = [Path(folder) for folder in SYSTEM_HEADERS]
+        folders += [package / "include" / "tensorrt" for package in _package("kernel_lens")]
+    for folder in folders:
+        if (folder / HEADER).is_file():
+            return Found(str(folder), headers_version(folder))
     if named is not None:
         raise UsageError(
             f"There is no {HEADER} in {named} or in its folder include.",

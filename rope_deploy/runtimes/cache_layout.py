@@ -1,11 +1,13 @@
-"""Where the rows of a cache lie.
+"""The layouts of a KV cache: the row of each token, by column of the mask or compact.
 
 Keys, values and an indexer's keys have a row per token; the states of convolutions and recurrences have a fixed size
 and are zero before a first prompt.
 
-A graph of standard operators appends: row t of the cache belongs to column t of attention_mask, padding included.
-A fused attention compacts: the real tokens of a sequence fill the first rows, whatever padding lay between. One
-graph may do both, each layer with its own cache.
+column    A graph of standard operators appends: row t of the cache belongs to column t of attention_mask, padding
+          included.
+compact   A fused attention puts the real tokens of a sequence into the first rows, whatever padding lies between.
+
+One graph may have both, each layer its own.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def empty_past(manifest: Manifest, batch: int) -> Arrays:
     return {info.name: np.zeros([size(axis) for axis in info.shape], info.dtype) for info in past}
 
 
-def row_axes(manifest: Manifest) -> dict[str, int | None]:
+def token_axes(manifest: Manifest) -> dict[str, int | None]:
     """The axis of every `present.*` that has a row per token; None for a state of fixed size."""
     shapes = {info.name: info.shape for info in manifest.inputs}
     pasts = ((name, shapes[_past(name)]) for name in manifest.present_names)
@@ -46,27 +48,27 @@ def as_past(manifest: Manifest, outputs: Mapping[str, np.ndarray]) -> Arrays:
     return {name: value.astype(dtypes[name], copy=False) for name, value in renamed.items()}
 
 
-def compacting_layers(manifest: Manifest) -> frozenset[int]:
-    """The layers whose attention is fused and keeps its cache compact."""
+def compact_layers(manifest: Manifest) -> frozenset[int]:
+    """The layers whose attention is fused: their caches are compact."""
     return frozenset(site.layer for site in manifest.sites if site.output is None and site.present)
 
 
-def compact(cache: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Rows as a fused attention keeps them: the real ones first. cache [B, N, T, H] or [B, T]; mask [B, T]."""
+def to_compact(cache: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A cache in column layout, in compact layout: real rows first. cache [B, N, T, H] or [B, T]; mask [B, T]."""
     order = np.argsort(mask == 0, axis=1, kind="stable")
     if cache.ndim == 2:
         return np.take_along_axis(cache, order, axis=1)
     return np.take_along_axis(cache, order[:, None, :, None], axis=2)
 
 
-def as_kept(manifest: Manifest, past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
-    """A past from PyTorch, every row in its column of mask [B, P], as the layers of this graph keep it."""
-    compacting = {f"{PAST_PREFIX}{layer}.{part}" for layer in compacting_layers(manifest) for part in ("key", "value")}
-    return {name: compact(value, mask) if name in compacting else value for name, value in past.items()}
+def in_cache_layout(manifest: Manifest, past: Mapping[str, np.ndarray], mask: np.ndarray) -> Arrays:
+    """A past from PyTorch, which is in column layout for mask [B, P], in the layout of each layer of this graph."""
+    fused = {f"{PAST_PREFIX}{layer}.{part}" for layer in compact_layers(manifest) for part in ("key", "value")}
+    return {name: to_compact(value, mask) if name in fused else value for name, value in past.items()}
 
 
-def new_rows(present: np.ndarray, mask: np.ndarray, tokens: int) -> np.ndarray:
-    """The last `tokens` keys a fused attention wrote. present [B, N, T, H], mask [B, T] -> [B, N, tokens, H]."""
+def new_keys(present: np.ndarray, mask: np.ndarray, tokens: int) -> np.ndarray:
+    """The last `tokens` keys in a compact cache. present [B, N, T, H], mask [B, T] -> [B, N, tokens, H]."""
     past = mask[:, : mask.shape[1] - tokens].sum(axis=1)
     rows = np.minimum(past[:, None] + np.arange(tokens), present.shape[2] - 1)  # beyond the end: padding only
     return np.take_along_axis(present, rows[:, None, :, None].astype(np.int64), axis=2)

@@ -1,86 +1,78 @@
-"""The process that holds the vendor's library: `python -m rope_deploy.trt.build_worker` reads a Job, writes an engine.
+"""Builds an engine with the vendor's library: what the child of `build_in_child` does.
 
-It is a process of its own because Polygraphy fixes the flavour when it is imported, because a library that aborts
-must not take the caller with it, and because a build can be stopped only by ending its process.
+What the library says goes to standard error, where the parent reads the last of it if this process dies.
 """
 
 from __future__ import annotations
 
-import ctypes
-import json
+import errno
 import os
-import signal
 import sys
 import time
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, TextIO
+from typing import Any
 
-from rope_deploy.errors import RefusedNode
-from rope_deploy.trt.build_job import Job, WorkerError
+from rope_deploy.errors import (
+    ConfigError,
+    EnvironmentMissing,
+    GraphRefused,
+    RefusedNode,
+    RopeDeployError,
+    UsageError,
+    VendorError,
+)
+from rope_deploy.trt.engine_request import BuildResult, EngineRequest, Progress
 from rope_deploy.trt.flavors import FLAVORS, Flavor
 
 STEP_SECONDS = 0.1  # steps closer together than this are not reported
-# Said about every graph with int64 inputs, and of every second use of a function; true, and of no consequence.
+# Warnings about every graph with int64 inputs, and about every second use of a function; they have no consequence.
 NOISE = ("has Int64 binding", "the output tensors of this new instance will not be queryable")
 DISAGREEING_SHAPES = "not self-consistent"  # TensorRT mentions this and builds on; the engine cannot run there
+OTHER_EXPORT = "Export with another --style or --opset, or a custom operator with --plugin."
 
-Heard = list[tuple[str, str]]  # (level, text) of what the library said
-
-
-class Channel:
-    """JSON lines on what was standard output; whatever a library prints goes to standard error from now on."""
-
-    def __init__(self) -> None:
-        self._stream: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        os.dup2(2, 1)
-
-    def send(self, event: str, **fields: Any) -> None:
-        print(json.dumps({"event": event, **fields}), file=self._stream, flush=True)
+Report = Callable[[Progress], None]
+Messages = list[tuple[str, str]]  # (level, text) of what the library said
 
 
-def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    _end_with_parent()
-    channel = Channel()
-    job = Job.from_json(sys.stdin.read())
+def build(request: EngineRequest, progress: Report) -> BuildResult:
+    """Build the engine that `request` describes into its `output`.
+
+    Raises:
+        GraphRefused: the library does not take the graph. VendorError: it does not take the plugin library.
+        ConfigError: it found the shapes of a profile contradictory. UsageError: it does not know a capability.
+        EnvironmentMissing: it cannot be loaded, or memory ran out.
+        OSError: the engine could not be written.
+    """
+    started, messages = time.monotonic(), Messages()
     try:
-        started = time.monotonic()
-        version = _build(job, channel)
-        channel.send("finished", version=version, seconds=time.monotonic() - started)
-        return 0
-    except WorkerError as error:
-        nodes = [asdict(node) for node in error.nodes]
-        channel.send("failed", kind=error.kind, text=error.text, details=error.details, nodes=nodes)
+        version = _build(request, progress, messages)
+    except RopeDeployError:
+        raise
     except MemoryError:
-        channel.send("failed", kind="memory", text="Memory ran out.", details=())
+        raise EnvironmentMissing(
+            "Memory ran out.", todo="Use a machine with more memory, or smaller profiles."
+        ) from None
     except OSError as error:
-        channel.send("failed", kind="disk", text=error.strerror or str(error), details=(error.errno or 0,))
-    return 1
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), request.output) from error
+    warnings = tuple(dict.fromkeys(text for _, text in messages))
+    return BuildResult(version, time.monotonic() - started, warnings)
 
 
-def _end_with_parent() -> None:
-    """Without a parent there is nobody to build for. Linux says so at once, elsewhere the next report does."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-def _build(job: Job, channel: Channel) -> str:
-    flavor = FLAVORS[job.flavor]
-    channel.send("progress", phase=f"Loading {flavor.module}", done=0, steps=0, depth=0)
+def _build(request: EngineRequest, progress: Report, messages: Messages) -> str:
+    flavor = FLAVORS[request.flavor]
+    progress(Progress(f"Loading {flavor.module}"))
     trt = _import_vendor(flavor)
-    heard: Heard = []
-    logger = _logger(trt, channel, heard)
-    targets = _targets(trt, flavor, job.capabilities)
-    if job.plugin:
-        _load_plugin(trt, job.plugin, heard)
+    logger = _logger(trt, messages)
+    targets = _targets(trt, flavor, request.capabilities)
+    if request.plugin:
+        _load_plugin(trt, request.plugin, messages)
     builder = trt.Builder(logger)
-    channel.send("progress", phase="Reading the graph", done=0, steps=0, depth=0)
-    network, _parser = _parse(trt, builder, logger, job)
-    _mark_taps(network, job.taps)
-    create_config = _config(trt, flavor, job, targets, channel)
-    _write(_serialize(builder, network, create_config, job, heard), job.output)
+    progress(Progress("Reading the graph"))
+    network, _parser = _parse(trt, builder, logger, request)
+    _mark_taps(network, request.taps)
+    create_config = _config(trt, flavor, request, targets, progress)
+    _write(_serialize(builder, network, create_config, request, messages), request.output)
     return str(trt.__version__)
 
 
@@ -90,18 +82,20 @@ def _import_vendor(flavor: Flavor) -> Any:
         import_module("polygraphy.backend.trt")
         return trt
     except (ImportError, OSError) as error:
-        raise WorkerError("import", f"{flavor.module} is installed but cannot be loaded: {error}") from None
+        raise EnvironmentMissing(
+            f"{flavor.module} is installed but cannot be loaded: {error}", todo=f"Install it again: `{flavor.install}`."
+        ) from None
 
 
-def _logger(trt: Any, channel: Channel, heard: Heard) -> Any:
-    """A logger that passes warnings and errors on, and keeps them in `heard`."""
+def _logger(trt: Any, messages: Messages) -> Any:
+    """A logger that writes warnings and errors to standard error, and adds them to `messages`."""
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: "error",
         trt.ILogger.Severity.ERROR: "error",
         trt.ILogger.Severity.WARNING: "warning",
     }
 
-    class EventLogger(trt.ILogger):
+    class MessageLogger(trt.ILogger):
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 
@@ -109,10 +103,10 @@ def _logger(trt: Any, channel: Channel, heard: Heard) -> Any:
             level = levels.get(severity)
             if level is None or any(noise in text for noise in NOISE):
                 return
-            heard.append((level, text))
-            channel.send("log", level=level, text=text)
+            messages.append((level, text))
+            print(f"{level}: {text}", file=sys.stderr, flush=True)
 
-    return EventLogger()
+    return MessageLogger()
 
 
 def _targets(trt: Any, flavor: Flavor, capabilities: tuple[str, ...]) -> list[tuple[int, int]] | None:
@@ -123,36 +117,42 @@ def _targets(trt: Any, flavor: Flavor, capabilities: tuple[str, ...]) -> list[tu
     allowed = sorted((int(digits[:-1]), int(digits[-1])) for digits in known)
     wanted = [(int(major), int(minor)) for major, minor in (text.split(".") for text in capabilities)]
     if unknown := [f"{major}.{minor}" for major, minor in wanted if (major, minor) not in allowed]:
-        names = tuple(f"{major}.{minor}" for major, minor in allowed)
-        raise WorkerError(
-            "capability", f"{flavor.module} {trt.__version__} cannot build for {', '.join(unknown)}.", names
+        raise UsageError(
+            f"{flavor.module} {trt.__version__} cannot build for {', '.join(unknown)}.",
+            exists=f"It builds for {', '.join(f'{major}.{minor}' for major, minor in allowed)}. "
+            "It targets RTX and Ada-class GPUs; for others (9.0, 10.0) use --flavor tensorrt.",
         )
     return wanted
 
 
-def _load_plugin(trt: Any, library: str, heard: Heard) -> None:
+def _load_plugin(trt: Any, library: str, messages: Messages) -> None:
     if trt.get_plugin_registry().load_library(library) is None:
-        raise WorkerError("plugin", f"{library} cannot be loaded as a TensorRT plugin library.", _texts(heard))
+        text = f"{library} cannot be loaded as a TensorRT plugin library."
+        raise VendorError("\n".join([text, *_errors(messages)]), todo="Build the plugin for this TensorRT.")
 
 
-def _texts(heard: Heard, level: str = "error") -> tuple[str, ...]:
-    return tuple(text for said_as, text in heard if said_as == level)
+def _errors(messages: Messages) -> list[str]:
+    return [text for level, text in messages if level == "error"]
 
 
-def _parse(trt: Any, builder: Any, logger: Any, job: Job) -> tuple[Any, Any]:
+def _refused(text: str, details: Sequence[str], todo: str, nodes: Sequence[RefusedNode] = ()) -> GraphRefused:
+    return GraphRefused("\n".join([text, *(f"  - {detail}" for detail in details)]), todo=todo, nodes=nodes)
+
+
+def _parse(trt: Any, builder: Any, logger: Any, request: EngineRequest) -> tuple[Any, Any]:
     """The network, and the parser that owns its weights."""
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
-    if job.plugin:  # without the flag a function body or a native layer of that name wins over the plugin
+    if request.plugin:  # without the flag a function body or a native layer of that name wins over the plugin
         parser.set_flag(trt.OnnxParserFlag.ENABLE_PLUGIN_OVERRIDE)
-    if not parser.parse_from_file(job.model):
+    if not parser.parse_from_file(request.model):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise WorkerError(
-            "parse",
+        raise _refused(
             f"{trt.__name__} {trt.__version__} does not accept this graph:",
-            tuple(_describe(error) for error in errors),
-            tuple(_node(error) for error in errors),
+            [_describe(error) for error in errors],
+            OTHER_EXPORT,
+            [_node(error) for error in errors],
         )
     if hasattr(trt.LayerType, "ATTENTION_INPUT"):
         from polygraphy.backend.trt import SetDecomposableAttentions
@@ -173,7 +173,7 @@ def _mark_taps(network: Any, names: tuple[str, ...]) -> None:
                 network.mark_output(tensor)
                 wanted.remove(tensor.name)
     if wanted:
-        raise WorkerError("parse", "These values are not to be seen in the network:", tuple(sorted(wanted)))
+        raise _refused("These values are not to be seen in the network:", sorted(wanted), OTHER_EXPORT)
 
 
 def _describe(error: Any) -> str:
@@ -187,25 +187,27 @@ def _node(error: Any) -> RefusedNode:
     return RefusedNode(error.node_operator(), error.node_name(), tuple(error.local_function_stack()))
 
 
-def _config(trt: Any, flavor: Flavor, job: Job, targets: list[tuple[int, int]] | None, channel: Channel) -> Any:
-    """A function that makes the builder's configuration, by way of Polygraphy."""
+def _config(
+    trt: Any, flavor: Flavor, request: EngineRequest, targets: list[tuple[int, int]] | None, progress: Report
+) -> Any:
+    """A function that makes the builder's configuration, through Polygraphy."""
     from polygraphy.backend.trt import CreateConfig, Profile
     from polygraphy.logger import G_LOGGER
 
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL  # what matters arrives through EventLogger
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL  # what matters arrives through MessageLogger
     profiles = []
-    for shapes in job.profiles:
+    for shapes in request.profiles:
         profile = Profile()
         for name, (smallest, usual, largest) in shapes.items():
             profile.add(name, min=smallest, opt=usual, max=largest)
         profiles.append(profile)
-    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": _monitor(trt, channel)}
+    common: dict[str, Any] = {"profiles": profiles, "progress_monitor": _monitor(trt, progress)}
     if flavor.name == "rtx":
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX
 
         create = CreateConfigRTX(compute_capabilities=targets, **common)
     else:
-        cache = job.timing_cache if job.timing_cache and os.path.exists(job.timing_cache) else None
+        cache = request.timing_cache if request.timing_cache and os.path.exists(request.timing_cache) else None
         create = CreateConfig(load_timing_cache=cache, **common)
 
     def make(builder: Any, network: Any) -> Any:
@@ -216,7 +218,7 @@ def _config(trt: Any, flavor: Flavor, job: Job, targets: list[tuple[int, int]] |
     return make
 
 
-def _monitor(trt: Any, channel: Channel) -> Any:
+def _monitor(trt: Any, progress: Report) -> Any:
     class EventMonitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -240,26 +242,30 @@ def _monitor(trt: Any, channel: Channel) -> Any:
             now = time.monotonic()
             if (depth < 2 and done == 0) or now - self.sent >= STEP_SECONDS:
                 self.sent = now
-                channel.send("progress", phase=name, done=done, steps=steps, depth=depth)
+                progress(Progress(name, done, steps, depth))
 
     return EventMonitor()
 
 
-def _serialize(builder: Any, network: Any, create_config: Any, job: Job, heard: Heard) -> Any:
+def _serialize(builder: Any, network: Any, create_config: Any, request: EngineRequest, messages: Messages) -> Any:
     """The engine's bytes, as the library holds them."""
     from polygraphy.backend.trt import EngineBytesFromNetwork
     from polygraphy.exception import PolygraphyException
 
     failure: PolygraphyException | None = None
     try:
-        engine = EngineBytesFromNetwork((builder, network), create_config, save_timing_cache=job.new_cache)()
+        engine = EngineBytesFromNetwork((builder, network), create_config, save_timing_cache=request.new_cache)()
     except PolygraphyException as error:
         failure = error
-    disagreeing = tuple(text for _, text in heard if DISAGREEING_SHAPES in text)
-    if disagreeing:
-        raise WorkerError("profile", "The shapes of an optimisation profile contradict one another:", disagreeing)
+    if disagreeing := [text for _, text in messages if DISAGREEING_SHAPES in text]:
+        raise ConfigError(
+            "The shapes of an optimisation profile contradict one another:",
+            disagreeing,
+            todo="Change the --profile options so that the shapes fit.",
+        )
     if failure:
-        raise WorkerError("build", "The builder refused this graph:", _texts(heard)[-3:] or (str(failure),))
+        todo = "The vendor's message names the operator; another --dtype or --style may do."
+        raise _refused("The builder refused this graph:", _errors(messages)[-3:] or [str(failure)], todo)
     return engine
 
 
@@ -268,7 +274,3 @@ def _write(engine: Any, output: str) -> None:
         stream.write(engine)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,40 +1,22 @@
-"""Every child is started in one place, imports nothing from where it stands, and dies alone."""
+"""A call in a child gives a value, an error of the function's own, or an error that explains the death."""
 
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from rope_deploy.childprocess import UNLIMITED, Limits, call, environment, how_ended, python
+from rope_deploy.childprocess import UNLIMITED, ChildTimedOut, Limits, call, environment, python, run_in_child
+from rope_deploy.childprocess.messages import Task
 from rope_deploy.errors import ConfigError, EnvironmentMissing, RuntimeCrashed, VendorError
 
 pytestmark = pytest.mark.children
 
-ROOT = Path(__file__).parent.parent
 HERE = "tests.crashes"
-# What `bench` would import without -P where somebody left a numpy.py behind.
-TRAP = "open('PWNED', 'w').close()\nraise SystemExit(0)\n"
-
-
-def starters(root: Path) -> list[str]:
-    """Files of the package that name the interpreter themselves."""
-    return sorted(
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if re.search(r"sys\.executable|multiprocessing|os\.(fork|exec|spawn|system|popen)", path.read_text())
-    )
-
-
-def test_nothing_else_in_the_package_starts_python(tmp_path):
-    # Validation forks, for milliseconds of C++: no interpreter is started, and nothing is imported.
-    assert starters(ROOT / "rope_deploy") == ["childprocess.py", "graph/validation/run_in_fork.py"]
-    (tmp_path / "other.py").write_text("import sys\nstart(sys.executable)\n")
-    assert starters(tmp_path) == ["other.py"]
 
 
 def test_a_function_answers_as_here_and_says_its_steps():
@@ -44,32 +26,6 @@ def test_a_function_answers_as_here_and_says_its_steps():
         {"a": Path("b")},
     )
     assert steps == ["first", "second"]
-
-
-def test_modules_of_the_working_directory_are_not_imported(tmp_path, monkeypatch):
-    (tmp_path / "numpy.py").write_text(TRAP)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:")  # an empty entry means the working directory
-    found, path, deaf = call(f"{HERE}:imports", doing="Importing")
-    assert Path(found).parent != tmp_path and deaf
-    assert "" not in path and str(tmp_path) not in path
-    assert not (tmp_path / "PWNED").exists()
-    twin = subprocess.run([sys.executable, "-c", "import numpy"], env=environment(), capture_output=True, timeout=60)
-    assert twin.returncode == 0 and (tmp_path / "PWNED").exists()  # the trap works
-    assert python()[1] == "-P"
-
-
-def test_neither_does_the_module_started_as_a_program(tmp_path):
-    (tmp_path / "click.py").write_text(TRAP)
-    ran = subprocess.run(
-        [sys.executable, "-m", "rope_deploy", "--version"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ran.stdout.startswith("rope-deploy ") and not (tmp_path / "PWNED").exists()
 
 
 @pytest.mark.parametrize("by", [signal.SIGSEGV, signal.SIGABRT])
@@ -134,6 +90,34 @@ def test_a_child_that_is_stopped_removes_what_it_had_begun(tmp_path, interruptib
     assert not file.exists()
 
 
-@pytest.mark.parametrize(("code", "words"), [(3, "with exit code 3"), (-11, "by SIGSEGV"), (-63, "by signal 63")])
-def test_how_it_ended(code, words):
-    assert how_ended(code) == words
+def test_patience_ends():
+    began = time.monotonic()
+    with pytest.raises(ChildTimedOut, match="longer than 1 s"):
+        run_in_child(Task(f"{HERE}:spins"), patience=1)
+    assert time.monotonic() - began < 30
+
+
+def test_what_cannot_be_pickled_is_an_error_of_this_process_or_of_the_child():
+    with pytest.raises((AttributeError, TypeError, RuntimeError), match=r"lambda|pickle"):
+        call(f"{HERE}:answers", lambda: 1, other=2, doing="Asking")
+    with pytest.raises((AttributeError, TypeError, RuntimeError), match=r"lambda|pickle"):
+        call(f"{HERE}:unpicklable", doing="Asking")
+
+
+@pytest.mark.parametrize("function", ["spins", "sleeps_in_native_code"])
+def test_a_child_whose_parent_is_gone_ends_by_itself(tmp_path, function):
+    code = f"""
+import os
+from rope_deploy.childprocess.child import Child
+from rope_deploy.childprocess.messages import Task
+child = Child(Task({f"{HERE}:{function}"!r}))
+print(child.pid, flush=True)
+os._exit(0)
+"""
+    ran = subprocess.run(python("-c", code), capture_output=True, text=True, env=environment(), timeout=60)
+    with suppress(psutil.NoSuchProcess):  # it may be gone already
+        child = psutil.Process(int(ran.stdout))
+        until = time.monotonic() + 30
+        while time.monotonic() < until and child.status() != psutil.STATUS_ZOMBIE:  # not every init collects
+            time.sleep(0.05)
+        assert child.status() == psutil.STATUS_ZOMBIE

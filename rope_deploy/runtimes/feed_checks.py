@@ -1,7 +1,7 @@
-"""Check a call before it reaches a vendor's operator.
+"""Checks of the feeds of a call, before they reach a vendor's operator.
 
-What runtimes do with bad inputs differs: some raise, some wrap around, some read foreign memory, some answer
-wrongly without a word. Here every runtime refuses the same things with the same words.
+What runtimes do with bad inputs differs: some raise, some wrap around, some read foreign memory, some return wrong
+results without an error. Here every runtime refuses the same inputs with the same message.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from rope_deploy.errors import PositionOutOfRange, UsageError
 UNFUSE = "Export with `--no-fused-attention` for a graph without this limit."
 
 
-def counted(manifest: Manifest, start: int, end: int) -> np.ndarray:
-    """position_ids of one row of text, from `start` to below `end`: [1, S], or [A, 1, S] with all axes alike."""
+def counted_positions(manifest: Manifest, start: int, end: int) -> np.ndarray:
+    """position_ids of one row of text, from `start` to `end` - 1: [1, S], or [A, 1, S] with all axes alike."""
     row = np.arange(start, end)[None]
     return row if manifest.position_axes == 1 else np.stack([row] * manifest.position_axes)
 
@@ -50,8 +50,8 @@ def _names(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> None:
     strange = [name for name in feeds if name not in known]
     if missing or strange:
         faults = {"missing": missing, "unexpected": strange}
-        said = "; ".join(f"{fault} {', '.join(names)}" for fault, names in faults.items() if names)
-        raise UsageError(f"The inputs do not fit the graph: {said}.", exists=f"It takes {', '.join(known)}.")
+        found = "; ".join(f"{fault} {', '.join(names)}" for fault, names in faults.items() if names)
+        raise UsageError(f"The inputs do not fit the graph: {found}.", exists=f"It takes {', '.join(known)}.")
 
 
 def _axes(manifest: Manifest, feeds: Mapping[str, np.ndarray]) -> dict[str, int]:
@@ -109,8 +109,8 @@ def _positions(manifest: Manifest, positions: np.ndarray | None, past: int, toke
         where = np.argwhere(bad)[0]
         value = int(positions[tuple(where)])
         index = ", ".join(map(str, where))
-        place = f"position_ids[{index}] = {value} (batch {where[-2]}, token {where[-1]})"
-        asked = f"{place} lies outside the exported table"
+        position = f"position_ids[{index}] = {value} (batch {where[-2]}, token {where[-1]})"
+        asked = f"{position} lies outside the exported table"
         raise _out_of_range(asked, rows, int(positions.max()) + 1 if value > 0 else None)
 
 
@@ -120,7 +120,7 @@ def _out_of_range(asked: str, rows: int, needed: int | None) -> PositionOutOfRan
 
 
 def _limits(manifest: Manifest, feeds: Mapping[str, np.ndarray], past: int) -> None:
-    """What a fused attention would answer wrongly, or refuse with an operator's error (see artifact.Limits)."""
+    """Refuse what a fused attention computes wrongly, or refuses with an operator's error (see artifact.Limits)."""
     limits, positions = manifest.limits, feeds.get("position_ids")
     batch, tokens = feeds["input_ids"].shape
     mask = feeds.get("attention_mask", np.ones((batch, past + tokens), np.int64)).astype(bool)

@@ -6,7 +6,7 @@ import pytest
 
 from rope_deploy.artifact import MANIFEST_NAME, MODEL_NAME
 from rope_deploy.errors import UsageError
-from rope_deploy.trt.build_source import open_source
+from rope_deploy.trt.engine_source import open_source
 from tests.runtimes.toy import DATA_NAME, write_toy
 from tests.trt.graphs import BFLOAT16, PLAIN, UNNAMED, write_onnx
 
@@ -119,7 +119,7 @@ def test_weights_elsewhere_are_neither_opened_nor_hashed(tmp_path, monkeypatch, 
     graph = onnx.helper.make_graph([node], "bare", [], [], [tensor])
     (folder / "bare.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
     hashed = []
-    monkeypatch.setattr("rope_deploy.trt.build_source.hash_file", hashed.append)
+    monkeypatch.setattr("rope_deploy.trt.engine_source.hash_file", hashed.append)
     with pytest.raises(UsageError, match=r"its weights are in|which is not named"):
         open_source(folder / "bare.onnx")
     assert not hashed

@@ -1,0 +1,85 @@
+"""Measure contestants once more in a process of their own.
+
+Where memory lies differs from process to process and stays for its life, so a slowdown that is real shows in every
+one of them.
+
+On a machine that others use, wall time says little, and processor time no more: threads that wait by spinning spend
+it for nothing, the more the longer they wait. One thread waits for nobody: beside a busy process the ratio of such
+processor times moved by 2 % (benchmarks/results/gate_under_load.json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from rope_deploy.bench.contestant_job import ContestantJob, open_job
+from rope_deploy.bench.latency import Contestant, measure
+from rope_deploy.childprocess import Task, run_in_child
+from rope_deploy.results.records import LatencyRecord
+from rope_deploy.runtime_kinds import RUNTIMES
+
+MEASURE = "rope_deploy.bench.fresh_process:measure_comparison"
+PATIENCE = 1800  # seconds
+MORE_ROUNDS = 2  # times as many with one thread: a verdict that rests on them alone wants a narrow interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The contestants (ratios refer to the first), with prompts and threads of the jobs alike."""
+
+    jobs: tuple[ContestantJob, ...]
+    rounds: int
+
+
+def measure_in_fresh_process(comparison: Comparison, *, patience: float = PATIENCE) -> tuple[LatencyRecord, ...]:
+    """What a fresh process measures; () if it failed or took longer than `patience` seconds.
+
+    A failure is not reported: the same contestants were measured before, and that measurement then stands alone.
+    """
+    try:
+        return run_in_child(Task(MEASURE, (comparison,)), patience=patience)
+    except Exception:  # whatever happened to the child
+        return ()
+
+
+def with_processor_ratios(latencies: Sequence[LatencyRecord], comparison: Comparison) -> tuple[LatencyRecord, ...]:
+    """`latencies` of the contestants compared, with the ratios of processor times that a fresh process measures."""
+    reference, *others = comparison.jobs
+    others = [job for job in others if RUNTIMES[job.runtime].sets_threads]
+    if not RUNTIMES[reference.runtime].sets_threads or not others or reference.threads == 1:
+        return tuple(latencies)
+    single = tuple(replace(job, threads=1) for job in (reference, *others))
+    measured = measure_in_fresh_process(Comparison(single, MORE_ROUNDS * comparison.rounds))
+    found = {(one.runtime, one.style, one.workload): one for one in measured}
+    return tuple(
+        replace(
+            record,
+            processor_ratio=one.processor_ratio,
+            processor_ratio_low=one.processor_ratio_low,
+            processor_ratio_high=one.processor_ratio_high,
+        )
+        if (one := found.get((record.runtime, record.style, record.workload)))
+        else record
+        for record in latencies
+    )
+
+
+def measure_comparison(comparison: Comparison) -> tuple[LatencyRecord, ...]:
+    """Open all contestants in this process, time them in interleaved rounds, and close them."""
+    first = comparison.jobs[0]
+    with ExitStack() as stack:
+        contestants = []
+        for job in comparison.jobs:
+            manifest = job.manifest()
+            style = "" if RUNTIMES[job.runtime].opens == "model" else manifest.style
+            contestants.append(Contestant(open_job(stack, job, manifest), manifest, style))
+        return measure(
+            contestants,
+            prompts=first.prompts,
+            new=first.new,
+            rounds=comparison.rounds,
+            baseline=contestants[0].label,
+            threads=first.threads,
+        )

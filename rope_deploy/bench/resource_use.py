@@ -1,0 +1,105 @@
+"""What one contestant needs by itself: memory, and how much of its time the rotation takes.
+
+Both are measured in a process of its own. Memory of several models in one process cannot be told apart, and a
+profiler slows down what it watches. A process that dies takes nothing with it but its own figures.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from rope_deploy.artifact import Manifest
+from rope_deploy.bench.contestant_job import ContestantJob, open_job, run_workloads
+from rope_deploy.bench.latency import Workload, initial_past, random_feeds
+from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, how_ended, run_in_child
+from rope_deploy.errors import RopeDeployError
+from rope_deploy.runtime_kinds import RUNTIMES
+
+MEASURE = "rope_deploy.bench.resource_use:measure_resource_use"
+PATIENCE = 1800  # seconds
+COUNTED = 5  # runs of each workload that the profile is made of, after one that is not counted
+LONGEST_NOTE = 200  # characters
+
+
+@dataclass(frozen=True)
+class ResourceUse:
+    """What was found; see `ContestantRecord`. `shares`: by workload, the rotation's part of the time. `note`: what
+    could not be measured, and why."""
+
+    peak_bytes: int | None = None
+    resident_bytes: int | None = None
+    before_bytes: int | None = None
+    arena_bytes: int | None = None
+    shares: dict[str, float | None] = field(default_factory=dict)
+    note: str = ""
+
+
+def resource_use_in_child(job: ContestantJob, *, patience: float = PATIENCE) -> ResourceUse:
+    """Measure `job` in a child, for at most `patience` seconds. Whatever goes wrong there becomes the note."""
+    try:
+        return run_in_child(Task(MEASURE, (job,)), patience=patience)
+    except ChildTimedOut:
+        return ResourceUse(note=f"Not measured: it took more than {patience:.0f} seconds.")
+    except ChildDied as death:
+        return _unmeasured(str(death), death.lines[-1] if death.lines else "it said nothing")
+    except RopeDeployError as error:
+        return _unmeasured(f"ended {how_ended(error.exit_code)}", error.asked)
+    except Exception as error:
+        return _unmeasured(f"ended {how_ended(1)}", f"{type(error).__name__}: {error}")
+
+
+def _unmeasured(how: str, reason: str) -> ResourceUse:
+    last = next((line.strip() for line in reversed(reason.splitlines()) if line.strip()), "it said nothing")
+    return ResourceUse(note=f"Not measured: its process {how} ({last[:LONGEST_NOTE]}).")
+
+
+def measure_resource_use(job: ContestantJob) -> ResourceUse:
+    """Open the contestant, run each workload, and read what the system says of this process; then profile it."""
+    manifest = job.manifest()
+    before = psutil.Process().memory_info().rss
+    with ExitStack() as stack:
+        wanted = run_workloads(open_job(stack, job, manifest), manifest, job)
+        resident = psutil.Process().memory_info().rss
+        peak = most_resident()
+    found = ResourceUse(peak_bytes=max(peak, resident), resident_bytes=resident, before_bytes=before)
+    if job.runtime == "ort":
+        return _with_profile(found, job, manifest, wanted)
+    title = RUNTIMES[job.runtime].title
+    note = f"The rotation's share of the time is read from ONNX Runtime's profiler; {title} has none here."
+    return replace(found, note=note)
+
+
+def most_resident() -> int:
+    """Bytes that were resident in this process at most (VmHWM).
+
+    Not getrusage's ru_maxrss, which survives exec: it would tell of the parent, from which this process was forked.
+    """
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+def _with_profile(
+    found: ResourceUse, job: ContestantJob, manifest: Manifest, wanted: tuple[Workload, ...]
+) -> ResourceUse:
+    from rope_deploy.runtimes.ort_profile import Profiler
+
+    profiler = Profiler(Path(job.folder), manifest, threads=job.threads)
+    for workload in wanted:
+        past = initial_past(profiler, manifest, workload)
+        feeds = random_feeds(manifest, workload.tokens, workload.past) | past
+        profiler.run(feeds)
+        for _ in range(COUNTED):
+            profiler.run(feeds, workload.name)
+    profile = profiler.finish()
+    note = ""
+    if profile.inside == profile.sites:
+        note = "The rotation happens inside the fused attention: its share of the time cannot be told."
+    elif profile.inside:
+        note = (
+            f"{profile.inside} of {profile.sites} rotations happen inside a fused attention and are not in the share."
+        )
+    return replace(found, arena_bytes=profile.arena_bytes, shares=profile.shares, note=note)
