@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rope_deploy.artifact import Limits
-from rope_deploy.graph.lower import Lowered
+from rope_deploy.graph.lower.lower_rotations import Lowered
 
 
 def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:

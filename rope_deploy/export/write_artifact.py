@@ -24,8 +24,8 @@ from rope_deploy.artifact import (
 from rope_deploy.export.prepare_model import Prepared
 from rope_deploy.export.style_limits import limits_of
 from rope_deploy.graph.analysis.vocabulary import vocabulary
-from rope_deploy.graph.lower import Lowered, lower
 from rope_deploy.graph.lower.cache_rows import cache_names
+from rope_deploy.graph.lower.lower_rotations import Lowered, lower_rotations
 from rope_deploy.graph.save import Summary, save
 from rope_deploy.models import LoadedModel, save_companions
 from rope_deploy.models.example_inputs import Example
@@ -49,7 +49,7 @@ def write(
     """
     began = time.perf_counter()
     with new_folder(Path(folder), force=force) as temporary:
-        lowered = lower(
+        lowered = lower_rotations(
             prepared.raised,
             style,
             opset=opset,

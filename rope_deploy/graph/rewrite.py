@@ -12,12 +12,15 @@ import onnx_ir as ir
 from rope_deploy.artifact import new_graph, refuse_existing
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, dependences
+from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import Trig, evaluate
 from rope_deploy.graph.analysis.result_size import require_tables
-from rope_deploy.graph.lower import OPERATORS_OPSET, WIDEST_OPSET, lower
-from rope_deploy.graph.passes.proven_shapes import proven_shapes
-from rope_deploy.graph.raising.match import SIZES, dummy_inputs
-from rope_deploy.graph.raising.raise_rotations import Raised, RaisedRotation, raise_rotations
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.lower.styles import style_named
+from rope_deploy.graph.markers import Raised, RaisedRotation
+from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
+from rope_deploy.graph.passes.sequences import OPERATORS_OPSET
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading.foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save
 
@@ -73,9 +76,9 @@ def rewrite_file(
     limit = _limit(foreign.model, source, max_position, stated_position)
     progress("Finding the rotations")
     raised = found(raise_rotations(foreign.model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched))
-    written_in = max(foreign.model.graph.opset_imports[""], OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
-    lowered = lower(raised, style, opset=opset or written_in, fused_attention=False)
-    proven_shapes(lowered.model, foreign.declared)
+    written_in = max(foreign.model.graph.opset_imports[""], style_named(style).usual_opset)
+    lowered = lower_rotations(raised, style, opset=opset or written_in, fused_attention=False)
+    KeepProvenShapesPass(foreign.declared)(lowered.model)
     progress(f"Writing {target}")
     summary = _write(lowered.model, target, force=force, before=before)
     return Rewritten(target, style, lowered.opset, len(lowered.sites), raised.rotations, raised.unmatched, summary)

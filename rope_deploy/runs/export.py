@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rope_deploy.artifact import held_folder, require_styles
 from rope_deploy.export import Prepared, prepare, write
-from rope_deploy.graph.lower import require_opset
+from rope_deploy.graph.lower.styles import require_opset
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.results.codes import require_codes
 from rope_deploy.results.records import ExportRecord

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rope_deploy.export import rewrite_file
 from rope_deploy.export.audit_tables import Audited
-from rope_deploy.graph.lower import require_opset
+from rope_deploy.graph.lower.styles import require_opset
 from rope_deploy.results.codes import require_codes
 from rope_deploy.results.records import ExportRecord
 from rope_deploy.rope import RopeSpec

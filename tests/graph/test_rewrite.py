@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
-from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.rewrite import Rewritten, rewrite_file
 from tests import tiny
 from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, spelled, with_tokens

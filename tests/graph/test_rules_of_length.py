@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rope_deploy.export import prepare
-from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.models import run_reference
 from tests import tiny
 from tests.graph.graphs import session
@@ -48,7 +49,7 @@ def prepared(rule: str):
 
 @cache
 def opened(rule: str, style: str):
-    return session(lower(prepared(rule).raised, style, fused_attention=False).model)
+    return session(lower_rotations(prepared(rule).raised, style, fused_attention=False).model)
 
 
 def feeds(past: int, new: int, batch: int = 2) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.lower.plugin import ATTRIBUTES, ROTATE, ROTATE_QK, UNUSED
+from rope_deploy.graph.operators import PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 from rope_deploy.trt.plugin import read_library
 from rope_deploy.trt.plugin.library_info import MARK
 from tests.plugins.driving import FIELD_FLOAT32, FIELD_INT32, Built, Driver
@@ -52,8 +52,8 @@ def test_every_field_that_the_creators_declare_is_described(built: Built, driver
 
 def test_exported_nodes_have_the_attributes_of_the_plugin_and_its_defaults(built: Built) -> None:
     attributes = {attribute.name: attribute for attribute in read_library(built.library).attributes}
-    assert set(attributes) == {*ATTRIBUTES, *UNUSED}
-    for name, value in UNUSED.items():
+    assert set(attributes) == {*PLUGIN_ATTRIBUTES, *PLUGIN_UNUSED}
+    for name, value in PLUGIN_UNUSED.items():
         values = value if isinstance(value, list) else [value]
         assert values == [attributes[name].default] * attributes[name].length, name
         assert attributes[name].type == ("FLOAT32" if isinstance(values[0], float) else "INT32"), name

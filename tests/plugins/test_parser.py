@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import ROWS, graph, spelled
 from tests.graph.raising.test_raise_rotations import two_sites
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None
 
 def exported(folder: Path, model: ir.Model, body: bool = True, **changed: object) -> Path:
     """The file, its rotations lowered; without the operators' bodies, or with attributes changed, if asked for."""
-    proto = ir.to_proto(lower(raise_rotations(model, ROWS), "plugin").model)
+    proto = ir.to_proto(lower_rotations(raise_rotations(model, ROWS), "plugin").model)
     if not body:
         del proto.functions[:]
     for node in proto.graph.node:

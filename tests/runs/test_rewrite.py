@@ -13,7 +13,7 @@ import pytest
 from rope_deploy.errors import CheckFailed, MistakeFound, UnmatchedRotation
 from rope_deploy.export import prepare, write
 from rope_deploy.graph import rewrite as module
-from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.reading.declared_inputs import inputs_of
 from rope_deploy.runs.rewrite import rewrite_judged
 from rope_deploy.runs.trial_calls import small_calls

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from rope_deploy.graph.analysis.dummy_inputs import dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, evaluate
-from rope_deploy.graph.raising.match import dummy_inputs
 
 # (batch, sequence, past): a first prompt, a later chunk, one step.
 PROBES = ((2, 6, 0), (2, 4, 5), (2, 1, 7))

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.passes.library import inline_functions, lift_constants
+from rope_deploy.graph.passes.sequences import one_graph, run
 from rope_deploy.graph.reading.foreign_file import infer_shapes, name_axes, rename
 
 BRANCHES = ("then_branch", "else_branch")
@@ -102,8 +102,7 @@ def _prepare(model: ir.Model) -> None:
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _name_positions(graph)
-    inline_functions(model)
-    lift_constants(model)
+    run(model, one_graph())
     symbols = name_axes(graph)
     _name_axis_of_positions(graph, symbols)
     rename(graph, symbols)

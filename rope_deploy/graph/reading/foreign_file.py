@@ -16,12 +16,10 @@ from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.passes import library
-from rope_deploy.graph.passes.expand_rotary_operators import expand_operators
-from rope_deploy.graph.passes.set_opset import OLDEST, bring_to_18
-from rope_deploy.graph.passes.simplify import clean
+from rope_deploy.graph.passes import library_pass
+from rope_deploy.graph.passes.sequences import after_axes_are_named, for_foreign_file, run, simplify
+from rope_deploy.graph.passes.set_opset import OLDEST
 
-OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", "attention/", "before/")
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
 
@@ -48,15 +46,11 @@ def read_foreign(path: Path, *, newest: int) -> Foreign:
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _refuse(model, path, newest)
-    library.inline_functions(model)
-    library.lift_constants(model)
-    _yield_names(graph)
-    bring_to_18(model)
+    run(model, for_foreign_file())
     declared = {value.name: value.shape for value in (*graph.inputs, *graph.outputs)}
     symbols = _name_inputs(graph, path)
     rename(graph, symbols)
-    library.infer_shapes(model)
-    expand_operators(model)
+    run(model, after_axes_are_named())
     infer_shapes(model, symbols)
     return Foreign(model, declared)
 
@@ -64,10 +58,9 @@ def read_foreign(path: Path, *, newest: int) -> Foreign:
 def infer_shapes(model: ir.Model, symbols: dict[str, str]) -> None:
     """Clean the graph and find the shapes of its values, in our names; `symbols` as `name_axes` returns them."""
     graph = model.graph
-    clean(model)
-    library.infer_shapes(model)
+    run(model, (*simplify(), library_pass.infer_shapes()))
     if _count_heads(graph):
-        library.infer_shapes(model)
+        library_pass.infer_shapes()(model)
     rename(graph, symbols)
     _name_heads(graph)
 
@@ -93,16 +86,6 @@ def _refuse(model: ir.Model, path: Path, newest: int) -> None:
             )
         if node.domain == "" and opset < CHANGED.get(node.op_type, 0) <= newest:
             raise UsageError(f"{node.name} ({node.op_type}) means something else in opset {newest}.")
-
-
-def _yield_names(graph: ir.Graph) -> None:
-    """Rename what has a name that our own nodes and constants are about to get, as in a file we wrote ourselves."""
-    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
-    constants = [value for value in graph.initializers.values() if value.name.startswith(OUR_PREFIXES)]
-    values = [value for value in inner if value.name and value.name.startswith(OUR_PREFIXES)] + constants
-    nodes = [node for node in graph if node.name and node.name.startswith(OUR_PREFIXES)]
-    for number, named in enumerate(values + nodes):
-        named.name = f"before/{number}/{named.name}"
 
 
 def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
@@ -178,7 +161,7 @@ def _name_heads(graph: ir.Graph) -> None:
     """Name the axes that shape inference lost of tensors [?, heads, ?, head_dim] and [?, ?, heads, head_dim].
 
     A wrong guess does no harm here: a rotation is followed with these sizes, and tensors that do not fit stop it. It
-    must not be written: a runtime gives axes of one name one size (see `proven_shapes`).
+    must not be written: a runtime gives axes of one name one size (see `KeepProvenShapesPass`).
     """
     known = {"batch", "sequence", "past", "total"}
     for node in graph:

@@ -12,8 +12,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.layer_and_role import layer_of, layer_of_cache, role_of
-from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
-from rope_deploy.graph.raising.raise_rotations import DOMAIN
+from rope_deploy.graph.operators import DOMAIN, ROTATE, ROTATE_QK
 from rope_deploy.graph.reading.table_sources import Source
 
 CONTRIB = "com.microsoft"

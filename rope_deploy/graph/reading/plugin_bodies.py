@@ -16,8 +16,7 @@ import onnx_ir as ir
 from onnx_ir.serde import deserialize_function
 
 from rope_deploy.graph.analysis.evaluate import evaluate
-from rope_deploy.graph.lower.plugin import ATTRIBUTES, ROTATE, ROTATE_QK, UNUSED
-from rope_deploy.graph.raising.raise_rotations import DOMAIN
+from rope_deploy.graph.operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 from rope_deploy.rope.rotate import rotate
 from rope_deploy.rope.spec import LARGEST_HEAD
 
@@ -44,22 +43,22 @@ def contradictions(model: onnx.ModelProto) -> Iterator[str]:
 def _fault(node: onnx.NodeProto, stated: Mapping[str, Any], function: onnx.FunctionProto | None) -> str:
     if function is None:
         return "it has no body."
-    for name, usual in UNUSED.items():
+    for name, usual in PLUGIN_UNUSED.items():
         if name in stated and stated[name] != usual:
             return f"its attribute {name} is {stated[name]}, and its body does nothing of that."
-    values = [stated.get(name) for name in ATTRIBUTES]
+    values = [stated.get(name) for name in PLUGIN_ATTRIBUTES]
     if any(not isinstance(value, int) for value in values):
-        return f"its attributes {', '.join(ATTRIBUTES)} are not all there."
+        return f"its attributes {', '.join(PLUGIN_ATTRIBUTES)} are not all there."
     axis, head, rotary, interleaved = values
     if axis not in (1, 2) or interleaved not in (0, 1) or not 0 < rotary <= head <= LARGEST_HEAD or rotary % 2:
-        return f"its attributes {dict(zip(ATTRIBUTES, values, strict=True))} name no rotation."
+        return f"its attributes {dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))} name no rotation."
     count = 2 if node.op_type == ROTATE_QK else 1
     try:
         got, due, near = _both(deserialize_function(function), count, axis, head, rotary, bool(interleaved))
     except Exception as error:  # onnx_ir and numpy raise many kinds for a body that is none
         return f"its body does not take what its attributes name ({' '.join(str(error).split())[:120]})."
     if any(one.shape != other.shape or not np.allclose(one, other, rtol=0, atol=near) for one, other in zip(got, due)):
-        return f"its body does not turn as its attributes say ({dict(zip(ATTRIBUTES, values, strict=True))})."
+        return f"its body does not turn as its attributes say ({dict(zip(PLUGIN_ATTRIBUTES, values, strict=True))})."
     return ""
 
 

@@ -14,10 +14,11 @@ import onnx_ir as ir
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.analysis.data_movement import MOVES, Marks
 from rope_deploy.graph.analysis.dependence import Dependence, dependences
+from rope_deploy.graph.analysis.dummy_inputs import dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, ancestors
 from rope_deploy.graph.analysis.layer_and_role import layer_around, layer_of, role_of
-from rope_deploy.graph.raising.match import NotARotation, dummy_inputs, find_sums, recognise
-from rope_deploy.graph.raising.raise_rotations import unmatched_products
+from rope_deploy.graph.raising.match import NotARotation, find_sums, recognise
+from rope_deploy.graph.raising.unmatched_products import unmatched_products
 from rope_deploy.graph.reading.branches import Way, ways
 from rope_deploy.graph.reading.example_calls import Calls
 from rope_deploy.graph.reading.operators import Applied, applied, form_of, hides_rotation
@@ -52,7 +53,9 @@ def _read(way: Way) -> Reading:
     found += sums
     known = {node for one in sums for node in ancestors([one.source.match.root], {one.source.match.source})}
     known |= {one.node for one in found}
-    unread += [Unread(name, f"{op}: {why}") for name, op, why in unmatched_products(graph, reasons, known)]
+    unread += [
+        Unread(name, f"{op}: {why}") for name, op, why in unmatched_products(graph, reasons, dependences(graph), known)
+    ]
     sites, read, wrong = _with_tables(found, calls, marks)
     positions = calls.positions
     return Reading(

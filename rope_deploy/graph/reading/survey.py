@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, dependences
 from rope_deploy.graph.analysis.evaluate import HALF, ancestors
+from rope_deploy.graph.analysis.fixed_length import has_fixed_rows
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.lower.plugin import ROTATE, ROTATE_QK
+from rope_deploy.graph.operators import DOMAIN, ROTATE, ROTATE_QK
 from rope_deploy.graph.raising.match import find_sums
-from rope_deploy.graph.raising.positions.fixed_rows import RowTabulator, takes_rows
-from rope_deploy.graph.raising.raise_rotations import DOMAIN
+from rope_deploy.graph.raising.positions.fixed_rows import FixedRows
 
 FLOATS = (*HALF, ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # (domain, operator) -> (what to call it, rotations in one node)
@@ -44,8 +44,7 @@ def survey(path: Path) -> Survey:
     """Read the graph of `path`. Raises UsageError if it is not a sound ONNX file."""
     graph = read_model(path, weights=False).graph
     nodes = list(graph)
-    by_row = takes_rows(graph) and all(value.name != POSITION_INPUT for value in graph.inputs)
-    marks = RowTabulator(graph).marks if by_row else dependences(graph)
+    marks = FixedRows(graph).marks() if has_fixed_rows(graph) else dependences(graph)
     forms = Counter()
     for node in nodes:
         if (node.domain, node.op_type) in OPERATORS:

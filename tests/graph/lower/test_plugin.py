@@ -7,8 +7,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph.lower import lower
-from rope_deploy.graph.lower.plugin import UNUSED
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.operators import PLUGIN_UNUSED
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
@@ -34,7 +34,7 @@ def test_query_and_key_of_a_layer_are_one_node():
     model = graph(two_sites(), result="batch, 2, sequence, sequence")
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
-    lowered = lower(raise_rotations(model, ROWS), "plugin")
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin")
     (node,) = nodes(lowered.model)
     assert (node.op_type, len(node.outputs)) == ("RopeRotateQK", 2)
     assert [site.role for site in lowered.sites] == ["q", "k"]
@@ -45,7 +45,7 @@ def test_exchanging_query_and_key_would_be_seen():
     model = graph(two_sites(), result="batch, 2, sequence, sequence")
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
-    lowered = lower(raise_rotations(model, ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin").model
     (node,) = nodes(lowered)
     node.replace_input_with(0, node.inputs[1])
     assert np.abs(run(lowered, feeds)["y"] - before).max() > 0.1
@@ -53,12 +53,12 @@ def test_exchanging_query_and_key_would_be_seen():
 
 @pytest.mark.parametrize("rotary_dim", [8, 4])
 def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_dim):
-    lowered = lower(raise_rotations(spelled("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(spelled("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin").model
     (node,) = nodes(lowered)
     assert node.op_type == "RopeRotate"
     stated = {name: attribute.value for name, attribute in node.attributes.items()}
     chosen = {"heads_axis": 1, "head_dim": 8, "rotary_dim": rotary_dim, "interleaved": 0}
-    assert {name: list(v) if isinstance(v, tuple) else v for name, v in stated.items()} == chosen | UNUSED
+    assert {name: list(v) if isinstance(v, tuple) else v for name, v in stated.items()} == chosen | PLUGIN_UNUSED
     (function,) = lowered.functions.values()
     assert set(function.attributes) == set(stated)
     assert function.overload == "", "one set of attributes needs no overload, which older tools do not read"
@@ -77,7 +77,7 @@ def two_rotations() -> ir.Model:
 def test_two_sets_of_attributes_are_two_functions_that_onnx_runtime_tells_apart():
     model = two_rotations()
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin").model
     assert sorted(function.overload for function in lowered.functions.values()) == ["", "1"]
     first = oracle(feeds["x"], POSITIONS, interleaved=False, rotary_dim=8)
     both = oracle(first, POSITIONS, interleaved=True, rotary_dim=8)
@@ -87,11 +87,11 @@ def test_two_sets_of_attributes_are_two_functions_that_onnx_runtime_tells_apart(
 
 
 def test_the_names_of_two_sites_in_one_layer_differ():
-    lowered = lower(raise_rotations(two_rotations(), ROWS), "tables").model
+    lowered = lower_rotations(raise_rotations(two_rotations(), ROWS), "tables").model
     names = [value.name for node in lowered.graph for value in node.outputs]
     assert len(names) == len(set(names))
 
 
 def test_the_file_passes_onnx_own_checker():
-    lowered = lower(raise_rotations(spelled("rotate_half"), ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(spelled("rotate_half"), ROWS), "plugin").model
     onnx.checker.check_model(ir.to_proto(lowered))

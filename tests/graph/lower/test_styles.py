@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
@@ -31,7 +32,7 @@ def check(model: ir.Model, style: str, *, interleaved: bool, rotary_dim: int, he
     dtype = model.graph.inputs[0].dtype.name.lower()
     dtype = {"float": "float32"}.get(dtype, dtype)
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), style, opset=opset)
+    lowered = lower_rotations(raise_rotations(model, ROWS), style, opset=opset)
     got = runner(lowered.model, feeds)["y"].astype(np.float64)
     sizes = {"rotary_dim": rotary_dim, "heads_axis": heads_axis}
     right = oracle(feeds["x"], POSITIONS, interleaved=interleaved, **sizes)
@@ -67,7 +68,7 @@ def test_every_opset_from_17_on_runs(style, opset):
     model = spelled("rotate_half")
     if style == "onnx" and opset < 23:
         with pytest.raises(UsageError, match="needs opset 23"):
-            lower(raise_rotations(model, ROWS), style, opset=opset)
+            lower_rotations(raise_rotations(model, ROWS), style, opset=opset)
         return
     lowered = check(model, style, interleaved=False, rotary_dim=8, heads_axis=1, opset=opset)
     assert lowered.model.graph.opset_imports[""] == lowered.opset == opset
@@ -91,7 +92,7 @@ def test_operators_rotate_before_the_heads_are_moved(style):
         SPLIT_FROM_PROJECTION.replace("heads_axis)", "one)"), heads_axis=2, constants=constants
     )  # the rotation itself is on [B, N, S, H]
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), style)
+    lowered = lower_rotations(raise_rotations(model, ROWS), style)
     (node,) = (n for n in lowered.model.graph if n.op_type == "RotaryEmbedding")
     assert len(node.inputs[0].shape) == 3 and node.attributes["num_heads"].value == 2
     assert lowered.sites[0].layout == "BS(NH)"
@@ -121,7 +122,7 @@ INSIDE = (OUTSIDE >= 0) & (OUTSIDE < ROWS)
 def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads_axis):
     model = spelled("rotate_half", heads_axis=heads_axis)
     feeds = activation(model, OUTSIDE)
-    got = run(lower(raise_rotations(model, ROWS), style).model, feeds)["y"]
+    got = run(lower_rotations(raise_rotations(model, ROWS), style).model, feeds)["y"]
     got = got if heads_axis == 1 else got.transpose(0, 2, 1, 3)
     visible = np.isnan(got).all(axis=(1, 3))
     np.testing.assert_array_equal(visible, ~INSIDE)
@@ -134,7 +135,7 @@ def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads
 def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
     """The fault that the NaN row guards against: without it ONNX Runtime wraps around and says nothing."""
     model = spelled("rotate_half")
-    lowered = lower(raise_rotations(model, ROWS), "tables")
+    lowered = lower_rotations(raise_rotations(model, ROWS), "tables")
     (guard,) = (node for node in lowered.model.graph if node.op_type == "Where")
     positions = next(value for value in lowered.model.graph.inputs if value.name == "position_ids")
     guard.outputs[0].replace_all_uses_with(positions)
@@ -146,26 +147,28 @@ def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
 def test_the_graph_itself_is_left_as_it_was(style):
     raised = raise_rotations(spelled("rotate_half"), ROWS)
     before = ir.to_onnx_text(raised.model)
-    lower(raised, style)
+    lower_rotations(raised, style)
     assert ir.to_onnx_text(raised.model) == before
 
 
 def test_an_unknown_style_names_those_that_exist():
     with pytest.raises(UsageError, match="Unknown style 'cuda'") as caught:
-        lower(raise_rotations(spelled("rotate_half"), ROWS), "cuda")
+        lower_rotations(raise_rotations(spelled("rotate_half"), ROWS), "cuda")
     assert "tables, onnx, contrib, plugin" in caught.value.exists
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_no_cosine_is_left_at_run_time(name):
-    lowered = lower(raise_rotations(spelled(name), ROWS), "tables")
+    lowered = lower_rotations(raise_rotations(spelled(name), ROWS), "tables")
     assert not {"Cos", "Sin", "Range"} & {node.op_type for node in lowered.model.graph}
 
 
 def test_caches_are_half_width_with_a_row_of_nan_and_shared():
     raised = raise_rotations(spelled("rotate_half"), ROWS)
     for style in STYLES:
-        caches = {n: v for n, v in lower(raised, style).model.graph.initializers.items() if n.endswith("_cache")}
+        caches = {
+            n: v for n, v in lower_rotations(raised, style).model.graph.initializers.items() if n.endswith("_cache")
+        }
         assert sorted(caches) == ["rope_0.cos_cache", "rope_0.sin_cache"]
         array = caches["rope_0.cos_cache"].const_value.numpy()
         assert array.shape == (ROWS + 1, 4)

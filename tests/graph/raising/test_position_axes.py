@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.rope import rotate
 from tests.graph.graphs import DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, frequencies, graph, run
@@ -74,7 +74,7 @@ def test_each_pair_follows_its_axis_in_every_style(name, style):
     raised = raise_rotations(model, ROWS)
     (rotation,) = raised.rotations
     assert rotation.table.axes == axes and len(rotation.table.cos) == ROWS
-    after = run(lower(raised, style).model, feeds)["y"]
+    after = run(lower_rotations(raised, style).model, feeds)["y"]
     np.testing.assert_allclose(after, before, atol=1e-6)
     np.testing.assert_allclose(after, oracle(feeds["x"], POSITIONS, axes), atol=1e-6)
     for wrong in ((0, 0, 0, 0), axes[::-1]):
@@ -84,7 +84,7 @@ def test_each_pair_follows_its_axis_in_every_style(name, style):
 def test_text_whose_axes_agree_is_rotated_as_by_one():
     model = with_axes(SECTIONS)
     feeds = activation(model, np.broadcast_to(POSITIONS[:1], POSITIONS.shape))
-    lowered = lower(raise_rotations(model, ROWS), "tables").model
+    lowered = lower_rotations(raise_rotations(model, ROWS), "tables").model
     np.testing.assert_allclose(run(lowered, feeds)["y"], oracle(feeds["x"], POSITIONS, (0, 0, 0, 0)), atol=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_a_position_outside_on_one_axis_is_no_number_and_others_are():
     positions = POSITIONS.copy()
     positions[1, 0, 2] = ROWS
     feeds = activation(model, positions)
-    y = run(lower(raise_rotations(model, ROWS), "tables").model, feeds)["y"]
+    y = run(lower_rotations(raise_rotations(model, ROWS), "tables").model, feeds)["y"]
     bad = np.isnan(y).any(axis=(1, 3))
     assert bad[0].tolist() == [False, False, True, False] and not bad[1].any()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
@@ -47,7 +47,7 @@ def test_every_spelling_is_the_same_rotation(name, rotary_dim, heads_axis):
     assert marker.attributes["num_heads"].value == 2
     assert {node.op_type for node in raised.model.graph} <= {"Rope", "Identity"}, "nothing of the fragment is left"
     assert [value.name for value in raised.model.graph.outputs] == ["y"]
-    after = run(lower(raised, "tables").model, feeds)["y"]
+    after = run(lower_rotations(raised, "tables").model, feeds)["y"]
     np.testing.assert_allclose(after, before, atol=1e-6)
     expected = oracle(
         feeds["x"], POSITIONS, interleaved=rotation.interleaved, rotary_dim=rotary_dim, heads_axis=heads_axis
@@ -228,7 +228,7 @@ def test_pairs_read_from_one_layout_and_written_in_another(halves):
     raised = raise_rotations(model, ROWS)
     (rotation,) = raised.rotations
     assert rotation.rearranged and rotation.interleaved is halves
-    after = run(lower(raised, "tables").model, feeds)["y"]
+    after = run(lower_rotations(raised, "tables").model, feeds)["y"]
     np.testing.assert_allclose(after, before, atol=1e-6)
     order = np.arange(8).reshape(2, 4).T.reshape(-1) if halves else np.arange(8).reshape(4, 2).T.reshape(-1)
     expected = oracle(feeds["x"][..., order], POSITIONS, interleaved=halves, rotary_dim=8)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.raising.tabulate import CHUNK
 from rope_deploy.models.torch_trig import cos, sin
@@ -90,7 +90,7 @@ def test_a_rule_that_changes_with_every_length_stays_in_the_graph():
 def test_rules_of_length_run_as_before_on_both_sides_of_the_threshold(angles, style):
     model = graph(BODY, angles=angles, constants=constants(7))
     untouched = graph(BODY, angles=angles, constants=constants(7))
-    lowered = lower(raise_rotations(model, ROWS), style).model
+    lowered = lower_rotations(raise_rotations(model, ROWS), style).model
     results = {}
     for longest in (5, 6, 7, 8, 15):
         feeds = activation(model, np.array([[longest, 1, 2, 3], [0, 4, 3, 5]]))

@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import STYLES, lower
-from rope_deploy.graph.raising.raise_rotations import markers, raise_rotations
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.lower.styles import STYLES
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests import towers
 
 TOKENS, HEADS, HEAD = 6, 2, 8
@@ -65,8 +66,8 @@ def test_weights_that_are_no_cosines_and_sines_are_left_alone():
 
 def test_every_rotation_of_a_tower_is_raised_and_counted_as_it_comes():
     raised = towers.prepared("dinov3").raised
-    places = [(node.attributes["layer"].value, node.attributes["role"].value) for node in markers(raised.model.graph)]
-    assert places == [(0, "q"), (0, "k"), (1, "q"), (1, "k")]
+    sites = [(node.attributes["layer"].value, node.attributes["role"].value) for node in raised.markers()]
+    assert sites == [(0, "q"), (0, "k"), (1, "q"), (1, "k")]
     assert len(raised.rotations) == 1
 
 
@@ -112,7 +113,7 @@ def test_halves_that_turn_apart_are_one_rotation_and_stay_in_their_places(style)
     (rotation,) = raised.rotations
     assert rotation.element_order == (0, 1, 4, 5, 2, 3, 6, 7)
     assert len(raised.markers()) == 1
-    np.testing.assert_allclose(ran(lower(raised, style).model, x), want, atol=1e-6)
+    np.testing.assert_allclose(ran(lower_rotations(raised, style).model, x), want, atol=1e-6)
 
 
 def ran(model: ir.Model, x: np.ndarray) -> np.ndarray:

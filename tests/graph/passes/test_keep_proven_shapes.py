@@ -5,7 +5,7 @@ import pytest
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.export import write
-from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.reading.declared_inputs import inputs_of
 from rope_deploy.runs.trial_calls import Sizes, feeds
 from tests import tiny

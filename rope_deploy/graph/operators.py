@@ -1,0 +1,164 @@
+"""The operators that rotate: who defines each, which of its inputs is what, and what is not understood.
+
+Everything that asks "does this node rotate, and how?" asks here: reading, rewriting, validation, inspection, gates, and
+what a vendor refused. Inputs and attributes are those of the operators' schemas: ONNX opset 23, onnxruntime 1.31's
+com.microsoft, and our own functions (graph/lower/plugin.py). The functions take nodes of onnx and of onnx-ir alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    Node: TypeAlias = onnx.NodeProto | ir.Node
+
+STANDARD = ""
+CONTRIB = "com.microsoft"
+DOMAIN = "rope_deploy"
+MARKER = "Rope"  # what a rotation is raised to; never in a file
+ROTARY_EMBEDDING = "RotaryEmbedding"
+GROUP_QUERY_ATTENTION = "GroupQueryAttention"
+ROTATE, ROTATE_QK = "RopeRotate", "RopeRotateQK"
+# The attributes of our operators, and those of the plugin's other features with the values that switch them off:
+# TensorRT's parser warns of every field of a plugin that a node does not have.
+PLUGIN_ATTRIBUTES = ("heads_axis", "head_dim", "rotary_dim", "interleaved")
+PLUGIN_UNUSED: dict[str, int | float | list[int]] = {
+    "out_heads_axis": 0,
+    "proportional": 0,
+    "out_of_range": 0,
+    "sections": [0, 0, 0],
+    "sections_interleaved": 0,
+    "norm_eps": 0.0,
+}
+# A rotation that is written without any of these operators.
+MULTIPLY_ADD = "multiply-add in standard operators"
+OWN_RULE = "rotates by a rule of its own"
+
+
+@dataclass(frozen=True)
+class RotatingOperator:
+    """One operator. `x`, `cos`, `sin`, `rows` and `past` are numbers of its inputs.
+
+    `rows`: the row of cos and sin for each token (positions); `past`: the KV cache, whose last axis is the head.
+    `fused`: an attention that rotates its q and k where its attribute do_rotary is set. `rotary_dim` and `interleaved`
+    are names of attributes; the operator has no attribute for a name of "". `opaque` says why its rotation cannot be
+    read, "" where it can. `style`: the one whose lowering writes it, "" if none does. `least_inputs`: without so many
+    it cannot run.
+    """
+
+    domain: str
+    name: str
+    x: tuple[int, ...] = ()
+    cos: int | None = None
+    sin: int | None = None
+    rows: int | None = None
+    past: int | None = None
+    fused: bool = False
+    rotary_dim: str = ""
+    interleaved: str = "interleaved"
+    opaque: str = ""
+    style: str = ""
+    least_inputs: int = 0
+
+    @property
+    def qualified_name(self) -> str:
+        """E.g. "com.microsoft.RotaryEmbedding"."""
+        return f"{self.domain}.{self.name}".lstrip(".")
+
+    @property
+    def form(self) -> str:
+        """What reports call a rotation that this operator makes."""
+        return f"{self.qualified_name}{' (fused)' if self.fused else ' (ONNX)' if self.domain == STANDARD else ''}"
+
+
+def _fused(name: str, cos: int, sin: int, rows: int | None = None, *, style: str = "") -> RotatingOperator:
+    return RotatingOperator(
+        CONTRIB,
+        name,
+        (0, 1),
+        cos,
+        sin,
+        rows,
+        past=3,
+        fused=True,
+        interleaved="rotary_interleaved",
+        style=style,
+        least_inputs=1,
+    )
+
+
+def _opaque(name: str, *, fused: bool, least_inputs: int = 0) -> RotatingOperator:
+    return RotatingOperator(CONTRIB, name, fused=fused, opaque=OWN_RULE, least_inputs=least_inputs)
+
+
+_WIDTH = "rotary_embedding_dim"
+# fmt: off
+OPERATORS = (
+    RotatingOperator(STANDARD, ROTARY_EMBEDDING, (0,), 1, 2, 3, rotary_dim=_WIDTH, style="onnx"),
+    RotatingOperator(CONTRIB, ROTARY_EMBEDDING, (0,), 2, 3, 1, rotary_dim=_WIDTH, style="contrib", least_inputs=4),
+    RotatingOperator(CONTRIB, "MRotaryEmbedding", (0,), 2, 3, 1, rotary_dim=_WIDTH, least_inputs=4),
+    RotatingOperator(DOMAIN, ROTATE, (0,), 1, 2, 3, rotary_dim="rotary_dim", style="plugin"),
+    RotatingOperator(DOMAIN, ROTATE_QK, (0, 1), 2, 3, 4, rotary_dim="rotary_dim", style="plugin"),
+    _fused(GROUP_QUERY_ATTENTION, 7, 8, 9, style="contrib"),
+    _fused("SparseAttention", 9, 10),
+    _fused("DynamicSparseAttention", 11, 12, 13),
+    _fused("PagedAttention", 8, 9),
+    _fused("SparsePagedAttention", 14, 15),
+    _opaque("Attention", fused=True, least_inputs=1),
+    _opaque("QAttention", fused=True),
+    _opaque("DecoderMaskedSelfAttention", fused=True),
+    _opaque("GemmaRotaryEmbedding", fused=False),
+)
+# fmt: on
+_BY_NAME = {(one.domain, one.name): one for one in OPERATORS}
+# Attributes of these operators that are whole numbers; onnx has no schema of those outside its own domain.
+WHOLE_ATTRIBUTES = frozenset({
+    "do_rotary", "heads_axis", "interleaved", "is_packed_batching", "kv_num_heads", "local_window_size", "num_heads",
+    "rotary_dim", "rotary_embedding_dim", "rotary_interleaved",
+})  # fmt: skip
+
+
+def operator_of(node: Node) -> RotatingOperator | None:
+    """The operator of `node` if it is one that can rotate, whether or not it does so here."""
+    return _BY_NAME.get((node.domain, node.op_type))
+
+
+def rotates(node: Node) -> RotatingOperator | None:
+    """The operator of `node` if it rotates here: a fused attention does where its do_rotary is set.
+
+    An attention of ONNX Runtime that is not known and has do_rotary set is opaque.
+    """
+    found = operator_of(node)
+    if found is None and node.domain == CONTRIB and integer(node, "do_rotary"):
+        return RotatingOperator(CONTRIB, node.op_type, fused=True, opaque="rotates, and is not an operator known here")
+    return found if found is not None and (not found.fused or integer(node, "do_rotary")) else None
+
+
+def forms_of_style(style: str) -> tuple[str, ...]:
+    """The forms in which the lowering of `style` writes a rotation."""
+    return tuple(one.form for one in OPERATORS if one.style == style) or (MULTIPLY_ADD,)
+
+
+def written_names() -> frozenset[str]:
+    """Names, without domains, of the operators that a lowering writes."""
+    return frozenset(one.name for one in OPERATORS if one.style)
+
+
+def integer(node: Node, name: str) -> int:
+    """The attribute `name` of `node`, a whole number; 0 where it is not stated."""
+    if not name:
+        return 0
+    attributes = node.attributes if hasattr(node, "attributes") else _by_name(node.attribute)
+    if name not in attributes:
+        return 0
+    stated = attributes[name]
+    return stated.as_int() if hasattr(stated, "as_int") else stated.i
+
+
+def _by_name(attributes: Iterable[onnx.AttributeProto]) -> dict[str, onnx.AttributeProto]:
+    return {one.name: one for one in attributes}
