@@ -80,7 +80,7 @@ def rewrite_file(
         stated_position=max((spec.max_position for spec in specs.values()), default=None),
         allow_unmatched=allow_unmatched,
         force=force,
-        found=judged,
+        revise=judged,
         before=finished,
         progress=progress,
     )

@@ -15,7 +15,7 @@ from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.rewrite import Rewritten, rewrite_file
 from tests import tiny
-from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, spelled, with_tokens
+from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, rotation_graph, with_tokens
 
 LENGTH = 64
 
@@ -266,9 +266,9 @@ def damaged(change, exported, folder: Path) -> Path:
 
 
 def no_positions(model: onnx.ModelProto) -> None:
-    next(value for value in model.graph.input if value.name == "position_ids").name = "places"
+    next(value for value in model.graph.input if value.name == "position_ids").name = "positions"
     for node in model.graph.node:
-        node.input[:] = ["places" if name == "position_ids" else name for name in node.input]
+        node.input[:] = ["positions" if name == "position_ids" else name for name in node.input]
 
 
 def fixed_batch(model: onnx.ModelProto) -> None:
@@ -345,6 +345,6 @@ def test_an_existing_target_is_kept(exported, tmp_path):
 
 
 def test_an_opset_that_is_asked_for_is_kept(tmp_path):
-    model = spelled("rotate_half", opset=17)
+    model = rotation_graph("rotate_half", opset=17)
     written = rewrite_file(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS, opset=17)
     assert ir.load(written.path).graph.opset_imports[""] == 17

@@ -48,7 +48,7 @@ def prepared(rule: str):
 
 
 @cache
-def opened(rule: str, style: str):
+def session_of(rule: str, style: str):
     return session(lower_rotations(prepared(rule).raised, style, fused_attention=False).model)
 
 
@@ -62,7 +62,7 @@ def feeds(past: int, new: int, batch: int = 2) -> dict[str, np.ndarray]:
 
 def both(rule: str, style: str, given: dict, past: dict) -> tuple[dict, dict]:
     """(graph, PyTorch) on the same call."""
-    runner, loaded = opened(rule, style), prepared(rule).loaded
+    runner, loaded = session_of(rule, style), prepared(rule).loaded
     cached = {}
     for value in runner.get_inputs():
         if value.name.startswith("past"):

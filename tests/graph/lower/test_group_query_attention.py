@@ -24,13 +24,13 @@ def both(family: str) -> tuple[Lowered, Lowered]:
 
 
 @cache
-def opened(family: str, fused: bool):
+def session_of(family: str, fused: bool):
     return session(both(family)[0 if fused else 1].model)
 
 
 def run(family: str, fused: bool, mask: np.ndarray, new: int, past: dict) -> dict[str, np.ndarray]:
     """Run the last `new` columns of `mask` after `past`; positions count real tokens."""
-    runner = opened(family, fused)
+    runner = session_of(family, fused)
     batch, total = mask.shape
     ids = np.random.default_rng(total).integers(3, tiny.VOCAB, (batch, new))
     positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, total - new :]

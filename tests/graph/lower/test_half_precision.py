@@ -16,7 +16,7 @@ from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.models import run_reference, wrap
 from rope_deploy.models.torch_trig import cos, sin
 from tests import tiny
-from tests.graph.graphs import NUMPY_TYPES, activation, frequencies, oracle, run, run_slowly, spelled
+from tests.graph.graphs import NUMPY_TYPES, activation, frequencies, oracle, rotation_graph, run, run_slowly
 
 ROWS, HEAD = 2048, 64
 LAYOUT = {False: "rotate_half", True: "stack_and_flatten"}
@@ -42,7 +42,7 @@ def in_pytorch(x: np.ndarray, positions: np.ndarray, dtype: str, *, interleaved:
     + [("bfloat16", style) for style in ("tables", "onnx", "plugin")],
 )
 def test_no_further_from_fp64_than_pytorch(dtype, style, interleaved):
-    model = spelled(LAYOUT[interleaved], head_dim=HEAD, dtype=dtype)
+    model = rotation_graph(LAYOUT[interleaved], head_dim=HEAD, dtype=dtype)
     positions = np.random.default_rng(1).integers(0, ROWS, (4, 32))
     feeds = activation(model, positions)
     raised = raise_rotations(model, ROWS, cos=cos, sin=sin)

@@ -12,16 +12,16 @@ from rope_deploy.graph.operators import PLUGIN_UNUSED
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
+    FORMS,
     POSITIONS,
     REPEATED,
     ROWS,
-    SPELLINGS,
     STACKED_PAIR,
     activation,
     graph,
     oracle,
+    rotation_graph,
     run,
-    spelled,
 )
 from tests.graph.raising.test_raise_rotations import two_sites
 
@@ -53,7 +53,9 @@ def test_exchanging_query_and_key_would_be_seen():
 
 @pytest.mark.parametrize("rotary_dim", [8, 4])
 def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_dim):
-    lowered = lower_rotations(raise_rotations(spelled("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin").model
+    lowered = lower_rotations(
+        raise_rotations(rotation_graph("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin"
+    ).model
     (node,) = nodes(lowered)
     assert node.op_type == "RopeRotate"
     stated = {name: attribute.value for name, attribute in node.attributes.items()}
@@ -66,9 +68,11 @@ def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_d
 
 def two_rotations() -> ir.Model:
     """One tensor rotated half-split, then the result interleaved."""
-    first = "t = Identity(x)\n" + SPELLINGS["rotate_half"][1]
+    first = "t = Identity(x)\n" + FORMS["rotate_half"][1]
     second = "n = Neg(x2)" + STACKED_PAIR.format(first="n", second="x1", out="r")
-    second = REPEATED + EVENS_AND_ODDS + second + "kept = Mul(t, c)\n turned = Mul(r, s)\n y = Add(kept, turned)"
+    second = (
+        REPEATED + EVENS_AND_ODDS + second + "straight = Mul(t, c)\n crossed = Mul(r, s)\n y = Add(straight, crossed)"
+    )
     taken = set(re.findall(r"(\w+) = [A-Z]", first))
     second = re.sub(r"\w+", lambda word: f"second_{word[0]}" if word[0] in taken else word[0], second)
     return graph(first + "\n second_t = Identity(rotated)\n" + second)
@@ -93,5 +97,5 @@ def test_the_names_of_two_sites_in_one_layer_differ():
 
 
 def test_the_file_passes_onnx_own_checker():
-    lowered = lower_rotations(raise_rotations(spelled("rotate_half"), ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(rotation_graph("rotate_half"), ROWS), "plugin").model
     onnx.checker.check_model(ir.to_proto(lowered))

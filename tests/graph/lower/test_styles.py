@@ -4,23 +4,24 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from rope_deploy import artifact
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.lower.styles import STYLES
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
+    FORMS,
     HALVES,
     MULTIPLY_ADD,
     POSITIONS,
     ROWS,
-    SPELLINGS,
     activation,
     graph,
     oracle,
+    rotation_graph,
     run,
     run_slowly,
-    spelled,
 )
 
 TOLERANCE = {"float32": 1e-6, "float16": 5e-3, "bfloat16": 4e-2}
@@ -50,7 +51,7 @@ def check(model: ir.Model, style: str, *, interleaved: bool, rotary_dim: int, he
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("style", STYLES)
 def test_equals_the_fp64_rotation_in_onnx_runtime(style, dtype, interleaved, rotary_dim, heads_axis):
-    model = spelled(LAYOUT[interleaved], rotary_dim=rotary_dim, heads_axis=heads_axis, dtype=dtype)
+    model = rotation_graph(LAYOUT[interleaved], rotary_dim=rotary_dim, heads_axis=heads_axis, dtype=dtype)
     check(model, style, interleaved=interleaved, rotary_dim=rotary_dim, heads_axis=heads_axis)
 
 
@@ -58,14 +59,14 @@ def test_equals_the_fp64_rotation_in_onnx_runtime(style, dtype, interleaved, rot
 @pytest.mark.parametrize("interleaved", [False, True], ids=["half_split", "interleaved"])
 @pytest.mark.parametrize("style", ["tables", "onnx", "plugin"])
 def test_equals_the_fp64_rotation_in_bfloat16(style, interleaved, rotary_dim):
-    model = spelled(LAYOUT[interleaved], rotary_dim=rotary_dim, dtype="bfloat16")
+    model = rotation_graph(LAYOUT[interleaved], rotary_dim=rotary_dim, dtype="bfloat16")
     check(model, style, interleaved=interleaved, rotary_dim=rotary_dim, heads_axis=1, runner=run_slowly)
 
 
 @pytest.mark.parametrize("opset", range(17, 25))
 @pytest.mark.parametrize("style", STYLES)
 def test_every_opset_from_17_on_runs(style, opset):
-    model = spelled("rotate_half")
+    model = rotation_graph("rotate_half")
     if style == "onnx" and opset < 23:
         with pytest.raises(UsageError, match="needs opset 23"):
             lower_rotations(raise_rotations(model, ROWS), style, opset=opset)
@@ -106,7 +107,11 @@ def test_operators_rotate_before_the_heads_are_moved(style):
 @pytest.mark.parametrize("rotary_dim", [8, 4], ids=["full", "partial"])
 def test_operators_take_four_axes_where_the_heads_came_apart(style, rotary_dim):
     lowered = check(
-        spelled("rotate_half", rotary_dim=rotary_dim), style, interleaved=False, rotary_dim=rotary_dim, heads_axis=1
+        rotation_graph("rotate_half", rotary_dim=rotary_dim),
+        style,
+        interleaved=False,
+        rotary_dim=rotary_dim,
+        heads_axis=1,
     )
     (node,) = (n for n in lowered.model.graph if n.op_type == "RotaryEmbedding")
     assert len(node.inputs[0].shape) == 4
@@ -120,7 +125,7 @@ INSIDE = (OUTSIDE >= 0) & (OUTSIDE < ROWS)
 @pytest.mark.parametrize("heads_axis", [1, 2], ids=["BNSH", "BSNH"])
 @pytest.mark.parametrize("style", STYLES)
 def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads_axis):
-    model = spelled("rotate_half", heads_axis=heads_axis)
+    model = rotation_graph("rotate_half", heads_axis=heads_axis)
     feeds = activation(model, OUTSIDE)
     got = run(lower_rotations(raise_rotations(model, ROWS), style).model, feeds)["y"]
     got = got if heads_axis == 1 else got.transpose(0, 2, 1, 3)
@@ -134,7 +139,7 @@ def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads
 
 def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
     """The fault that the NaN row guards against: without it ONNX Runtime wraps around and says nothing."""
-    model = spelled("rotate_half")
+    model = rotation_graph("rotate_half")
     lowered = lower_rotations(raise_rotations(model, ROWS), "tables")
     (guard,) = (node for node in lowered.model.graph if node.op_type == "Where")
     positions = next(value for value in lowered.model.graph.inputs if value.name == "position_ids")
@@ -145,7 +150,7 @@ def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_graph_itself_is_left_as_it_was(style):
-    raised = raise_rotations(spelled("rotate_half"), ROWS)
+    raised = raise_rotations(rotation_graph("rotate_half"), ROWS)
     before = ir.to_onnx_text(raised.model)
     lower_rotations(raised, style)
     assert ir.to_onnx_text(raised.model) == before
@@ -153,18 +158,18 @@ def test_the_graph_itself_is_left_as_it_was(style):
 
 def test_an_unknown_style_names_those_that_exist():
     with pytest.raises(UsageError, match="Unknown style 'cuda'") as caught:
-        lower_rotations(raise_rotations(spelled("rotate_half"), ROWS), "cuda")
+        lower_rotations(raise_rotations(rotation_graph("rotate_half"), ROWS), "cuda")
     assert "tables, onnx, contrib, plugin" in caught.value.exists
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", FORMS)
 def test_no_cosine_is_left_at_run_time(name):
-    lowered = lower_rotations(raise_rotations(spelled(name), ROWS), "tables")
+    lowered = lower_rotations(raise_rotations(rotation_graph(name), ROWS), "tables")
     assert not {"Cos", "Sin", "Range"} & {node.op_type for node in lowered.model.graph}
 
 
 def test_caches_are_half_width_with_a_row_of_nan_and_shared():
-    raised = raise_rotations(spelled("rotate_half"), ROWS)
+    raised = raise_rotations(rotation_graph("rotate_half"), ROWS)
     for style in STYLES:
         caches = {
             n: v for n, v in lower_rotations(raised, style).model.graph.initializers.items() if n.endswith("_cache")
@@ -174,3 +179,8 @@ def test_caches_are_half_width_with_a_row_of_nan_and_shared():
         assert array.shape == (ROWS + 1, 4)
         np.testing.assert_array_equal(array[:-1], raised.rotations[0].table.cos)
         assert np.isnan(array[-1]).all()
+
+
+def test_every_style_of_artifacts_has_its_record():
+    assert tuple(STYLES) == artifact.STYLES
+    assert [style.name for style in STYLES.values()] == list(STYLES)

@@ -9,11 +9,11 @@ from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.operators import ROTARY_EMBEDDING
 from rope_deploy.graph.passes.expand_rotary_operators import ExpandRotaryOperatorsPass
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
-from tests.graph.graphs import POSITIONS, ROWS, activation, oracle, run, spelled
+from tests.graph.graphs import POSITIONS, ROWS, activation, oracle, rotation_graph, run
 
 
 def with_operator(style: str, name: str, **sizes) -> ir.Model:
-    return lower_rotations(raise_rotations(spelled(name, **sizes), ROWS), style).model
+    return lower_rotations(raise_rotations(rotation_graph(name, **sizes), ROWS), style).model
 
 
 def operators(model: ir.Model) -> set[str]:

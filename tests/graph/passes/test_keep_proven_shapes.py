@@ -33,4 +33,4 @@ def test_a_false_name_is_found(tmp_path):
     one = next(v for v in model.graph.value_info if len(v.type.tensor_type.shape.dim) == 4)
     one.type.tensor_type.shape.dim[-1].dim_param = "sequence"
     onnx.save(model, path)
-    assert any(one.name in said for said in false_shapes(path, feeds(inputs_of(path), CALLS[0])))
+    assert any(one.name in message for message in false_shapes(path, feeds(inputs_of(path), CALLS[0])))

@@ -1,4 +1,4 @@
-"""Cleaning: equal things become one thing, and no result changes."""
+"""Simplifying: equal things become one thing, and no result changes."""
 
 import numpy as np
 import onnx_ir as ir

@@ -10,7 +10,18 @@ from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.raising.tabulate import CHUNK
 from rope_deploy.models.torch_trig import cos, sin
-from tests.graph.graphs import ANGLES, DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, frequencies, graph, run, spelled
+from tests.graph.graphs import (
+    ANGLES,
+    DOUBLED,
+    HALVES,
+    MULTIPLY_ADD,
+    ROWS,
+    activation,
+    frequencies,
+    graph,
+    rotation_graph,
+    run,
+)
 
 BODY = "t = Identity(x)\n" + DOUBLED + HALVES + "n = Neg(x2)\n r = Concat <axis = -1> (n, x1)" + MULTIPLY_ADD
 BODY += "\n y = Identity(rotated)"
@@ -24,7 +35,7 @@ def table(angles: str = ANGLES, rows: int = ROWS, constants: str = "", **trig):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_table_is_what_pytorch_computes_bit_for_bit(dtype):
-    (rotation,) = raise_rotations(spelled("rotate_half", dtype=dtype), 3000, cos=cos, sin=sin).rotations
+    (rotation,) = raise_rotations(rotation_graph("rotate_half", dtype=dtype), 3000, cos=cos, sin=sin).rotations
     angle = torch.arange(3000).float()[:, None] * torch.from_numpy(FREQUENCIES)
     for mine, theirs in ((rotation.table.cos, angle.cos()), (rotation.table.sin, angle.sin())):
         theirs = theirs.to(getattr(torch, dtype)).float().numpy()

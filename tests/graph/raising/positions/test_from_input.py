@@ -11,7 +11,7 @@ from tests.graph.graphs import DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, 
 
 ROTATE_HALF = HALVES + "n = Neg(x2)\n r = Concat <axis = -1> (n, x1)"
 END = "\n y = Identity(rotated)"
-# Angles [3, B, S, R/2], of which each pair takes one: a section of pairs an axis, or the axes in turn.
+# Angles [3, B, S, R/2], of which each pair takes one: a section of pairs an axis, or one axis after another.
 ALL = """
   p = Cast <to = 1> (position_ids)
   column = Unsqueeze(p, last)
@@ -27,7 +27,7 @@ SECTIONS = (
   angle = Concat <axis = -1> (a0, a1, a2)
 """
 )
-IN_TURN = (
+ALTERNATING = (
     ALL
     + """
   a0 = Gather <axis = 0> (angles, i0)
@@ -47,7 +47,7 @@ COS_SIN = "\n cos = Cos(angle)\n sin = Sin(angle)\n"
 CONSTANTS = (
     ", int64[3] sections = {1, 2, 1}, int64 i2 = {2}, bool[4] second = {0, 1, 0, 0}, bool[4] third = {0, 0, 1, 0}"
 )
-SPELLINGS = {"sections": (SECTIONS, (0, 1, 1, 2)), "in turn": (IN_TURN, (0, 1, 2, 0))}
+FORMS = {"sections": (SECTIONS, (0, 1, 1, 2)), "alternating": (ALTERNATING, (0, 1, 2, 0))}
 # [3, B, S]: no two axes alike
 POSITIONS = np.array([[[0, 1, 5, 15], [9, 3, 3, 14]], [[2, 2, 7, 0], [1, 8, 6, 4]], [[11, 4, 0, 3], [5, 5, 12, 13]]])
 
@@ -59,15 +59,15 @@ def with_axes(angles: str):
 
 def oracle(x: np.ndarray, positions: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     """The fp64 rotation of x [B, N, S, 8], pair i at the positions of its axis."""
-    places = positions[list(axes)].transpose(1, 2, 0)
-    angle = places * frequencies(8).astype(np.float64)
+    followed = positions[list(axes)].transpose(1, 2, 0)
+    angle = followed * frequencies(8).astype(np.float64)
     return rotate(x.astype(np.float64), np.cos(angle)[:, None], np.sin(angle)[:, None], interleaved=False)
 
 
 @pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", FORMS)
 def test_each_pair_follows_its_axis_in_every_style(name, style):
-    angles, axes = SPELLINGS[name]
+    angles, axes = FORMS[name]
     model = with_axes(angles)
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
