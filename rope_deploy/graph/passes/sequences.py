@@ -6,11 +6,12 @@ passes are for the user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from rope_deploy.graph.passes.count_heads import CountHeadsPass
 from rope_deploy.graph.passes.count_positions import CountPositionsPass
 from rope_deploy.graph.passes.decompose_attention import DecomposeAttentionPass
 from rope_deploy.graph.passes.divide_by_root import DivideByRootPass
@@ -18,10 +19,12 @@ from rope_deploy.graph.passes.expand_rotary_operators import ExpandRotaryOperato
 from rope_deploy.graph.passes.fold_constants import FoldConstantsPass
 from rope_deploy.graph.passes.free_our_names import FreeOurNamesPass
 from rope_deploy.graph.passes.fuse_rms_normalization import FuseRmsNormalizationPass
+from rope_deploy.graph.passes.guess_head_axes import GuessHeadAxesPass
 from rope_deploy.graph.passes.library_pass import infer_shapes, inline_functions, remove_identities
 from rope_deploy.graph.passes.lift_constants import LiftConstantsPass
 from rope_deploy.graph.passes.merge_equal import MergeEqualPass
 from rope_deploy.graph.passes.raise_to_opset_18 import RaiseToOpset18Pass
+from rope_deploy.graph.passes.rename_axes import RenameAxesPass
 from rope_deploy.graph.passes.set_opset import SetOpsetPass
 from rope_deploy.graph.passes.split_rotation_matrices import SplitRotationMatricesPass
 from rope_deploy.graph.passes.transpose_weights import TransposeWeightsPass
@@ -63,28 +66,48 @@ def after_trace() -> Passes:
     return simplify()
 
 
-def one_graph() -> Passes:
-    """Bring a file of any exporter to one graph, to be read."""
+def unpack_to_read() -> Passes:
+    """Bring a file of any exporter to one graph; its axes have the names of the file."""
     return (
         inline_functions(),  # rotations inside functions would not be found
         LiftConstantsPass(),  # constants have to be known where shapes are inferred
     )
 
 
-def for_foreign_file() -> Passes:
-    """Bring a file of any exporter to one graph, to be written again, before its axes are named."""
+def unpack_to_rewrite() -> Passes:
+    """The same for a graph that is written again."""
     return (
-        *one_graph(),
+        *unpack_to_read(),
         FreeOurNamesPass(),  # before anything of ours is added
         RaiseToOpset18Pass(),  # one form of every operator for all that follows
     )
 
 
-def after_axes_are_named() -> Passes:
-    """Write the rotary operators of such a graph in standard operators."""
+def find_shapes_to_read(symbols: Mapping[str, str]) -> Passes:
+    """Find the shapes by which rotations are recognised, in our names; `symbols` are these by those of the file."""
     return (
+        RenameAxesPass(symbols),  # inference begins with one name for one axis
+        *_find_shapes(symbols),
+    )
+
+
+def find_shapes_to_rewrite(symbols: Mapping[str, str]) -> Passes:
+    """The same for a graph whose rotary operators are written anew."""
+    return (
+        RenameAxesPass(symbols),  # inference begins with one name for one axis
         infer_shapes(),  # head sizes are read from shapes
-        ExpandRotaryOperatorsPass(),  # rotations are recognised in standard operators only
+        ExpandRotaryOperatorsPass(),  # rotations are raised from standard operators only
+        *_find_shapes(symbols),
+    )
+
+
+def _find_shapes(symbols: Mapping[str, str]) -> Passes:
+    return (
+        *simplify(),  # shapes follow from constants
+        infer_shapes(),  # as far as onnx can
+        CountHeadsPass(),  # onnx does not
+        RenameAxesPass(symbols),  # inference takes names from the outputs of the file
+        GuessHeadAxesPass(),  # what is still unknown of heads
     )
 
 

@@ -15,8 +15,8 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.passes.sequences import one_graph, run
-from rope_deploy.graph.reading.foreign_file import infer_shapes, name_axes, rename
+from rope_deploy.graph.passes.sequences import find_shapes_to_read, run, unpack_to_read
+from rope_deploy.graph.reading.foreign_file import name_axes
 
 BRANCHES = ("then_branch", "else_branch")
 # Above this many independent conditions, all true and all false stand for the rest.
@@ -102,11 +102,10 @@ def _prepare(model: ir.Model) -> None:
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _name_positions(graph)
-    run(model, one_graph())
+    run(model, unpack_to_read())
     symbols = name_axes(graph)
     _name_axis_of_positions(graph, symbols)
-    rename(graph, symbols)
-    infer_shapes(model, symbols)
+    run(model, find_shapes_to_read(symbols))
 
 
 def _name_positions(graph: ir.Graph) -> None:
