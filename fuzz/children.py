@@ -21,7 +21,7 @@ def cheap_children() -> Iterator[None]:
     """Runtimes open in a fork of this process; what only isolates a crash or a hang happens in this process itself."""
     with ExitStack() as stack:
         stack.enter_context(staying_here())
-        stack.enter_context(patch.object(shapes, "forked", lambda function: function()))
+        stack.enter_context(patch.object(shapes, "run_in_fork", lambda function: function()))
         stack.enter_context(patch.object(isolated, "subprocess", SimpleNamespace(Popen=ForkedPython, PIPE=-1)))
         yield
 

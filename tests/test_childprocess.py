@@ -32,7 +32,7 @@ def starters(root: Path) -> list[str]:
 
 def test_nothing_else_in_the_package_starts_python(tmp_path):
     # Validation forks, for milliseconds of C++: no interpreter is started, and nothing is imported.
-    assert starters(ROOT / "rope_deploy") == ["childprocess.py", "graph/validation/forked.py"]
+    assert starters(ROOT / "rope_deploy") == ["childprocess.py", "graph/validation/run_in_fork.py"]
     (tmp_path / "other.py").write_text("import sys\nstart(sys.executable)\n")
     assert starters(tmp_path) == ["other.py"]
 

@@ -81,10 +81,10 @@ def audit_artifact(
 def require_rotations(readings: Sequence[Reading], path: Path) -> Sequence[Reading]:
     """Raise UsageError if nothing in the file looks like a rotation."""
     if not any(reading.sites or reading.unread for reading in readings):
-        unseen = " ".join(text for reading in readings for text in reading.unseen)
+        skipped = " ".join(text for reading in readings for text in reading.skipped)
         raise UsageError(
             f"{path} has no rotary position embedding.",
-            exists=unseen or "Nothing in its graph turns activations by cosines and sines of positions.",
+            exists=skipped or "Nothing in its graph turns activations by cosines and sines of positions.",
             todo="Give the file with the decoder, or the encoder, of a model that has one.",
         )
     return readings

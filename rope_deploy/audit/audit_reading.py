@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from rope_deploy.audit.collect_findings import Audit, Findings
 from rope_deploy.audit.expected import Expected
-from rope_deploy.audit.hazards import judge_positions, judge_precision, unseen_notes
+from rope_deploy.audit.hazards import judge_positions, judge_precision, skipped_notes
 from rope_deploy.audit.judge_sites import judge_sites, words
 from rope_deploy.audit.judge_tables import judge_tables
 from rope_deploy.graph.reading import Reading
@@ -26,5 +26,5 @@ def audit(
         judge_positions(reading, expected, findings)
         judge_precision(reading, findings)
     judge_tables(readings, expected, findings)
-    unseen_notes(readings, findings)
+    skipped_notes(readings, findings)
     return findings.audit()

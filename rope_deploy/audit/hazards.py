@@ -79,10 +79,10 @@ def _words(reading: Reading) -> str:
     return f"Positions come {', '.join(said[kind] for kind in sorted(kinds))}{reach}." if kinds else "No tables."
 
 
-def unseen_notes(readings: Sequence[Reading], findings: Findings) -> None:
+def skipped_notes(readings: Sequence[Reading], findings: Findings) -> None:
     """What could not be looked into; files with several ways through them."""
     branches = [reading.branch for reading in readings if reading.branch]
     if branches:
         findings.notes.append(f"The file has {len(readings)} ways through it, each audited: {'; '.join(branches)}.")
-    for text in dict.fromkeys(text for reading in readings for text in reading.unseen):
+    for text in dict.fromkeys(text for reading in readings for text in reading.skipped):
         findings.notes.append(text)

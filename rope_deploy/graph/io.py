@@ -1,6 +1,6 @@
-"""Read ONNX files that somebody else wrote: the one place where a file is opened, and what it must be is checked.
+"""Read ONNX files: the one module that opens them, and that decides whether a file is whole.
 
-Whatever comes out of here is sound by itself: names resolve and nodes are in order, operators have the inputs and
+Every model that it returns is sound by itself: names resolve and nodes are in order, operators have the inputs and
 attributes of their schemas, types and shapes fit, every tensor has its data, files of weights lie beside the graph and
 are long enough. No weight is read.
 """
@@ -17,7 +17,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.validation import ExternalFiles, Fault, check_model, check_shapes
+from rope_deploy.graph.validation import ExternalFiles, Unsound, check_model, check_shapes
 from rope_deploy.graph.validation.graphs import all_nodes, subgraphs
 from rope_deploy.graph.validation.tensors import check_tensor
 
@@ -46,8 +46,8 @@ def read_proto(path: Path, *, weights: bool = True) -> tuple[onnx.ModelProto, Ex
             exists=f"It has {path.stat().st_size} bytes.",
             todo=AGAIN,
         ) from None
-    except Fault as fault:
-        raise UsageError(f"{path} is not a sound ONNX file: {fault}.", todo=AGAIN) from None
+    except Unsound as reason:
+        raise UsageError(f"{path} is not a sound ONNX file: {reason}.", todo=AGAIN) from None
     if weights and files.missing:
         raise UsageError(f"{path} has its weights in {', '.join(files.missing)}, which is not beside it.", todo=AGAIN)
     return model, files
@@ -59,11 +59,11 @@ def read_model(path: Path, *, weights: bool = True) -> ir.Model:
     Raises UsageError, and FileNotFoundError when a tensor is asked for whose file is missing.
     """
     proto, files = read_proto(path, weights=weights)
-    for tensor in tensors_of(proto):
-        if (place := check_tensor(tensor, "a tensor", files)) is not None:
+    for tensor in _tensors_of(proto):
+        if (data := check_tensor(tensor, "a tensor", files)) is not None:
             # In full, links followed: onnx-ir itself follows no link out of the folder, and takes no hard link.
             del tensor.external_data[:]
-            for key, value in (("location", place.path), ("offset", place.offset), ("length", place.bytes)):
+            for key, value in (("location", data.path), ("offset", data.offset), ("length", data.bytes)):
                 tensor.external_data.add(key=key, value=str(value))
     try:
         model = ir.from_proto(proto)
@@ -72,7 +72,25 @@ def read_model(path: Path, *, weights: bool = True) -> ir.Model:
     return model
 
 
-def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def read_for_memory(path: Path) -> tuple[onnx.ModelProto, str]:
+    """The sound model in `path` as ONNX Runtime takes one from memory: without its weights, and the folder of these.
+
+    Weights are named by the file that a link leads to, since ONNX Runtime follows no link for a graph in memory. Raises
+    UsageError, also for weights that are missing, or that lie in several folders.
+    """
+    path = Path(path)
+    proto, files = read_proto(path)
+    folders = {Path(files.find(name)[0]).parent for name in files.names} or {path.parent.resolve()}
+    if len(folders) > 1:
+        raise UsageError(f"{path.parent} has weights in several folders, links followed.", todo="Copy the files first.")
+    for tensor in _tensors_of(proto):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = Path(files.find(entry.value)[0]).name
+    return proto, str(folders.pop())
+
+
+def _tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of the graph, of the graphs inside it, of functions, and of attributes."""
     yield from model.graph.initializer
     for node in all_nodes(node for owner in (model.graph, *model.functions) for node in owner.node):

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
+from rope_deploy.graph.operators import forms_of_style
 from rope_deploy.graph.reading.survey import survey
 from rope_deploy.results.records import GraphRecord
 from rope_deploy.runs.open_artifact import Opened
 
 PLACEMENT = "rope_deploy.runtimes.ort_placement:placement"
-# How each style writes a rotation, in the words of `survey`. Everything else was not converted.
-FORMS = {
-    "tables": ("multiply-add in standard operators",),
-    "onnx": ("RotaryEmbedding (ONNX)",),
-    "contrib": ("com.microsoft.GroupQueryAttention (fused)", "com.microsoft.RotaryEmbedding"),
-    "plugin": ("rope_deploy.RopeRotateQK", "rope_deploy.RopeRotate"),
-}
 
 
 def read_graph(opened: Opened, provider: str | None = None) -> GraphRecord:
@@ -30,7 +24,7 @@ def read_graph(opened: Opened, provider: str | None = None) -> GraphRecord:
     return GraphRecord(
         style=manifest.style,
         nodes=found.nodes,
-        rotations=sum(found.forms.get(form, 0) for form in FORMS[manifest.style]),
+        rotations=sum(found.forms.get(form, 0) for form in forms_of_style(manifest.style)),
         expected=len(manifest.sites),
         forms=found.forms,
         tables=len(found.tables),

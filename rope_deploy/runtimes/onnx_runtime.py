@@ -13,12 +13,11 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-import onnx
 import onnxruntime
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, changed_files, load_manifest
 from rope_deploy.errors import EnvironmentMissing, UsageError, VendorError, quoted
-from rope_deploy.graph.io import read_proto, tensors_of
+from rope_deploy.graph.io import read_for_memory
 from rope_deploy.runtimes.feeds import check_feeds
 from rope_deploy.runtimes.protocol import Arrays
 from rope_deploy.runtimes.taps import Products, add_outputs, read_taps
@@ -109,7 +108,7 @@ def open_ort(
     products: tuple[Products, ...] = ()
     model: str | bytes = str(folder / MODEL_NAME)
     if taps:
-        proto, weights = _read(folder)
+        proto, weights = read_for_memory(folder / MODEL_NAME)
         products = add_outputs(proto, manifest)
         model = proto.SerializeToString()
         options.add_session_config_entry(WEIGHTS_FOLDER, weights)
@@ -120,23 +119,6 @@ def open_ort(
     except Exception as error:  # as above
         raise cannot_load(folder / MODEL_NAME, error) from error
     return OrtRuntime(manifest, session, products, taps)
-
-
-def _read(folder: Path) -> tuple[onnx.ModelProto, str]:
-    """The graph without its weights, and the folder where they are; they must be there.
-
-    A file of weights that is a link is named by where it leads, as ONNX Runtime follows none for a graph in memory.
-    """
-    proto, files = read_proto(folder / MODEL_NAME)
-    places = {name: Path(files.find(name)[0]) for name in files.names}
-    folders = {place.parent for place in places.values()} or {folder.resolve()}
-    if len(folders) > 1:
-        raise UsageError(f"{folder} has weights in several folders, links followed.", todo="Copy the files first.")
-    for tensor in tensors_of(proto):
-        for entry in tensor.external_data:
-            if entry.key == "location":
-                entry.value = places[entry.value].name
-    return proto, str(folders.pop())
 
 
 def _require(providers: Sequence[str]) -> None:

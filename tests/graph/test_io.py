@@ -16,7 +16,7 @@ from tests.graph.sound import node, whole
 
 
 @pytest.mark.parametrize("text", [b"location", b"data", b"offset"])
-def test_a_place_that_is_no_text_is_refused(path, text):
+def test_a_location_that_is_no_text_is_refused(path, text):
     content = path.read_bytes()
     assert content.count(text)
     path.write_bytes(content.replace(text, b"\xff" + text[1:], 1))

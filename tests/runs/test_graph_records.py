@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from rope_deploy.artifact import load_manifest
+from rope_deploy.artifact import STYLES, load_manifest
 from rope_deploy.results.records import Report
 from rope_deploy.runs.gates import with_gates
-from rope_deploy.runs.graph_records import FORMS, read_graph
+from rope_deploy.runs.graph_records import read_graph
 from rope_deploy.runs.open_artifact import Opened
 from tests.runtimes.toy import LAYERS, write_toy
 
@@ -38,7 +38,7 @@ def copied(artifacts, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("style", FORMS)
+@pytest.mark.parametrize("style", STYLES)
 def test_an_export_meets_every_condition(artifacts, style):
     limits = dict.fromkeys(CONDITIONS, True)
     gates = judged(artifacts / style, **limits, max_runtime_cos_sin=0, provider="CPUExecutionProvider")

@@ -1,18 +1,19 @@
-"""A call of the graph, bound just far enough to evaluate cos and sin: positions, lengths and shapes, no data."""
+"""Example calls of a graph: inputs with positions, lengths and shapes but no data, enough to evaluate cos and sin."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
+from rope_deploy.graph.analysis.dummy_inputs import size_of
 from rope_deploy.graph.analysis.input_axes import axes_of
 
 
-class Calls:
-    """Makes the bound inputs of calls."""
+class ExampleCalls:
+    """Makes inputs of calls of `graph`."""
 
     def __init__(self, graph: ir.Graph):
         self.graph, self._inputs = graph, list(graph.inputs)
@@ -40,8 +41,14 @@ class Calls:
         return self._fixed.get("sequence")
 
     @property
+    def same_tokens(self) -> bool:
+        """Whether every call has as many tokens, positions from a constant: no input has a free axis but the batch."""
+        shapes = [value.shape for value in self._inputs if value.shape is not None]
+        return self.positions is None and all(isinstance(dim, int) or str(dim) == "batch" for s in shapes for dim in s)
+
+    @property
     def from_first(self) -> bool:
-        """Whether the graph is told the position of the first token alone, and counts up from it.
+        """Whether the graph takes the position of the first token alone, and counts up from it.
 
         position_ids is then a number, or has one entry (a row) where a call may have many tokens: the form [1] of
         com.microsoft.RotaryEmbedding, or whatever is added to a count.
@@ -51,34 +58,43 @@ class Calls:
         shape = self.positions.shape
         return not len(shape) or shape[-1] == 1 or (len(shape) == 1 and str(shape[0]) == "batch")
 
-    def bound(self, positions: np.ndarray, length: int) -> Mapping[ir.Value, np.ndarray]:
+    def inputs_at(self, positions: np.ndarray, length: int) -> Mapping[ir.Value, np.ndarray]:
         """Inputs of a call with tokens at `positions` [B, S] of sequences of `length` tokens, the past included."""
-        batch, sequence = positions.shape
-        past = max(0, length - sequence) if self.cached else 0
-        sizes = {"batch": batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
-        found = {}
+        sizes, found = self._sizes(positions.shape, length), {}
         for value in self._inputs:
-            dims = [_size(dim, sizes) for dim in value.shape] if value.shape is not None else [None]
+            dims = [size_of(dim, sizes) for dim in value.shape] if value.shape is not None else [None]
             if None in dims:
                 continue
             number = value.dtype.numpy()
             if value is self.positions:
-                found[value] = np.broadcast_to(self._fed(positions).astype(number), dims)
+                found[value] = np.broadcast_to(self._position_input(positions).astype(number), dims)
             else:
                 # Nothing is read but the shape, so nothing is stored: a past of any length fits into memory.
                 found[value] = np.broadcast_to(number.type("mask" in value.name), dims)
         return found
 
-    def _fed(self, positions: np.ndarray) -> np.ndarray:
-        """What position_ids is given for tokens at `positions` [B, S]."""
+    def shaped_like(
+        self, values: Iterable[ir.Value], shape: tuple[int, int], length: int
+    ) -> Mapping[ir.Value, np.ndarray]:
+        """Zeros in the shapes that `values` have in such a call, of those whose axes are known."""
+        sizes, found = self._sizes(shape, length), {}
+        for value in values:
+            dims = [size_of(dim, sizes) for dim in value.shape] if value.shape is not None else [None]
+            if None not in dims:
+                found[value] = np.broadcast_to(np.float32(0), dims)
+        return found
+
+    def _sizes(self, shape: tuple[int, int], length: int) -> Mapping[str, int]:
+        batch, sequence = shape
+        past = max(0, length - sequence) if self.cached else 0
+        return {"batch": batch, "sequence": sequence, "past": past, "total": past + sequence, **self._fixed}
+
+    def _position_input(self, positions: np.ndarray) -> np.ndarray:
+        """The value of position_ids for tokens at `positions` [B, S]."""
         rank = len(self.positions.shape)
-        fed = positions[..., :1] if self.from_first else positions
+        given = positions[..., :1] if self.from_first else positions
         if rank >= 2:
-            return fed
+            return given
         if rank == 0:
-            return fed[0, 0]
-        return fed[:, 0] if str(self.positions.shape[0]) == "batch" else fed[0]
-
-
-def _size(dim: int | ir.SymbolicDim, sizes: Mapping[str, int]) -> int | None:
-    return dim if isinstance(dim, int) else sizes.get(str(dim.value))
+            return given[0, 0]
+        return given[:, 0] if str(self.positions.shape[0]) == "batch" else given[0]

@@ -15,21 +15,12 @@ from onnx import TensorProto, helper
 
 from rope_deploy.graph.io import read_proto
 from rope_deploy.graph.markers import CACHES
-from rope_deploy.graph.operators import DOMAIN, ROTATE, ROTATE_QK
+from rope_deploy.graph.operators import operator_of, rotates
 from rope_deploy.graph.reading.plugin_bodies import contradictions
 from rope_deploy.graph.validation.graphs import all_nodes
 
 Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's word for the type, numbers and names of axes
 FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
-CONTRIB = "com.microsoft"
-# The style whose operator this is. Standard operators alone are what "tables" has.
-STYLE_OF = {
-    ("", "RotaryEmbedding"): "onnx",
-    (CONTRIB, "RotaryEmbedding"): "contrib",
-    (CONTRIB, "GroupQueryAttention"): "contrib",
-    (DOMAIN, ROTATE): "plugin",
-    (DOMAIN, ROTATE_QK): "plugin",
-}
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,8 @@ def read_facts(path: Path) -> Facts:
     """What the file at `path` says. Raises UsageError if it is no sound ONNX file."""
     model, weights = read_proto(path, weights=False)
     graph = model.graph
-    fused = [node for node in graph.node if _rotates_inside(node)]
+    rotating = [(node, operator) for node in graph.node if (operator := rotates(node)) is not None]
+    fused = [node for node, operator in rotating if operator.fused and not operator.opaque]
     given = {tensor.name for tensor in graph.initializer}
     return Facts(
         opset=next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0),
@@ -68,7 +60,7 @@ def read_facts(path: Path) -> Facts:
         outputs=tuple(map(_described, graph.output)),
         dtype=_dtype(graph),
         shapes={tensor.name: tuple(tensor.dims) for tensor in graph.initializer},
-        styles=frozenset(filter(None, (STYLE_OF.get((node.domain, node.op_type)) for node in graph.node))),
+        styles=frozenset(one.style for node in graph.node if (one := operator_of(node)) is not None and one.style),
         fused=frozenset(name for node in fused for name in node.output[1:2]),
         windowed=any(a.name == "local_window_size" for node in fused for a in node.attribute),
         contradictions=tuple(contradictions(model)),
@@ -77,11 +69,6 @@ def read_facts(path: Path) -> Facts:
         files=frozenset(weights.names),
         metadata={entry.key: entry.value for entry in model.metadata_props},
     )
-
-
-def _rotates_inside(node: onnx.NodeProto) -> bool:
-    attributes = {a.name: a.i for a in node.attribute}
-    return node.op_type == "GroupQueryAttention" and node.domain == CONTRIB and attributes.get("do_rotary") == 1
 
 
 def _described(value: onnx.ValueInfoProto) -> Interface:

@@ -1,7 +1,7 @@
 """Read an ONNX file that somebody else exported into the form that `raise_rotations` expects.
 
-Functions are inlined, rotary operators written out, and the axes named as ours are, judged by the inputs: those of
-input_ids are batch and sequence, the cache's third axis is past. What cannot be understood is refused with a reason.
+Functions are inlined, rotary operators written out, and the axes named as ours are (axis_names.py). What cannot be
+understood is refused with a reason.
 """
 
 from __future__ import annotations
@@ -16,25 +16,27 @@ from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
+from rope_deploy.graph.operators import ROTARY_EMBEDDING, rotates
 from rope_deploy.graph.passes.sequences import find_shapes_to_rewrite, run, unpack_to_rewrite
 from rope_deploy.graph.passes.set_opset import OLDEST
+from rope_deploy.graph.reading.axis_names import name_axes
 
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ForeignFile:
     """A file as it is worked on. Its shapes are in our names and in part guessed: good enough to find rotations by.
 
-    `declared` are those of its inputs and outputs in its own words, by name, as they are written again.
+    `declared` are the shapes of its inputs and outputs as the file states them, by name: they are written again.
     """
 
     model: ir.Model
     declared: Mapping[str, ir.Shape | None]
 
 
-def read_foreign(path: Path, *, newest: int) -> Foreign:
+def read_foreign(path: Path, *, newest: int) -> ForeignFile:
     """The graph of `path`, cleaned, ready to be raised and written in opset `newest` or older.
 
     Raises UsageError for a file that is not ONNX, lacks its weights or has fixed axes; UnmatchedRotation for a
@@ -49,7 +51,7 @@ def read_foreign(path: Path, *, newest: int) -> Foreign:
     declared = {value.name: value.shape for value in (*graph.inputs, *graph.outputs)}
     symbols = _name_inputs(graph, path)
     run(model, find_shapes_to_rewrite(symbols))
-    return Foreign(model, declared)
+    return ForeignFile(model, declared)
 
 
 def _refuse(model: ir.Model, path: Path, newest: int) -> None:
@@ -66,13 +68,24 @@ def _refuse(model: ir.Model, path: Path, newest: int) -> None:
                 f"{path} has subgraphs (around {node.op_type} {node.name or ''}), so its rotations may run or not.",
                 todo="Use a file without If and Loop: of Optimum's, model.onnx rather than a merged decoder.",
             )
-        if node.domain == "com.microsoft" and "do_rotary" in node.attributes and node.attributes["do_rotary"].value:
+        if why := _why_kept(node, model):
             raise UnmatchedRotation(
-                f"{node.name} ({node.op_type}) rotates inside a fused attention, which is not taken apart.",
+                f"{node.name} ({node.op_type}) {why}.",
                 todo="Rewrite a file from before that fusion, or export again with `rope-deploy export`.",
             )
         if node.domain == "" and opset < CHANGED.get(node.op_type, 0) <= newest:
             raise UsageError(f"{node.name} ({node.op_type}) means something else in opset {newest}.")
+
+
+def _why_kept(node: ir.Node, model: ir.Model) -> str:
+    """Why a rotating operator cannot be written in standard operators, as the end of a sentence; "" if it can, or if
+    `node` does not rotate."""
+    operator = rotates(node)
+    if operator is None or operator.name == ROTARY_EMBEDDING or node.op_identifier() in model.functions:
+        return ""
+    if operator.fused:
+        return "rotates inside a fused attention, which is not taken apart"
+    return f"{operator.opaque or 'rotates in an operator without a body'}, which is not taken apart"
 
 
 def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
@@ -93,19 +106,3 @@ def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:
                 todo=f"Export the model with dynamic axes; axis {fixed[0]} of {name} must be free.",
             )
     return name_axes(graph)
-
-
-def name_axes(graph: ir.Graph) -> dict[str, str]:
-    """Give the free axes of the inputs our names; returns what each of the file's own names stands for."""
-    inputs = {value.name: value for value in graph.inputs}
-    symbols: dict[str, str] = {}
-    for value in inputs.values():
-        axes = {n: axis for n, axis in axes_of(value).items() if not isinstance(value.shape[n], int)}
-        for number, axis in axes.items():
-            symbols.setdefault(str(value.shape[number].value), axis)
-        value.shape = None if value.shape is None else ir.Shape([axes.get(n, dim) for n, dim in enumerate(value.shape)])
-    mask = inputs.get("attention_mask")
-    if mask is not None and mask.shape is not None and not any("past" in name for name in inputs):
-        sizes = zip(mask.shape, ("batch", "sequence"), strict=False)
-        mask.shape = ir.Shape([dim if isinstance(dim, int) else name for dim, name in sizes])
-    return symbols

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -17,25 +18,25 @@ from rope_deploy.graph.analysis.dependence import Dependence, dependences
 from rope_deploy.graph.analysis.dummy_inputs import dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, ancestors
 from rope_deploy.graph.analysis.layer_and_role import layer_around, layer_of, role_of
+from rope_deploy.graph.operators import MULTIPLY_ADD
 from rope_deploy.graph.raising.match import NotARotation, find_sums, recognise
 from rope_deploy.graph.raising.unmatched_products import unmatched_products
-from rope_deploy.graph.reading.branches import Way, ways
-from rope_deploy.graph.reading.example_calls import Calls
-from rope_deploy.graph.reading.operators import Applied, applied, form_of, hides_rotation
+from rope_deploy.graph.reading.branches import FORM, Branch, branches
+from rope_deploy.graph.reading.example_calls import ExampleCalls
+from rope_deploy.graph.reading.operator_sites import LocatedSite, operator_sites
 from rope_deploy.graph.reading.records import FoundSite, FoundTable, Reading, Unread, Unreadable
-from rope_deploy.graph.reading.table_sources import Source, is_row_table, read_table
-
-SUM = "multiply-add in standard operators"
+from rope_deploy.graph.reading.table_sources import TableSource, is_row_table, read_table
 
 
-def read_rotations(path: Path) -> tuple[Reading, ...]:
-    """One reading for each way through `path` (several where it has Ifs).
+def read_rotations(path: Path, *, without_weights: bool = False) -> tuple[Reading, ...]:
+    """One reading for each branch of `path` (several where it has Ifs).
 
-    Raises UsageError for what is not ONNX, and if a table lies in a file that is not there.
+    Raises UsageError for what is not ONNX, and if a table lies in a file that is not there. `without_weights`: such a
+    table has no meaning, and a sentence in `Reading.skipped`; sites and layouts are found all the same.
     """
     path = Path(path)
     try:
-        return tuple(_read(way) for way in ways(path))
+        return tuple(_read(branch) for branch in branches(path, without_weights=without_weights))
     except FileNotFoundError as error:
         name = Path(error.filename).name if error.filename else "another file"
         raise UsageError(
@@ -44,32 +45,38 @@ def read_rotations(path: Path) -> tuple[Reading, ...]:
         ) from None
 
 
-def _read(way: Way) -> Reading:
-    graph, calls = way.model.graph, Calls(way.model.graph)
+def _read(branch: Branch) -> Reading:
+    graph, calls = branch.model.graph, ExampleCalls(branch.model.graph)
     tables = _row_tables(graph, dependences(graph))
     marks = dependences(graph, tables=tables, counting=True)
-    found, unread = _in_operators(graph)
-    sums, reasons = _in_sums(graph, marks)
+    found, unread = operator_sites(graph)
+    sums, reasons = _sites_in_sums(graph, marks)
     found += sums
     known = {node for one in sums for node in ancestors([one.source.match.root], {one.source.match.source})}
     known |= {one.node for one in found}
-    unread += [
-        Unread(name, f"{op}: {why}") for name, op, why in unmatched_products(graph, reasons, dependences(graph), known)
-    ]
-    sites, read, wrong = _with_tables(found, calls, marks)
+    left = unmatched_products(graph, reasons, dependences(graph), known)
+    unread += [Unread(name, f"{op}: {why}") for name, op, why in left]
+    sites, read, without_table = _with_tables(found, calls, marks)
     positions = calls.positions
     return Reading(
-        branch=way.branch,
+        branch=branch.name,
         opset=graph.opset_imports.get("", 0),
-        inputs=tuple(value.name for value in graph.inputs),
+        inputs=branch.inputs,
+        nodes=branch.nodes,
+        trigonometric=branch.trigonometric,
         sites=tuple(sites),
-        tables=tuple(read),
-        unread=(*unread, *wrong),
-        unseen=way.unseen,
+        tables=tuple(_with_twins(table, branch.twins) for table in read),
+        unread=(*unread, *without_table),
+        skipped=branch.skipped,
         numbered=all(one.layer is not None for one in found),
         cached=calls.cached,
         position_axes=None if positions is None else _axes(positions),
     )
+
+
+def _with_twins(table: FoundTable, twins: Mapping[str, tuple[str, ...]]) -> FoundTable:
+    names = {twin for name in table.constants for twin in twins.get(name, (name,))}
+    return replace(table, constants=tuple(sorted(names)))
 
 
 def _axes(positions: ir.Value) -> int:
@@ -80,7 +87,7 @@ def _axes(positions: ir.Value) -> int:
 def _row_tables(graph: ir.Graph, marks: Marks) -> set[ir.Value]:
     """Constants of two axes or more that, moved and cut, are multiplied with activations element by element.
 
-    They are cos and sin worked out when the graph was made, if there are two such products in a sum.
+    They are cos and sin computed when the graph was made, if there are two such products in a sum.
     """
     found: set[ir.Value] = set()
     for node in graph:
@@ -103,47 +110,36 @@ def _moved_constants(value: ir.Value) -> Iterator[ir.Value]:
             stack += [source for source in node.inputs if source is not None]
 
 
-def _in_operators(graph: ir.Graph) -> tuple[list[Applied], list[Unread]]:
-    found, unread = [], []
-    for node in graph:
-        if hides_rotation(node):
-            unread.append(Unread(node.name or node.outputs[0].name, f"{form_of(node)} rotates by a rule of its own."))
-        for one in applied(node):
-            if one.source.cos is None or one.source.sin is None:
-                unread.append(Unread(node.name or node.outputs[0].name, f"{one.form} has no table to rotate by."))
-            else:
-                found.append(one)
-    return found, unread
-
-
-def _in_sums(graph: ir.Graph, marks: Marks) -> tuple[list[Applied], Mapping[str, str]]:
+def _sites_in_sums(graph: ir.Graph, marks: Marks) -> tuple[list[LocatedSite], Mapping[str, str]]:
     sums = {found.output: found for found in find_sums(graph, marks)}
     inputs = dummy_inputs(graph)
     matches, reasons = {}, {}
-    for candidate in sums.values():
+    for total in sums.values():
         try:
-            match = recognise(candidate, sums, marks, inputs)
+            match = recognise(total, sums, marks, inputs)
             matches[match.root] = match
         except (NotARotation, NotEvaluable) as reason:
-            reasons[candidate.output.producer().name] = str(reason)
+            reasons[total.output.producer().name] = str(reason)
     found = []
     for match in matches.values():
         node = match.root.producer()
-        source = Source(match.source, match=match)
+        source = TableSource(match.source, match=match)
+        inside = list(ancestors([match.root], {match.source}))
         layer = layer_of(node)
         if layer is None:
-            layer = layer_around(match.root, list(ancestors([match.root], {match.source})))
+            layer = layer_around(match.root, inside)
+        form = next((one.metadata_props[FORM] for one in inside if FORM in one.metadata_props), MULTIPLY_ADD)
         about = layer, match.num_heads, match.head_dim, match.rotary_dim, match.interleaved
-        found.append(Applied(node, SUM, source, role_of(match.root), *about))
+        found.append(LocatedSite(node, form, source, role_of(match.root), *about))
     return found, reasons
 
 
-def _with_tables(found: list[Applied], calls: Calls, marks: Marks):
+def _with_tables(found: list[LocatedSite], calls: ExampleCalls, marks: Marks):
     """Sites with the tables they use, each table once; and those whose table could not be read."""
     sites: list[FoundSite] = []
     tables: list[FoundTable] = []
     known: dict[tuple, int | str] = {}
-    wrong: list[Unread] = []
+    without_table: list[Unread] = []
     counted: Counter[str] = Counter()
     for one in found:
         key = one.source.key
@@ -158,10 +154,10 @@ def _with_tables(found: list[Applied], calls: Calls, marks: Marks):
         counted[one.role] += 1
         name = one.node.name or one.node.outputs[0].name
         if isinstance(number, str):
-            wrong.append(Unread(name, f"its cos and sin cannot be read: {number}"))
+            without_table.append(Unread(name, f"its cos and sin cannot be read: {number}"))
             continue
         rotary = one.rotary_dim or 2 * tables[number].width
         sites.append(
             FoundSite(layer, one.role, name, one.form, number, one.num_heads, one.head_dim, rotary, one.interleaved)
         )
-    return sites, tables, wrong
+    return sites, tables, without_table

@@ -1,4 +1,4 @@
-"""What was read from a file: its rotations, their tables, and what could not be read. numpy only."""
+"""What a reading of a file holds: its sites, their tables, and what could not be read. numpy only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Positions = Literal["input", "lengths", "counted"]
 
 
 class Unreadable(UnmatchedRotation):
-    """Why cos and sin could not be computed; said to the user with the site's name."""
+    """Why cos and sin could not be computed; the user reads it with the site's name."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class FoundTable:
     `rows`: how many positions from 0 on it serves, None if every one is computed. `at` computes it, and raises
     Unreadable; a table that counts by itself (`positions` "counted") takes consecutive positions only. `nodes` are
     the trigonometric nodes that run for every call, `product` the matrix product that its angles go through.
-    `follows`: what else than a token's own position its numbers follow from (graph.influences).
+    `follows`: what else than a token's own position its numbers follow from (analysis/influences.py). `constants`: the
+    initializers that a stored table is read from.
     """
 
     name: str
@@ -52,6 +53,7 @@ class FoundTable:
     nodes: tuple[str, ...] = ()
     product: str | None = None
     follows: frozenset[str] = frozenset()
+    constants: tuple[str, ...] = ()
 
     @property
     def stored(self) -> bool:
@@ -60,7 +62,7 @@ class FoundTable:
 
 @dataclass(frozen=True)
 class FoundSite:
-    """One application of a rotation. `table` is an index into `Reading.tables`; None where a size is unknown."""
+    """One application of a rotation. `table` is an index into `Reading.tables`; a size is None where it is unknown."""
 
     layer: int
     role: Literal["q", "k"]
@@ -83,20 +85,23 @@ class Unread:
 
 @dataclass(frozen=True)
 class Reading:
-    """The rotations of one way through a graph. `branch` names the way where the file has several (If), else "".
+    """The rotations of one branch of a graph. `branch` names it where the file has several (If), else "".
 
-    `cached`: the graph takes a past. `numbered`: the layers are those that names in the file say; else they were
-    counted. `unseen`: parts that were not looked into, one sentence each. `position_axes`: how many positions a token
-    has (3 for M-RoPE), None without position_ids.
+    `inputs` are named as in the file. `nodes` are the graph's own before anything is folded, `trigonometric` the Cos
+    and Sin among them, in subgraphs and in functions. `cached`: the graph takes a past. `numbered`: the layers are
+    those that names in the file state; else they were counted. `skipped`: parts that were not searched, one sentence
+    each. `position_axes`: how many positions a token has (3 for M-RoPE), None without position_ids.
     """
 
     branch: str
     opset: int
     inputs: tuple[str, ...]
+    nodes: int
+    trigonometric: int
     sites: tuple[FoundSite, ...]
     tables: tuple[FoundTable, ...]
     unread: tuple[Unread, ...]
-    unseen: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     cached: bool = False
     numbered: bool = True
     position_axes: int | None = None

@@ -1,4 +1,4 @@
-"""Where cos and sin of a site come from, and how to have them at chosen positions."""
+"""Where cos and sin of a site come from, and how they are computed at chosen positions."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.data_movement import Marks
+from rope_deploy.graph.analysis.dependence import Dependence
 from rope_deploy.graph.analysis.evaluate import HALF, NotEvaluable, ancestors, evaluate
 from rope_deploy.graph.analysis.influences import influences
-from rope_deploy.graph.raising.match import Match, NotARotation
+from rope_deploy.graph.raising.match import Match, NotARotation, with_batch
 from rope_deploy.graph.raising.tabulate import factors_of, halves
-from rope_deploy.graph.reading.example_calls import Calls
+from rope_deploy.graph.reading.example_calls import ExampleCalls
 from rope_deploy.graph.reading.records import FoundTable, Positions, Precision, Unreadable
 
 PRODUCTS = ("MatMul", "Gemm", "Einsum")
 TRIGONOMETRIC = ("Cos", "Sin")
-SPAN = 4096  # tokens in a call of a graph that is told the first position alone
+SPAN = 4096  # tokens in a call of a graph that takes the first position alone
 
 
 @dataclass(frozen=True)
-class Source:
+class TableSource:
     """The values that hold cos and sin of a site.
 
     Of a sum of products: `match` says which columns. Of an operator: `cos` and `sin` are half-width tables and
@@ -59,6 +60,17 @@ class Source:
         last = self.cos.shape[-1] if self.cos.shape else None
         return last if isinstance(last, int) else None
 
+    @property
+    def tokens(self) -> int | None:
+        """How many tokens every call has, None where that differs or is unknown."""
+        if self.match is not None:
+            count = with_batch(self.match.source.shape)[self.match.sequence_axis]
+        elif self.rows is not None and self.rows.shape is not None and len(self.rows.shape) == 2:
+            count = self.rows.shape[1]
+        else:
+            count = self.cos.shape[-2] if self.rows is None and self.cos.shape and len(self.cos.shape) == 3 else None
+        return count if isinstance(count, int) else None
+
     def halves(self, arrays: Mapping[ir.Value, np.ndarray], shape: tuple[int, int], positions: np.ndarray):
         """cos and sin [B·S, R/2] out of the evaluated values."""
         if self.match is not None:
@@ -66,7 +78,7 @@ class Source:
         cos, sin = arrays[self.cos], arrays[self.sin]
         indexed = self.by_length or self.rows is not None
         if any(table.ndim != 2 if indexed else table.ndim < 1 for table in (cos, sin)):
-            raise Unreadable(f"its tables have {cos.ndim} and {sin.ndim} dimensions, where 2 are due")
+            raise Unreadable(f"its tables have {cos.ndim} and {sin.ndim} dimensions, not 2")
         if self.by_length:
             return cos[positions], sin[positions]
         if self.rows is not None:
@@ -80,40 +92,54 @@ class Source:
         return tuple(np.broadcast_to(a, (*shape, a.shape[-1])).reshape(-1, a.shape[-1]) for a in (cos, sin))
 
 
-def read_table(source: Source, calls: Calls, marks: Marks) -> FoundTable:
+def read_table(source: TableSource, calls: ExampleCalls, marks: Marks) -> FoundTable:
     """The table of `source`. Raises Unreadable if it cannot be evaluated at all."""
-    above = list(ancestors(source.values))
+    activations = _activations(source, marks)
+    above = list(ancestors(source.values, activations))
     positions = _positions(source, above, calls)
-    at = _evaluation(source, calls, positions)
-    turning = [node for node in above if node.op_type in TRIGONOMETRIC and marks.get(node.outputs[0])]
-    stored = [] if turning else _stored(source, above)
+    at = _evaluation(source, calls, activations, positions)
+    computing = [node for node in above if node.op_type in TRIGONOMETRIC and marks.get(node.outputs[0])]
+    stored = [] if computing else _stored(source, above)
     rows = _usable(at, min(map(_rows, stored)), counted=positions == "counted") if stored else None
+    constants = tuple(sorted(value.name for value in stored))
     cos, _ = at(np.arange(min(2, rows or 2)), min(2, rows or 2))
     angles = [node.inputs[0] for node in above if node.op_type in TRIGONOMETRIC]
     product = next((node for node in ancestors(angles) if node.op_type in PRODUCTS), None) if angles else None
     return FoundTable(
-        name=", ".join(sorted(value.name for value in stored)) or ", ".join(sorted(map(_name, turning))) or "constants",
+        name=", ".join(constants or sorted(map(_name, computing))) or "constants",
         rows=rows,
         width=cos.shape[1],
+        constants=constants,
         positions=positions,
         precision=_precision(source, cos.dtype.name, angles),
         at=at,
-        nodes=tuple(_name(node) for node in turning),
+        nodes=tuple(_name(node) for node in computing),
         product=_name(product) if product is not None else None,
         follows=influences(calls.graph, source.values),
     )
 
 
-def _positions(source: Source, above: list[ir.Node], calls: Calls) -> Positions:
+def _positions(source: TableSource, above: list[ir.Node], calls: ExampleCalls) -> Positions:
     if source.by_length:
         return "lengths"
     reached = {value for node in above for value in node.inputs} | set(source.values)
     return "input" if calls.positions is not None and calls.positions in reached else "counted"
 
 
-def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Callable:
+def _activations(source: TableSource, marks: Marks) -> set[ir.Value]:
+    """Activations of which cos and sin take the shape; of their elements nothing follows."""
+    shaping = (node.inputs[0] for node in ancestors(source.values) if node.op_type in ("Shape", "Size"))
+    inner = (value for value in shaping if value is not None and not value.is_graph_input())
+    return {value for value in inner if Dependence.ACTIVATION in marks.get(value, Dependence.NOTHING)}
+
+
+def _evaluation(
+    source: TableSource, calls: ExampleCalls, activations: set[ir.Value], positions_from: Positions
+) -> Callable:
     fixed = calls.sequence if positions_from != "lengths" else None
-    # Constants that nothing cuts to the length of the call: worked out once, for the tokens of an example.
+    if calls.same_tokens and positions_from == "counted":
+        fixed = source.tokens or fixed
+    # Constants that nothing cuts to the length of the call: computed once, for the tokens of an example.
     gathered = source.rows is not None or positions_from != "counted"
     whole = [] if gathered else [value for value in source.values if is_row_table(value)]
     frozen = min(map(_rows, whole), default=0)
@@ -123,7 +149,8 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
         batch, count = positions.shape
         try:
             wanted = source.values
-            arrays = evaluate(wanted, calls.bound(positions, length))
+            shaped = calls.shaped_like(activations, (batch, count), length)
+            arrays = evaluate(wanted, {**shaped, **calls.inputs_at(positions, length)})
             shape = (batch, max(count, frozen))
             cos, sin = source.halves(dict(zip(wanted, arrays, strict=True)), shape, positions.reshape(-1))
         except (NotEvaluable, NotARotation, IndexError, ValueError) as reason:
@@ -135,11 +162,13 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
     def at(positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
         positions = np.asarray(positions, np.int64)
         width = fixed or len(positions)
+        if calls.same_tokens and positions_from == "counted" and positions.max(initial=0) >= width:
+            raise Unreadable(f"it has rows for {width} tokens only")
         if calls.from_first and positions_from == "input":
             return _from_first(once, positions, length)
         padded = np.resize(positions, (-(-len(positions) // width), width))
         if calls.batch is None and positions_from == "input":
-            parts = [once(padded, length)]  # where every call has the same few tokens, rows take the place of calls
+            parts = [once(padded, length)]  # rows instead of calls, where every call has the same few tokens
         else:
             parts = [once(np.tile(row, (calls.batch or 1, 1)), length) for row in padded]
             parts = [(cos[:width], sin[:width]) for cos, sin in parts]
@@ -150,7 +179,7 @@ def _evaluation(source: Source, calls: Calls, positions_from: Positions) -> Call
 
 
 def _from_first(once: Callable, positions: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """cos and sin at `positions` [P] of a graph that is told the first of a call: calls of SPAN tokens and fewer."""
+    """cos and sin at `positions` [P] of a graph that takes the first of a call: calls of SPAN tokens and fewer."""
     wanted, back = np.unique(positions, return_inverse=True)
     parts, number = [], 0
     while number < len(wanted):
@@ -163,7 +192,7 @@ def _from_first(once: Callable, positions: np.ndarray, length: int) -> tuple[np.
     return cos, sin
 
 
-def _stored(source: Source, above: list[ir.Node]) -> list[ir.Value]:
+def _stored(source: TableSource, above: list[ir.Node]) -> list[ir.Value]:
     """The constants with a row a position that cos and sin are read from, however they are gathered or cut."""
     values = [*source.values, *(value for node in above for value in node.inputs if value is not None)]
     return [value for value in dict.fromkeys(values) if is_row_table(value)]
@@ -205,7 +234,7 @@ def _usable(at, most: int, *, counted: bool) -> int:
     return low + 1
 
 
-def _precision(source: Source, table: str, angles: list[ir.Value]) -> Precision:
+def _precision(source: TableSource, table: str, angles: list[ir.Value]) -> Precision:
     x = source.x.dtype if source.x is not None else None
     kinds = [value.dtype for value in angles if value.dtype is not None]
     half = next((HALF[kind] for kind in kinds if kind in HALF), None)

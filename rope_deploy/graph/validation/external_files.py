@@ -1,4 +1,4 @@
-"""Files that hold the tensors of a graph: which they may be, and how large they are."""
+"""Find the files that hold the tensors of a graph: which they may be, and how large they are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from rope_deploy.graph.validation.faults import Fault, named
+from rope_deploy.graph.validation.unsound import Unsound, quoted_name
 
 
 class ExternalFiles:
@@ -32,7 +32,7 @@ class ExternalFiles:
         return sorted(self._known)
 
     def find(self, location: str) -> tuple[str, int | None]:
-        """(path with all links followed, size in bytes; None if there is no such file). Raises Fault."""
+        """(path with all links followed, size in bytes; None if there is no such file). Raises Unsound."""
         name = os.path.normpath(location) if location else ""
         if name not in self._known:
             self._known[name] = self._find(name, location)
@@ -40,7 +40,9 @@ class ExternalFiles:
 
     def _find(self, name: str, location: str) -> tuple[str, int | None]:
         if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
-            raise Fault(f"its weights are in {named(location)}, outside its folder; only files beside it are read")
+            raise Unsound(
+                f"its weights are in {quoted_name(location)}, outside its folder; only files beside it are read"
+            )
         try:
             path = os.path.realpath(self.folder / name, strict=True)
             found = os.stat(path)
@@ -48,9 +50,9 @@ class ExternalFiles:
             return str(self.folder / name), None
         except OSError as error:
             reason = (error.strerror or "it cannot be opened").lower()
-            raise Fault(f"its weights in {named(name)} cannot be read: {reason}") from None
+            raise Unsound(f"its weights in {quoted_name(name)} cannot be read: {reason}") from None
         if not stat.S_ISREG(found.st_mode):
-            raise Fault(f"its weights are in {named(name)}, which is no regular file")
+            raise Unsound(f"its weights are in {quoted_name(name)}, which is no regular file")
         if os.path.dirname(path) not in self._real:
-            raise Fault(f"its weights are in {named(name)}, a link that leads out of its folder; copy the file there")
+            raise Unsound(f"its weights are in {quoted_name(name)}, a link that leads out of its folder; copy it there")
         return path, found.st_size

@@ -1,4 +1,4 @@
-"""Functions of a file: none calls itself, and written out in place they stay a graph that can be held."""
+"""Check the functions of a file: none calls itself, and inlined they still make a graph that memory can hold."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import onnx
 
-from rope_deploy.graph.validation.faults import Fault, named
 from rope_deploy.graph.validation.graphs import all_nodes
+from rope_deploy.graph.validation.unsound import Unsound, quoted_name
 
 MOST_NODES = 200_000
 DEEPEST = 32
@@ -21,24 +21,26 @@ def key_of(one: onnx.NodeProto | onnx.FunctionProto) -> Key:
 
 
 def functions_of(model: onnx.ModelProto) -> dict[Key, onnx.FunctionProto]:
-    """Functions by what calls them. Raises Fault if there are two of one name, or nodes are lost."""
+    """The functions by the domain, name and overload that their callers state. Raises Unsound if one is ill-formed."""
     found: dict[Key, onnx.FunctionProto] = {}
     for function in model.functions:
         if not function.name or not isinstance(function.name, str) or not isinstance(function.domain, str):
-            raise Fault("it has a function without a name")
+            raise Unsound("it has a function without a name")
         if key_of(function) in found:
-            raise Fault(f"there are two functions called {named(function.name)}")
+            raise Unsound(f"there are two functions called {quoted_name(function.name)}")
         if not function.node:
-            raise Fault(f"the function {named(function.name)} does nothing")
+            raise Unsound(f"the function {quoted_name(function.name)} does nothing")
         for names in (function.input, function.output, function.attribute):
             if len(set(names)) != len(names) or not all(isinstance(name, str) and name for name in names):
-                raise Fault(f"the function {named(function.name)} has two parameters of one name, or one without")
+                raise Unsound(
+                    f"the function {quoted_name(function.name)} has two parameters of one name, or one without"
+                )
         found[key_of(function)] = function
     return found
 
 
 def check_calls(model: onnx.ModelProto, functions: Mapping[Key, onnx.FunctionProto]) -> None:
-    """Raise Fault if a function calls itself, is called with more than it takes, or all of them grow too large."""
+    """Raise Unsound if a function calls itself, is called with more than it takes, or all of them grow too large."""
     sizes: dict[Key, tuple[int, int]] = {}
     for function in functions.values():
         _size(key_of(function), functions, sizes, ())
@@ -48,11 +50,11 @@ def check_calls(model: onnx.ModelProto, functions: Mapping[Key, onnx.FunctionPro
 def _size(
     key: Key, functions: Mapping[Key, onnx.FunctionProto], sizes: dict[Key, tuple[int, int]], callers: tuple[Key, ...]
 ) -> tuple[int, int]:
-    """(nodes, calls within each other) of a function written out."""
+    """(nodes, depth of calls) of an inlined function."""
     if key in callers:
-        raise Fault(f"the function {named(key[1])} calls itself")
+        raise Unsound(f"the function {quoted_name(key[1])} calls itself")
     if len(callers) > DEEPEST:
-        raise Fault(TOO_DEEP)
+        raise Unsound(TOO_DEEP)
     if key not in sizes:
         sizes[key] = _sum(functions[key].node, functions, sizes, (*callers, key))
     return sizes[key]
@@ -67,11 +69,13 @@ def _sum(nodes: Iterable[onnx.NodeProto], functions, sizes, callers: tuple[Key, 
         else:
             function = functions[key]
             if len(node.input) > len(function.input) or len(node.output) > len(function.output):
-                raise Fault(f"a node gives or takes more than the function {named(function.name)} has parameters")
+                raise Unsound(
+                    f"a node gives or takes more than the function {quoted_name(function.name)} has parameters"
+                )
             nodes_within, calls = _size(key, functions, sizes, callers)
             total, depth = total + nodes_within, max(depth, calls + 1)
         if total > MOST_NODES:
-            raise Fault(f"it has more than {MOST_NODES} nodes, written out")
+            raise Unsound(f"it has more than {MOST_NODES} nodes, written out")
         if depth > DEEPEST:
-            raise Fault(TOO_DEEP)
+            raise Unsound(TOO_DEEP)
     return total, depth

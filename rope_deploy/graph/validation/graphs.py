@@ -1,4 +1,4 @@
-"""The values of a graph: every name made once and before it is read, every type known."""
+"""Check the values of a graph: every name is made once and before it is read, and every type is known."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import onnx
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
-from rope_deploy.graph.validation.faults import Fault, named, node_words
 from rope_deploy.graph.validation.tensors import KNOWN_TYPES, LONGEST_AXIS, check_tensor
+from rope_deploy.graph.validation.unsound import Unsound, node_label, quoted_name
 
 DEEPEST = 16  # graphs within graphs
 Check = Callable[[onnx.NodeProto], None]
@@ -17,26 +17,28 @@ Check = Callable[[onnx.NodeProto], None]
 def check_graph(
     graph: onnx.GraphProto, files: ExternalFiles, check: Check, outer: Sequence[set[str]] = (), *, inner: bool = False
 ) -> None:
-    """Raise Fault unless `graph` is sound; nodes that are out of order are put in order.
+    """Raise Unsound unless `graph` is sound; nodes that are out of order are put in order.
 
-    `check` is what every node must pass by itself, `outer` the names that can be read from around the graph.
+    `check` raises Unsound for a node that is wrong by itself; `outer` are the names visible from around the graph.
     """
     if len(outer) > DEEPEST:
-        raise Fault(f"it has more than {DEEPEST} graphs within each other")
+        raise Unsound(f"it has more than {DEEPEST} graphs within each other")
     if graph.sparse_initializer:
-        raise Fault(f"{named(graph.sparse_initializer[0].values.name)} is a sparse tensor, which is not read here")
+        raise Unsound(
+            f"{quoted_name(graph.sparse_initializer[0].values.name)} is a sparse tensor, which is not read here"
+        )
     known: set[str] = set()
     for tensor in graph.initializer:
-        _text(tensor.name, "a tensor")
+        _check_name(tensor.name, "a tensor")
         if tensor.name in known:
-            raise Fault(f"there are two tensors called {named(tensor.name)}")
+            raise Unsound(f"there are two tensors called {quoted_name(tensor.name)}")
         known.add(tensor.name)
-        check_tensor(tensor, f"the tensor {named(tensor.name)}", files)
+        check_tensor(tensor, f"the tensor {quoted_name(tensor.name)}", files)
     inputs: set[str] = set()
     for value in graph.input:
         check_value(value, "the input", untyped=inner)
         if value.name in inputs:
-            raise Fault(f"there are two inputs called {named(value.name)}")
+            raise Unsound(f"there are two inputs called {quoted_name(value.name)}")
         inputs.add(value.name)
     for value in graph.value_info:
         check_value(value, "the value", untyped=True)
@@ -45,9 +47,9 @@ def check_graph(
     defined = check_nodes(graph, known | inputs, files, check, outer)
     results = [value.name for value in graph.output]
     if lost := next((name for name in results if not _within(name, defined, outer if inner else ())), None):
-        raise Fault(f"nothing makes its output {named(lost)}")
+        raise Unsound(f"nothing makes its output {quoted_name(lost)}")
     if not inner and len(set(results)) != len(results):
-        raise Fault("it has two outputs of one name")
+        raise Unsound("it has two outputs of one name")
 
 
 def check_nodes(
@@ -61,14 +63,14 @@ def check_nodes(
     made = set(given)
     for node in owner.node:
         for text in (node.op_type, node.domain, node.name, *node.input, *node.output):
-            _text(text, "a node", empty=True)
+            _check_name(text, "a node", empty=True)
         if not node.op_type:
-            raise Fault(f"{node_words(node)} names no operator")
+            raise Unsound(f"{node_label(node)} names no operator")
         if not any(node.output):
-            raise Fault(f"{node_words(node)} makes nothing")
+            raise Unsound(f"{node_label(node)} makes nothing")
         for name in filter(None, node.output):
             if name in made:
-                raise Fault(f"{named(name)} is made twice, the second time by {node_words(node)}")
+                raise Unsound(f"{quoted_name(name)} is made twice, the second time by {node_label(node)}")
             made.add(name)
         if node.domain == "ai.onnx":
             node.domain = ""
@@ -83,27 +85,27 @@ def check_nodes(
 
 
 def check_value(value: onnx.ValueInfoProto, what: str, *, untyped: bool = False) -> None:
-    """Raise Fault unless `value` is a tensor of a known type whose axes make sense; an axis of −1 is an open one.
+    """Raise Unsound unless `value` is a tensor of a known type whose axes make sense; an axis of −1 is an open one.
 
     `untyped` values may leave out their type.
     """
-    _text(value.name, what)
+    _check_name(value.name, what)
     kind = value.type.WhichOneof("value")
     if kind is None and untyped:
         return
     if kind != "tensor_type":
         of = "no type" if kind is None else f"the type {kind.removesuffix('_type')}; only tensors are read here"
-        raise Fault(f"{what} {named(value.name)} has {of}")
+        raise Unsound(f"{what} {quoted_name(value.name)} has {of}")
     tensor = value.type.tensor_type
     if tensor.elem_type not in KNOWN_TYPES and not (untyped and tensor.elem_type == 0):
-        raise Fault(f"{what} {named(value.name)} has elements of an unknown type, number {tensor.elem_type}")
+        raise Unsound(f"{what} {quoted_name(value.name)} has elements of an unknown type, number {tensor.elem_type}")
     for dim in tensor.shape.dim:
         if dim.HasField("dim_param"):
-            _text(dim.dim_param, f"an axis of {named(value.name)}", empty=True)
+            _check_name(dim.dim_param, f"an axis of {quoted_name(value.name)}", empty=True)
         elif dim.HasField("dim_value") and dim.dim_value == -1:
             dim.Clear()
         elif not 0 <= dim.dim_value <= LONGEST_AXIS:
-            raise Fault(f"{what} {named(value.name)} has an axis of {dim.dim_value} elements")
+            raise Unsound(f"{what} {quoted_name(value.name)} has an axis of {dim.dim_value} elements")
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
@@ -126,11 +128,11 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def _put_in_order(owner, given: set[str], made: set[str], outer: Sequence[set[str]]) -> None:
-    """Sort nodes so that each comes after what it reads. Raises Fault for a name nobody makes, and for a circle."""
+    """Sort nodes so that each comes after what it reads. Raises Unsound for an unknown name, and for a cycle."""
     reads = [_reads(node) for node in owner.node]
     for node, names in zip(owner.node, reads, strict=True):
         if lost := next((name for name in names if not _within(name, made, outer)), None):
-            raise Fault(f"{node_words(node)} reads {named(lost)}, which nothing makes")
+            raise Unsound(f"{node_label(node)} reads {quoted_name(lost)}, which nothing makes")
     available = set(given)
     for node, names in zip(owner.node, reads, strict=True):
         if any(name in made and name not in available for name in names):
@@ -155,14 +157,14 @@ def _put_in_order(owner, given: set[str], made: set[str], outer: Sequence[set[st
                 ready.append(reader)
     if len(order) < len(waits):
         stuck = next(number for number, needed in enumerate(waits) if needed)
-        raise Fault(f"{node_words(owner.node[stuck])} lies on a circle: it depends on what it makes")
+        raise Unsound(f"{node_label(owner.node[stuck])} lies on a circle: it depends on what it makes")
     ordered = [owner.node[number] for number in order]
     del owner.node[:]
     owner.node.extend(ordered)
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
-    """Names that a node reads, those that graphs inside it take from around them too."""
+    """Names that a node reads, including those that its subgraphs read from around them."""
     names = {name for name in node.input if name}
     for graph in subgraphs(node):
         names |= _free(graph)
@@ -171,7 +173,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
 
 def _free(graph: onnx.GraphProto, depth: int = 0) -> set[str]:
     if depth > DEEPEST:
-        raise Fault(f"it has more than {DEEPEST} graphs within each other")
+        raise Unsound(f"it has more than {DEEPEST} graphs within each other")
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     read = {value.name for value in graph.output if value.name}
     for node in graph.node:
@@ -186,9 +188,9 @@ def _within(name: str, defined: set[str], outer: Sequence[set[str]]) -> bool:
     return name in defined or any(name in names for names in outer)
 
 
-def _text(name: object, what: str, *, empty: bool = False) -> None:
-    """protobuf hands out bytes where a name is not UTF-8."""
+def _check_name(name: object, what: str, *, empty: bool = False) -> None:
+    """Raise Unsound for a name that is missing, or not UTF-8: protobuf returns such a name as bytes."""
     if not isinstance(name, str):
-        raise Fault(f"{what} has a name that is no text: {named(str(name))}")
+        raise Unsound(f"{what} has a name that is no text: {quoted_name(str(name))}")
     if not name and not empty:
-        raise Fault(f"{what} has no name")
+        raise Unsound(f"{what} has no name")

@@ -1,4 +1,4 @@
-"""One node by itself: its operator's inputs and attributes, as the operator's schema has them."""
+"""Check one node by itself: inputs and attributes, against the schema of its operator."""
 
 from __future__ import annotations
 
@@ -8,28 +8,14 @@ from functools import lru_cache
 import onnx
 from onnx import AttributeProto
 
+from rope_deploy.graph.operators import WHOLE_ATTRIBUTES, operator_of
 from rope_deploy.graph.validation.external_files import ExternalFiles
-from rope_deploy.graph.validation.faults import Fault, named, node_words
 from rope_deploy.graph.validation.tensors import check_tensor
+from rope_deploy.graph.validation.unsound import Unsound, node_label, quoted_name
 
-# Attributes of ONNX Runtime's operators and of ours that are read here; onnx has no schema of either.
-WHOLE = frozenset({
-    "do_rotary", "heads_axis", "interleaved", "is_packed_batching", "kv_num_heads", "local_window_size", "num_heads",
-    "rotary_dim", "rotary_embedding_dim", "rotary_interleaved",
-})  # fmt: skip
+# An attribute of ONNX Runtime's operators that is read here; onnx has no schema of them.
 FRACTIONS = frozenset({"scale"})
 LARGEST_WHOLE = 2**31 - 1
-# How many inputs they have at least, from the schemas of onnxruntime 1.31; without them nothing can be rotated.
-LEAST_INPUTS = {
-    ("com.microsoft", "RotaryEmbedding"): 4,
-    ("com.microsoft", "MRotaryEmbedding"): 4,
-    ("com.microsoft", "GroupQueryAttention"): 1,
-    ("com.microsoft", "SparseAttention"): 1,
-    ("com.microsoft", "DynamicSparseAttention"): 1,
-    ("com.microsoft", "PagedAttention"): 1,
-    ("com.microsoft", "SparsePagedAttention"): 1,
-    ("com.microsoft", "Attention"): 1,
-}
 # Of each type of attribute, the field that holds it.
 # fmt: off
 FIELDS = {
@@ -44,35 +30,35 @@ SPARSE = (AttributeProto.SPARSE_TENSOR, AttributeProto.SPARSE_TENSORS)
 
 
 def check_node(node: onnx.NodeProto, opsets: Mapping[str, int], files: ExternalFiles, *, in_function: bool) -> None:
-    """Raise Fault unless `node` has the inputs that its operator needs and attributes of the right types.
+    """Raise Unsound unless `node` has the inputs that its operator needs and attributes of the right types.
 
     Graphs among the attributes are not looked into.
     """
     stated: dict[str, AttributeProto] = {}
     for attribute in node.attribute:
         if attribute.name in stated:
-            raise Fault(f"{node_words(node)} states {named(attribute.name)} twice")
+            raise Unsound(f"{node_label(node)} states {quoted_name(attribute.name)} twice")
         stated[attribute.name] = attribute
         _check_attribute(attribute, node, files, in_function=in_function)
     if node.domain == "":
-        _by_schema(node, stated, opsets)
+        _check_by_schema(node, stated, opsets)
     else:
-        _by_our_own(node, stated)
+        _check_without_schema(node, stated)
 
 
 def _check_attribute(attribute: AttributeProto, node: onnx.NodeProto, files: ExternalFiles, *, in_function: bool):
-    what = f"{named(attribute.name)} of {node_words(node)}"
+    what = f"{quoted_name(attribute.name)} of {node_label(node)}"
     if not attribute.name:
-        raise Fault(f"{node_words(node)} has an attribute without a name")
+        raise Unsound(f"{node_label(node)} has an attribute without a name")
     if attribute.type not in FIELDS or attribute.type in SPARSE:
-        raise Fault(f"{what} is of a type that is not read here")
+        raise Unsound(f"{what} is of a type that is not read here")
     if attribute.ref_attr_name:
         if not in_function:
-            raise Fault(f"{what} refers to an attribute of a function and stands outside of one")
+            raise Unsound(f"{what} refers to an attribute of a function and stands outside of one")
         return
     fields = {field.name for field, _ in attribute.ListFields()}
     if strange := fields - {FIELDS[attribute.type], "name", "type", "doc_string"}:
-        raise Fault(f"{what} states its value as {', '.join(sorted(strange))}, not as its type says")
+        raise Unsound(f"{what} states its value as {', '.join(sorted(strange))}, not as its type says")
     if attribute.type in (AttributeProto.STRING, AttributeProto.STRINGS):
         for text in (attribute.s, *attribute.strings):
             _decode(text, what)
@@ -84,7 +70,7 @@ def _decode(text: bytes, what: str) -> None:
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
-        raise Fault(f"{what} is no text") from None
+        raise Unsound(f"{what} is no text") from None
 
 
 @lru_cache(maxsize=4096)
@@ -110,39 +96,42 @@ def _attributes_of(op_type: str, version: int) -> dict[str, tuple[int, bool]]:
     return {name: (int(stated.type.value), stated.required) for name, stated in schema.attributes.items()}
 
 
-def _by_schema(node: onnx.NodeProto, stated: Mapping[str, AttributeProto], opsets: Mapping[str, int]) -> None:
+def _check_by_schema(node: onnx.NodeProto, stated: Mapping[str, AttributeProto], opsets: Mapping[str, int]) -> None:
     if (version := opsets.get("")) is None:
-        raise Fault(f"{node_words(node)} is a standard operator, and no opset of these is stated")
+        raise Unsound(f"{node_label(node)} is a standard operator, and no opset of these is stated")
     if _schema(node.op_type, version) is None:
         return  # ONNX Runtime keeps some of its own operators in this domain, as SimplifiedLayerNormalization
     least, most, needed = _inputs_of(node.op_type, version)
     if not least <= len(node.input) <= most:
-        raise Fault(f"{node_words(node)} has {len(node.input)} inputs; it takes {_span(least, most)}")
+        raise Unsound(f"{node_label(node)} has {len(node.input)} inputs; it takes {_span(least, most)}")
     for number, (name, must) in enumerate(zip(node.input, needed, strict=False)):
         if must and not name:
-            raise Fault(f"{node_words(node)} lacks its input {number}")
+            raise Unsound(f"{node_label(node)} lacks its input {number}")
     known = _attributes_of(node.op_type, version)
     for name, attribute in stated.items():
         if name in known and attribute.type != known[name][0]:
             kinds = [AttributeProto.AttributeType.Name(kind).lower() for kind in (attribute.type, known[name][0])]
-            raise Fault(f"{named(name)} of {node_words(node)} is of type {kinds[0]}; the operator takes {kinds[1]}")
+            raise Unsound(
+                f"{quoted_name(name)} of {node_label(node)} is of type {kinds[0]}; the operator takes {kinds[1]}"
+            )
     for name, (_, required) in known.items():
         if required and name not in stated:
-            raise Fault(f"{node_words(node)} lacks its attribute {name}")
+            raise Unsound(f"{node_label(node)} lacks its attribute {name}")
 
 
-def _by_our_own(node: onnx.NodeProto, stated: Mapping[str, AttributeProto]) -> None:
-    least = LEAST_INPUTS.get((node.domain, node.op_type), 0)
+def _check_without_schema(node: onnx.NodeProto, stated: Mapping[str, AttributeProto]) -> None:
+    rotating = operator_of(node)
+    least = 0 if rotating is None else rotating.least_inputs
     if len(node.input) < least or not all(node.input[:least]):
-        raise Fault(f"{node_words(node)} has {len([n for n in node.input if n])} inputs; it takes at least {least}")
+        raise Unsound(f"{node_label(node)} has {len([n for n in node.input if n])} inputs; it takes at least {least}")
     for name, attribute in stated.items():
-        kinds = {AttributeProto.INT} if name in WHOLE else {AttributeProto.FLOAT} if name in FRACTIONS else None
-        if kinds is None or attribute.ref_attr_name:
+        whole = name in WHOLE_ATTRIBUTES
+        if attribute.ref_attr_name or not (whole or name in FRACTIONS):
             continue
-        if attribute.type not in kinds:
-            raise Fault(f"{named(name)} of {node_words(node)} is no number of the kind that the operator takes")
-        if name in WHOLE and not -1 <= attribute.i <= LARGEST_WHOLE:
-            raise Fault(f"{named(name)} of {node_words(node)} is {attribute.i}")
+        if attribute.type != (AttributeProto.INT if whole else AttributeProto.FLOAT):
+            raise Unsound(f"{quoted_name(name)} of {node_label(node)} is no number of the kind that the operator takes")
+        if whole and not -1 <= attribute.i <= LARGEST_WHOLE:
+            raise Unsound(f"{quoted_name(name)} of {node_label(node)} is {attribute.i}")
 
 
 def _span(least: int, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Shapes and types that fit: what onnx's own inference says of the whole graph."""
+"""Check that shapes and types fit, by onnx's own inference over the whole graph."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import onnx
 from onnx import TensorProto
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
-from rope_deploy.graph.validation.faults import Fault, node_words
-from rope_deploy.graph.validation.forked import Ended, forked
 from rope_deploy.graph.validation.graphs import subgraphs
+from rope_deploy.graph.validation.run_in_fork import ForkFailed, run_in_fork
 from rope_deploy.graph.validation.tensors import MOST_ELEMENTS, check_tensor
+from rope_deploy.graph.validation.unsound import Unsound, node_label
 
 # Larger tensors are not needed to find shapes.
 LARGEST_COPIED = 1 << 16  # bytes
-# What a graph works out of constants alone is worked out whole when it is loaded.
+# What a graph computes from constants alone is computed whole when a runtime loads it.
 MOST_CONSTANT_ELEMENTS = 2**28
 READ_FOR_SHAPES = (TensorProto.INT64, TensorProto.INT32)
 LONGEST_REASON = 240
 
 
 def check_shapes(model: onnx.ModelProto, files: ExternalFiles) -> None:
-    """Raise Fault if operators get types or shapes that they do not take.
+    """Raise Unsound if operators get types or shapes that they do not take.
 
     Shapes stated of inner values are only what somebody wrote down, and exporters write some down wrong: where they
     contradict what the operators make, they are dropped from `model`. No weight is read.
     """
     skeleton = _skeleton(model, files)
     try:
-        found = forked(lambda: _inferred(skeleton))
-    except Ended as how:
-        raise Fault(f"onnx's shape inference {how}") from None
+        found = run_in_fork(lambda: _inferred(skeleton))
+    except ForkFailed as end:
+        raise Unsound(f"onnx's shape inference {end}") from None
     if "reason" in found:
-        raise Fault(found["reason"])
+        raise Unsound(found["reason"])
     for drop in DROPS[: found["drops"]]:
         drop(model)
     _check_sizes(model, found["sizes"])
@@ -83,19 +83,22 @@ def _skeleton(model: onnx.ModelProto, files: ExternalFiles) -> onnx.ModelProto:
 
 
 def _read(tensor: TensorProto, files: ExternalFiles) -> TensorProto | None:
-    """A small tensor of whole numbers from another file, which may be a shape; None for any other."""
+    """A small tensor of whole numbers from another file, which may be a shape; None for any other.
+
+    A file that cannot be read gives None too: the tensor stays an input, and shapes that follow from it stay unknown.
+    """
     if tensor.data_location != TensorProto.EXTERNAL or tensor.data_type not in READ_FOR_SHAPES:
         return None
-    place = check_tensor(tensor, "a tensor", files)
-    if place is None or place.bytes > LARGEST_COPIED:
+    data = check_tensor(tensor, "a tensor", files)
+    if data is None or data.bytes > LARGEST_COPIED:
         return None
     try:
-        with open(place.path, "rb") as stream:
-            stream.seek(place.offset)
-            content = stream.read(place.bytes)
+        with open(data.path, "rb") as stream:
+            stream.seek(data.offset)
+            content = stream.read(data.bytes)
     except OSError:
         return None
-    if len(content) != place.bytes:
+    if len(content) != data.bytes:
         return None
     return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=content)
 
@@ -126,7 +129,7 @@ DROPS: tuple[Callable[[onnx.ModelProto], None], ...] = (_of_standard_operators, 
 
 
 def _check_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
-    """Raise Fault for a value that is known to be larger than anybody can hold."""
+    """Raise Unsound for a value that is known to be larger than any memory."""
     constant = {tensor.name for tensor in model.graph.initializer}
     for node in model.graph.node:
         inside = any(True for _ in subgraphs(node))
@@ -136,7 +139,7 @@ def _check_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
         most = MOST_CONSTANT_ELEMENTS if of_constants else MOST_ELEMENTS
         for name in node.output:
             if sizes.get(name, 0) > most:
-                raise Fault(f"{node_words(node)} makes {sizes[name]:.3g} elements")
+                raise Unsound(f"{node_label(node)} makes {sizes[name]:.3g} elements")
 
 
 def _sizes(model: onnx.ModelProto) -> Iterator[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Tensors in a file: a known type, a sane shape, and exactly as much data as these two need."""
+"""Check the tensors of a file: a known type, a sane shape, and exactly as much data as these two need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
-from rope_deploy.graph.validation.faults import Fault, named
+from rope_deploy.graph.validation.unsound import Unsound, quoted_name
 
 LONGEST_AXIS = 2**31 - 1
 MOST_ELEMENTS = 2**40
@@ -29,7 +29,7 @@ KNOWN_TYPES &= frozenset(int(kind) for kind in ir.DataType)
 
 
 @dataclass(frozen=True)
-class External:
+class ExternalData:
     """Where the data of a tensor lies."""
 
     path: str
@@ -38,70 +38,70 @@ class External:
 
 
 def check_shape(dims: list[int], what: str) -> int:
-    """How many elements a tensor of `dims` has. Raises Fault for a negative axis or more than can be."""
+    """How many elements a tensor of `dims` has. Raises Unsound for a negative axis or more than can be."""
     count = 1
     for dim in dims:
         if not 0 <= dim <= LONGEST_AXIS:
-            raise Fault(f"{what} has an axis of {dim} elements")
+            raise Unsound(f"{what} has an axis of {dim} elements")
         count *= dim
     if count > MOST_ELEMENTS:
-        raise Fault(f"{what} has {count:.3g} elements")
+        raise Unsound(f"{what} has {count:.3g} elements")
     return count
 
 
-def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> External | None:
-    """Where `tensor` lies outside the graph file, None for one inside it. Raises Fault.
+def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> ExternalData | None:
+    """Where `tensor` lies outside the graph file, None for one inside it. Raises Unsound.
 
-    Data in the graph file are read once, so that nobody who reads them later fails; those outside are not.
+    Data in the graph file are read once, so that no later reader fails on them; data outside are not read.
     """
     if tensor.data_type not in KNOWN_TYPES:
-        raise Fault(f"{what} has elements of an unknown type, number {tensor.data_type}")
+        raise Unsound(f"{what} has elements of an unknown type, number {tensor.data_type}")
     if tensor.HasField("segment"):
-        raise Fault(f"{what} is a segment of a tensor, which nobody reads")
+        raise Unsound(f"{what} is a segment of a tensor, which nobody reads")
     count = check_shape(list(tensor.dims), what)
     kind = ir.DataType(tensor.data_type)
     if tensor.data_location == TensorProto.EXTERNAL:
         return _external(tensor, what, files, count, kind)
     if kind == ir.DataType.STRING:
         if len(tensor.string_data) != count or tensor.HasField("raw_data"):
-            raise Fault(f"{what} should have {count} strings and has {len(tensor.string_data)}")
+            raise Unsound(f"{what} should have {count} strings and has {len(tensor.string_data)}")
         return None
     if tensor.HasField("raw_data"):
         if len(tensor.raw_data) != _bytes(count, kind):
-            raise Fault(f"{what} should have {_bytes(count, kind)} bytes and has {len(tensor.raw_data)}")
+            raise Unsound(f"{what} should have {_bytes(count, kind)} bytes and has {len(tensor.raw_data)}")
         if any(len(getattr(tensor, field)) for field in ALL_FIELDS):
-            raise Fault(f"{what} states its elements twice")
+            raise Unsound(f"{what} states its elements twice")
         return None
     _check_fields(tensor, what, count, kind)
     return None
 
 
-def _external(tensor: TensorProto, what: str, files: ExternalFiles, count: int, kind: ir.DataType) -> External:
+def _external(tensor: TensorProto, what: str, files: ExternalFiles, count: int, kind: ir.DataType) -> ExternalData:
     stated = {entry.key: entry.value for entry in tensor.external_data}
     if any(isinstance(text, bytes) for text in (*stated, *stated.values())):  # as protobuf gives what is not UTF-8
-        raise Fault(f"{what} lies in another file, and where is stated by what is no text")
+        raise Unsound(f"{what} lies in another file, and where is stated by what is no text")
     if not stated.get("location"):
-        raise Fault(f"{what} lies in another file, which is not named")
+        raise Unsound(f"{what} lies in another file, which is not named")
     if kind == ir.DataType.STRING:
-        raise Fault(f"{what} holds strings outside the graph file")
+        raise Unsound(f"{what} holds strings outside the graph file")
     if tensor.HasField("raw_data"):
-        raise Fault(f"{what} states its elements twice")
+        raise Unsound(f"{what} states its elements twice")
     path, size = files.find(stated["location"])
     offset, length = (_number(stated.get(key, ""), f"{key} of {what}") for key in ("offset", "length"))
     needed = _bytes(count, kind)
     if length not in (None, needed):
-        raise Fault(f"{what} should have {needed} bytes and states {length}")
+        raise Unsound(f"{what} should have {needed} bytes and states {length}")
     end = (offset or 0) + needed
     if size is not None and end > size:
-        raise Fault(f"{what} ends at byte {end} of {named(stated['location'])}, which is cut short at {size}")
-    return External(path, offset or 0, needed)
+        raise Unsound(f"{what} ends at byte {end} of {quoted_name(stated['location'])}, which is cut short at {size}")
+    return ExternalData(path, offset or 0, needed)
 
 
 def _number(text: str, what: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Fault(f"the {what} is {named(text)}, which is no number of bytes")
+        raise Unsound(f"the {what} is {quoted_name(text)}, which is no number of bytes")
     return int(text)
 
 
@@ -118,9 +118,9 @@ def _check_fields(tensor: TensorProto, what: str, count: int, kind: ir.DataType)
         needed = _bytes(count, kind)
     found = {name: len(getattr(tensor, name)) for name in ALL_FIELDS}
     if found.pop(field) != needed or any(found.values()):
-        raise Fault(f"{what} should have {needed} elements in {field} and has {len(getattr(tensor, field))}")
+        raise Unsound(f"{what} should have {needed} elements in {field} and has {len(getattr(tensor, field))}")
     try:
         onnx.numpy_helper.to_array(tensor)
         ir.from_proto(tensor).numpy()
     except Exception:  # numpy, ml_dtypes and onnx each raise their own for a number that does not fit the type
-        raise Fault(f"{what} has numbers that do not fit its type, {kind.name.lower()}") from None
+        raise Unsound(f"{what} has numbers that do not fit its type, {kind.name.lower()}") from None

@@ -4,7 +4,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rope_deploy.graph.reading.branches import ways
+from rope_deploy.graph.reading.branches import branches
 
 
 def scan(number: int) -> onnx.NodeProto:
@@ -17,14 +17,14 @@ def scan(number: int) -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize(
-    ("scans", "said"),
+    ("scans", "stated"),
     [
         (0, ()),
         (1, ("2 nodes inside a Scan were not looked into.",)),
         (3, ("6 nodes inside 3 nodes of type Scan were not looked into.",)),
     ],
 )
-def test_parts_that_are_not_followed_are_named_by_kind(tmp_path, scans, said):
+def test_parts_that_are_not_followed_are_named_by_kind(tmp_path, scans, stated):
     inputs = [
         helper.make_tensor_value_info("start", TensorProto.FLOAT, [2]),
         helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["sequence", 2]),
@@ -35,5 +35,5 @@ def test_parts_that_are_not_followed_are_named_by_kind(tmp_path, scans, said):
     graph = helper.make_graph(nodes, "graph", inputs, outputs)
     path = tmp_path / "model.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
-    (way,) = ways(path)
-    assert way.unseen == said
+    (branch,) = branches(path)
+    assert branch.skipped == stated

@@ -1,6 +1,7 @@
-"""Call a function in a forked process: C++ that a hostile file can make hang or crash takes nobody with it.
+"""Call a function in a forked process, so that C++ code that hangs or crashes on a hostile file does not end this one.
 
-A fork and not a new interpreter: the call is over in milliseconds where nothing is wrong, and starts no thread.
+It is a fork and not a new interpreter (childprocess.py) because it runs for every file that is read: a fork takes
+milliseconds and has the model already, a new interpreter would import onnx again.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ SECONDS = 20.0
 ROOM = 1 << 30  # bytes beyond what the process has already
 
 
-class Ended(Exception):
-    """The process did not answer: how it ended, as the end of a sentence."""
+class ForkFailed(Exception):
+    """The process did not answer; the message says how it ended, as the end of a sentence."""
 
 
-def forked(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """What `function` returns, which must be plain JSON. Raises Ended; where there is no fork it is simply called."""
+def run_in_fork(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
+    """What `function` returns, which must be plain JSON. Raises ForkFailed.
+
+    On a system without fork (Windows) `function` is called here, and may end this process.
+    """
     if not hasattr(os, "fork"):
         return function()
     reads, writes = os.pipe()
@@ -38,24 +42,24 @@ def forked(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
         _answer(function, reads, writes)
     os.close(writes)
     try:
-        content = _read(reads, seconds)
+        content = _read_all(reads, seconds)
     finally:
         os.close(reads)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     if content is None:
-        raise Ended(f"takes longer than {seconds:.0f} s")
+        raise ForkFailed(f"takes longer than {seconds:.0f} s")
     if not content:
-        raise Ended("crashes or runs out of memory")
+        raise ForkFailed("crashes or runs out of memory")
     return json.loads(content)
 
 
 def _answer(function: Callable[[], Any], reads: int, writes: int) -> None:
-    """The life of the child; it never returns."""
+    """Run in the child: write what `function` returns, or nothing if it raises, and exit."""
     try:
         os.close(reads)
-        for number in (1, 2):  # what a library says while it dies is for nobody
+        for number in (1, 2):  # a library's last messages are not shown: the parent reports how the child ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
@@ -68,6 +72,7 @@ def _answer(function: Callable[[], Any], reads: int, writes: int) -> None:
 
 
 def _limit() -> None:
+    """Limit the memory of this process. Where the system refuses, the time limit alone holds."""
     import resource
 
     with suppress(OSError, ValueError):
@@ -78,7 +83,7 @@ def _limit() -> None:
             resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
 
 
-def _read(descriptor: int, seconds: float) -> bytes | None:
+def _read_all(descriptor: int, seconds: float) -> bytes | None:
     """All that is written until the end, None if that does not come in time."""
     until, parts = time.monotonic() + seconds, []
     while (left := until - time.monotonic()) > 0:
