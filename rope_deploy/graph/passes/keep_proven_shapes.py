@@ -15,8 +15,8 @@ from onnx_ir.passes import common
 class KeepProvenShapesPass(ir.passes.InPlacePass):
     """Replaces every shape by what follows from those `declared` for inputs and outputs, by name.
 
-    Requires nothing. Ensures that shapes guessed in the meantime are gone; those of constants stay.
-    Changes nothing where all shapes are what inference finds.
+    Requires nothing. Ensures that shapes guessed in the meantime are gone; those of constants stay. A value whose shape
+    onnx cannot infer has none, which every runtime takes. Changes nothing where all shapes are what inference finds.
     """
 
     def __init__(self, declared: Mapping[str, ir.Shape | None]):

@@ -69,3 +69,9 @@ def test_opsets_outside_the_range_are_refused(opset):
 def test_the_oldest_fitting_opset_is_the_first_that_has_everything():
     assert oldest_fitting(ir.from_onnx_text(GELU.replace("{how}", "tanh")), 18) == 20
     assert oldest_fitting(ir.from_onnx_text(MEAN), 18) == 18
+
+
+def test_a_graph_written_for_an_opset_stays_for_it():
+    model = ir.from_onnx_text(MEAN)
+    assert not SetOpsetPass(18)(model).modified
+    assert SetOpsetPass(17)(model).modified
