@@ -3,8 +3,8 @@
     operators, io, validation     which operators rotate; files that are sound
     builder, head_layout, standard_rotation
                                   insert nodes
-    markers                       what rotations are between raising and lowering
     analysis                      reads a graph, changes nothing
+    markers                       what rotations are between raising and lowering
     passes                        change a graph, keep what it computes; run by `passes.sequences`
     raising                       finds rotations, takes their tables from a position source, marks them
     lower                         writes markers in a style

@@ -182,17 +182,13 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(exported, tmp_path):
     assert not target.is_symlink() and contents(target.parent).keys() == {"m.onnx", *written.summary.weights}
 
 
-def test_what_is_said_before_the_file_is_in_place_keeps_it_out(exported, tmp_path, monkeypatch):
-    from rope_deploy.graph import rewrite
-
+def test_a_file_that_before_refuses_does_not_appear(exported, tmp_path):
     def refuse(unfinished: Path) -> None:
         assert onnx.load(unfinished).graph.node, "whole, with its weights"
         raise UsageError("no")
 
-    real = rewrite._write
-    monkeypatch.setattr(rewrite, "_write", lambda *given, **named: real(*given, **{**named, "before": refuse}))
     with pytest.raises(UsageError, match="no"):
-        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH)
+        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH, before=refuse)
     assert contents(tmp_path) == {}
 
 

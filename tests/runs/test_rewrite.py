@@ -14,6 +14,7 @@ from rope_deploy.errors import CheckFailed, MistakeFound, UnmatchedRotation
 from rope_deploy.export import prepare, write
 from rope_deploy.graph import rewrite as module
 from rope_deploy.graph.lower.styles import STYLES
+from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
 from rope_deploy.graph.reading.declared_inputs import inputs_of
 from rope_deploy.runs.rewrite import rewrite_judged
 from rope_deploy.runs.trial_calls import small_calls
@@ -119,13 +120,14 @@ def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, c
     source, target = written / "llama" / "tables" / "model.onnx", tmp_path / "out.onnx"
     rewrite_judged(source, target, "tables")
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    sound = module.proven_shapes
 
-    def planted(model, declared):
-        sound(model, declared)
-        plant(model)
+    class Planted(KeepProvenShapesPass):
+        def call(self, model):
+            result = super().call(model)
+            plant(model)
+            return result
 
-    monkeypatch.setattr(module, "proven_shapes", planted)
+    monkeypatch.setattr(module, "KeepProvenShapesPass", Planted)
     with pytest.raises(CheckFailed, match=reason) as caught:
         rewrite_judged(source, target, "tables", force=True)
     assert caught.value.exit_code == 1
