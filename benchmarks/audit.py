@@ -63,14 +63,14 @@ def hollow_model():
 
 def write_ours(folder: Path) -> None:
     from rope_deploy.export import prepare
-    from rope_deploy.graph.lower import lower
+    from rope_deploy.graph.lower.lower_rotations import lower_rotations
     from rope_deploy.models import wrap
 
     model = hollow_model()
     config = json.loads(model.config.to_json_string(use_diff=False))
     prepared = prepare(wrap(model, config, source="hollow", dtype="float16"))
     for style in OURS:
-        save_sparse(lower(prepared.raised, style).model, folder / style, config)
+        save_sparse(lower_rotations(prepared.raised, style).model, folder / style, config)
 
 
 def write_theirs(folder: Path) -> None:

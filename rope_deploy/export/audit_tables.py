@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from rope_deploy.artifact import Finding
-from rope_deploy.graph.raising.raise_rotations import RaisedRotation
+from rope_deploy.graph.markers import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
 from rope_deploy.rope.tables import Angles
 

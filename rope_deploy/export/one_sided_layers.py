@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from rope_deploy.artifact import Finding
 from rope_deploy.export.audit_tables import Whose
-from rope_deploy.graph.raising.raise_rotations import Raised
+from rope_deploy.graph.markers import Raised
 from rope_deploy.results import wording
 
 

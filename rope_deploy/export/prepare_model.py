@@ -12,8 +12,9 @@ from rope_deploy.errors import UsageError
 from rope_deploy.export.audit_tables import Audited, audit, recomputed
 from rope_deploy.export.one_sided_layers import one_sided
 from rope_deploy.graph.analysis.result_size import require_tables
-from rope_deploy.graph.passes.simplify import clean
-from rope_deploy.graph.raising.raise_rotations import Raised, raise_rotations
+from rope_deploy.graph.markers import Raised
+from rope_deploy.graph.passes.sequences import after_trace, run
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.example_inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.loaded_model import DTYPES
@@ -83,7 +84,7 @@ def prepare(
     progress("Tracing the model")
     traced = trace(loaded, cache=options.cache, example=example)
     progress("Finding the rotations")
-    clean(traced.model)
+    run(traced.model, after_trace())
     raised = raise_rotations(traced.model, limit, cos=cos, sin=sin, allow_unmatched=options.allow_unmatched)
     audited = audit(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
     if loaded.task == "tower":

@@ -11,8 +11,8 @@ from rope_deploy.artifact import Finding
 from rope_deploy.export.audit_tables import Audited, audit
 from rope_deploy.export.one_sided_layers import one_sided
 from rope_deploy.export.prepare_model import in_float64, layer_types
-from rope_deploy.graph.passes.transpose_weights import weights_dtype
-from rope_deploy.graph.raising.raise_rotations import Raised
+from rope_deploy.graph.analysis.weights_dtype import weights_dtype
+from rope_deploy.graph.markers import Raised
 from rope_deploy.graph.rewrite import rewrite_file as rewrite_graph
 from rope_deploy.models.loading.stated_rotation import stated_rotation
 from rope_deploy.options import RewriteOptions
@@ -68,7 +68,7 @@ def rewrite_file(
         stated_position=max((spec.max_position for spec in specs.values()), default=None),
         allow_unmatched=options.allow_unmatched,
         force=options.force,
-        found=judged,
+        revise=judged,
         before=finished,
         progress=progress,
     )

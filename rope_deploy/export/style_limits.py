@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rope_deploy.artifact import Limits
-from rope_deploy.graph.lower import Lowered
+from rope_deploy.graph.lower.lower_rotations import Lowered
 from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
 
 

@@ -25,9 +25,9 @@ from rope_deploy.export.audit_tables import Audited
 from rope_deploy.export.prepare_model import Prepared
 from rope_deploy.export.style_limits import limits_of
 from rope_deploy.graph.analysis.vocabulary import vocabulary
-from rope_deploy.graph.lower import Lowered, lower
 from rope_deploy.graph.lower.cache_rows import cache_names
-from rope_deploy.graph.lower.marked_site import LoweredSite
+from rope_deploy.graph.lower.lower_rotations import Lowered, lower_rotations
+from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.save import Summary, save
 from rope_deploy.models import LoadedModel, save_companions
 from rope_deploy.models.example_inputs import Example
@@ -51,7 +51,7 @@ def write(
     """
     began = time.perf_counter()
     with new_folder(Path(folder), force=force) as temporary:
-        lowered = lower(
+        lowered = lower_rotations(
             prepared.raised,
             style,
             opset=opset,

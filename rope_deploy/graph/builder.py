@@ -1,4 +1,4 @@
-"""Insert nodes into a graph, one call an operator, and tell by which one a value was made."""
+"""Insert nodes into a graph, one call for each, and find the node that made a value."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import onnx_ir as ir
 
 
 class Builder:
-    """Appends nodes directly before or after a given node, naming values under one prefix.
+    """Inserts nodes directly before or after the node `anchor`; their names begin with `prefix`.
 
-    Nodes come out in the order of the calls. Constants become initializers of the graph, or nodes where there can
-    be none (the body of a function).
+    Nodes are in the order of the calls. Constants become initializers of the graph, or nodes with `constants_as_nodes`,
+    for the body of a function, which has no initializers.
     """
 
     def __init__(self, anchor: ir.Node, prefix: str, *, after: bool = True, constants_as_nodes: bool = False):
@@ -29,13 +29,13 @@ class Builder:
         name: str | None = None,
         **attributes,
     ) -> ir.Value:
-        """A node with one output."""
+        """Insert a node with one output, and return that."""
         return self.ops(op_type, *inputs, domain=domain, outputs=[(name, dtype, shape)], **attributes)[0]
 
     def ops(
         self, op_type: str, *inputs: ir.Value | None, domain: str = "", outputs: Sequence[tuple], **attributes
     ) -> tuple[ir.Value, ...]:
-        """A node with `outputs`, each (name or None, dtype or None, shape or None)."""
+        """Insert a node with `outputs`, each (name or None, dtype or None, shape or None), and return these."""
         self._count += 1
         stem = f"{self._prefix}/{op_type}_{self._count}"
         values = [
@@ -55,7 +55,7 @@ class Builder:
         return tuple(values)
 
     def constant(self, array: np.ndarray | ir.TensorProtocol, name: str | None = None) -> ir.Value:
-        """An initializer; `name` makes it shared: a second call with it returns the first one's value."""
+        """An initializer made from `array`. A second call with the same `name` returns the first one's value."""
         name = name or self._fresh("constant")
         if self._as_nodes:
             tensor = ir.tensor(array, name=name)
@@ -63,7 +63,7 @@ class Builder:
         return constant(self._graph, array, name)
 
     def ints(self, values: Sequence[int]) -> ir.Value:
-        """A one-dimensional int64 constant, shared by all that ask for the same numbers."""
+        """A one-dimensional int64 constant, shared by all calls with the same numbers."""
         array = np.asarray(values, np.int64)
         return self.constant(array, f"ints_{array.ndim}_" + "_".join(map(str, array.reshape(-1).tolist())))
 
@@ -83,13 +83,13 @@ def constant(graph: ir.Graph, array: np.ndarray | ir.TensorProtocol, name: str) 
 
 
 def replace(old: ir.Value, new: ir.Value) -> None:
-    """Everyone who used `old` uses `new`. If it was an output of the graph, `new` is, under the same name."""
+    """Let all users of `old` use `new`. If `old` was an output of the graph, `new` is, under the same name."""
     if old.is_graph_output():
         old.name, new.name = f"{old.name}/replaced", old.name
     old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
 def produced_by(value: ir.Value | None, op_type: str) -> ir.Node | None:
-    """The node that made `value`, if it is a standard `op_type`."""
+    """The node that made `value`, if it is a standard operator `op_type`; else None."""
     node = value.producer() if value is not None else None
     return node if node is not None and node.op_type == op_type and node.domain == "" else None

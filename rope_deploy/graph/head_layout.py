@@ -1,6 +1,6 @@
-"""[B, N, S, H] seen as [B, S, N·H]: the form the projection made, before its heads were moved.
+"""Layouts of heads: [B, N, S, H] is brought back to [B, S, N·H], as its projection made it, and again to heads.
 
-Rotating there reads and writes memory in order; on ONNX Runtime's CPU it runs at the speed of a copy, up to three
+Rotating [B, S, N·H] reads and writes memory in order; on ONNX Runtime's CPU it runs at the speed of a copy, up to three
 times as fast as rotating the transposed tensor.
 """
 
@@ -16,6 +16,7 @@ SWAP = (0, 2, 1, 3)
 
 
 def is_swap(node: ir.Node | None) -> bool:
+    """Whether `node` is a Transpose between [B, N, S, H] and [B, S, N, H]."""
     return node is not None and node.op_type == "Transpose" and tuple(node.attributes["perm"].as_ints()) == SWAP
 
 

@@ -1,4 +1,4 @@
-"""Rewrite: somebody else's ONNX file with its rotations in another style; everything else stays what it was."""
+"""Rewrite: write the rotations of an existing ONNX file in another style; everything else stays what it was."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence, de
 from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import Trig, evaluate
 from rope_deploy.graph.analysis.result_size import require_tables
-from rope_deploy.graph.lower import OPERATORS_OPSET, WIDEST_OPSET, lower
-from rope_deploy.graph.passes.proven_shapes import proven_shapes
-from rope_deploy.graph.raising.raise_rotations import Raised, RaisedRotation, raise_rotations
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.lower.lowerings import usual_opset
+from rope_deploy.graph.markers import Raised, RaisedRotation
+from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
+from rope_deploy.graph.passes.sequences import OPERATORS_OPSET
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading.foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save
 
@@ -26,7 +29,7 @@ USUAL_WIDTH = 128  # of a head, before the rotations are found
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A written file: how its rotations are now, and the tables found in it (to be compared with a configuration)."""
+    """A written file: its style, and the rotations found in it with their tables."""
 
     path: Path
     style: str
@@ -49,7 +52,7 @@ def rewrite_file(
     sin: Trig | None = None,
     allow_unmatched: bool = False,
     force: bool = False,
-    found: Callable[[Raised], Raised] = lambda raised: raised,
+    revise: Callable[[Raised], Raised] = lambda raised: raised,
     before: Callable[[Path], None] = lambda path: None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Rewritten:
@@ -59,7 +62,7 @@ def rewrite_file(
     none, `stated_position`, what the model's configuration says. `opset` defaults to the file's, or the first that
     the style needs. `cos` and `sin` as in `raise_rotations`.
 
-    `found` is called with the rotations found, and returns those to write: it may give them other tables. `before` is
+    `revise` is called with the rotations found, and returns those to write: it may give them other tables. `before` is
     called with the path of the finished file under its temporary name. What either raises leaves `target` as it was.
 
     Raises UsageError (what is asked does not fit, or `target` exists without `force`) and UnmatchedRotation.
@@ -72,17 +75,17 @@ def rewrite_file(
     foreign = read_foreign(source, newest=opset or OPERATORS_OPSET)
     limit = _limit(foreign.model, source, max_position, stated_position)
     progress("Finding the rotations")
-    raised = found(raise_rotations(foreign.model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched))
-    written_in = max(foreign.model.graph.opset_imports[""], OPERATORS_OPSET if style == "onnx" else WIDEST_OPSET)
-    lowered = lower(raised, style, opset=opset or written_in, fused_attention=False)
-    proven_shapes(lowered.model, foreign.declared)
+    raised = revise(raise_rotations(foreign.model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched))
+    written_in = max(foreign.model.graph.opset_imports[""], usual_opset(style))
+    lowered = lower_rotations(raised, style, opset=opset or written_in, fused_attention=False)
+    KeepProvenShapesPass(foreign.declared)(lowered.model)
     progress(f"Writing {target}")
     summary = _write(lowered.model, target, force=force, before=before)
     return Rewritten(target, style, lowered.opset, len(lowered.sites), raised.rotations, raised.unmatched, summary)
 
 
 def _limit(model: ir.Model, source: Path, asked: int | None, stated: int | None) -> int:
-    """How many rows the tables get; the file's own tables, if it has any, cannot be made longer."""
+    """The number of rows of the tables. The file's own tables, if it has any, cannot be made longer."""
     marks = dependences(model.graph)
     gathers = [node for node in model.graph if node.op_type == "Gather" and _is_table(node.inputs[0].const_value)]
     of_positions = [node for node in gathers if marks.get(node.inputs[1]) == Dependence.POSITION]
@@ -108,11 +111,13 @@ def _is_table(tensor: ir.TensorProtocol | None) -> bool:
 
 
 def _positions_of(gather: ir.Node, graph: ir.Graph) -> int | None:
-    """For how many positions from 0 on the constant table of `gather` has a row of numbers; None if the last row, or
-    some other, also serves the position behind all rows (a clamp)."""
+    """The number of positions from 0 on for which the constant table of `gather` has a row of numbers.
+
+    None if some row also serves the position after the last one, as where a graph clamps positions.
+    """
     table = gather.inputs[0].const_value
-    poisoned = bool(np.isnan(table.numpy()[-1].astype(np.float32)).any())  # ours end in a row of NaN
-    rows = table.shape[0] - poisoned
+    guarded = bool(np.isnan(table.numpy()[-1].astype(np.float32)).any())  # ours end in a row of NaN
+    rows = table.shape[0] - guarded
     positions = np.arange(rows + 1)
     inputs = dummy_inputs(graph, {**SIZES, "batch": 1, "sequence": rows + 1, "total": rows + 1 + SIZES["past"]})
     inputs = {v: positions[None].astype(a.dtype) if v.name == POSITION_INPUT else a for v, a in inputs.items()}
@@ -124,8 +129,10 @@ def _positions_of(gather: ir.Node, graph: ir.Graph) -> int | None:
 def _write(
     model: ir.Model, target: Path, *, force: bool = False, before: Callable[[Path], None] = lambda unfinished: None
 ) -> Summary:
-    """Write graph and weights, then put them in place: `before` gets the unfinished graph, and if it raises, nothing
-    is."""
+    """Write graph and weights under temporary names and then make them current.
+
+    `before` is called with the path of the unfinished graph; if it raises, nothing becomes current.
+    """
     with new_graph(target, force=force) as unfinished:
         summary = save(model, unfinished)
         before(unfinished)

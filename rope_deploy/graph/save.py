@@ -1,4 +1,4 @@
-"""Write a graph and its weights: one small file that can be read at a glance, one large file with everything else."""
+"""Save a graph and its weights: a small file with the graph and one large file with the weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ UNNAMED = "weights.unnamed"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a reader wants to know of a written graph. Axes are numbers or names, dtypes in numpy's words.
+    """What manifests and records state of a saved graph. Inputs and outputs are (name, numpy dtype, axes).
 
-    `weights`: the file beside it that holds its weights, by name; empty where none is big enough.
+    `weights` has the file beside it that holds its weights, by name; empty where no weight is large enough for one.
     """
 
     nodes: int
@@ -29,9 +29,9 @@ class Summary:
 
 
 def save(model: ir.Model, path: Path) -> Summary:
-    """Write `model` to `path` and its weights, each once, beside it, to a file whose name says what is in it.
+    """Write `model` to `path`, and its weights, each once, beside it to a file whose name has the hash of its content.
 
-    That name is known only once they are written, so the graph comes second. `model` itself keeps its weights.
+    That name is known only once the weights are written, so the graph is written second. `model` keeps its weights.
     """
     values = [value for graph in model.graphs() for value in graph.initializers.values()]
     kept = [value.const_value for value in values]
@@ -46,7 +46,7 @@ def save(model: ir.Model, path: Path) -> Summary:
 
 
 def _named(path: Path, values: list[ir.Value]) -> dict[str, FileInfo]:
-    """Give the file of weights its name, and let the weights say that they are there."""
+    """Rename the file of weights after its content, and make the tensors refer to it; returns it by name."""
     unnamed = path.with_name(UNNAMED)
     outside = [value for value in values if isinstance(value.const_value, ir.ExternalTensor)]
     if not outside:
@@ -71,6 +71,7 @@ def _named(path: Path, values: list[ir.Value]) -> dict[str, FileInfo]:
 
 
 def summarise(model: ir.Model) -> Summary:
+    """The summary of `model`, without files."""
     graph = model.graph
     return Summary(
         nodes=graph.num_nodes(),

@@ -19,7 +19,7 @@ from rope_deploy.rope import RopeSpec
 
 if TYPE_CHECKING:
     from rope_deploy.export.audit_tables import Audited
-    from rope_deploy.graph.raising.raise_rotations import RaisedRotation
+    from rope_deploy.graph.markers import RaisedRotation
 
 # Mistakes of precision: the rule is the stated one, and tables computed in fp64 are free of them.
 OF_PRECISION = frozenset({"RD501", "RD502", "RD503", "RD504"})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rope_deploy.artifact import held_folder
 from rope_deploy.export import Prepared, prepare, write
-from rope_deploy.graph.lower import require_opset
+from rope_deploy.graph.lower.lowerings import require_opset
 from rope_deploy.models import LoadedModel, load_model
 from rope_deploy.options import ExportOptions
 from rope_deploy.results.codes import require_codes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rope_deploy.export import rewrite_file
 from rope_deploy.export.audit_tables import Audited
-from rope_deploy.graph.lower import require_opset
+from rope_deploy.graph.lower.lowerings import require_opset
 from rope_deploy.options import RewriteOptions
 from rope_deploy.results.codes import require_codes
 from rope_deploy.results.records import ExportRecord

@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.cli.main import main
-from tests.graph.graphs import ROWS, spelled, with_tokens
+from tests.graph.graphs import ROWS, rotation_graph, with_tokens
 
 CONFIG = {
     "model_type": "llama",
@@ -18,7 +18,7 @@ ONE_SIDED = "In layer 0 the file rotates q and no k of their own; it is written 
 
 @pytest.fixture
 def source(tmp_path):
-    ir.save(with_tokens(spelled("rotate_half")), tmp_path / "in.onnx")
+    ir.save(with_tokens(rotation_graph("rotate_half")), tmp_path / "in.onnx")
     return str(tmp_path / "in.onnx")
 
 

@@ -1,4 +1,4 @@
-"""Rotations written as ONNX text, in every spelling we have met, and ways to run them."""
+"""Rotations written as ONNX text, in every form that we have met, and ways to run them."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ EVENS_AND_ODDS = """
   x2 = Slice(t, one, end, last, two)
 """
 MULTIPLY_ADD = """
-  kept = Mul(t, c)
-  turned = Mul(r, s)
-  rotated = Add(kept, turned)
+  straight = Mul(t, c)
+  crossed = Mul(r, s)
+  rotated = Add(straight, crossed)
 """
 STACKED_PAIR = """
   n1 = Unsqueeze({first}, last)
@@ -80,7 +80,7 @@ TWO_SUMS = """
   y2 = Add(a2, b2)
 """
 # name: (interleaved, body); t is the tensor to rotate, `rotated` the result.
-SPELLINGS: dict[str, tuple[bool, str]] = {
+FORMS: dict[str, tuple[bool, str]] = {
     "rotate_half": (False, DOUBLED + HALVES + "n = Neg(x2)\n r = Concat <axis = -1> (n, x1)" + MULTIPLY_ADD),
     "split_halves": (False, HALF_WIDTH + HALVES + TWO_SUMS + "rotated = Concat <axis = -1> (y1, y2)"),
     "split_operator": (
@@ -91,24 +91,24 @@ SPELLINGS: dict[str, tuple[bool, str]] = {
     "subtracted": (
         False,
         DOUBLED + HALVES + "n = Neg(x1)\n r = Concat <axis = -1> (x2, n)\n"
-        "kept = Mul(c, t)\n turned = Mul(s, r)\n rotated = Sub(kept, turned)",
+        "straight = Mul(c, t)\n crossed = Mul(s, r)\n rotated = Sub(straight, crossed)",
     ),
     "negated_product": (
         False,
         DOUBLED + HALVES + "n = Neg(x1)\n r = Concat <axis = -1> (x2, n)\n"
-        "kept = Mul(t, c)\n turned = Mul(r, s)\n minus = Neg(turned)\n rotated = Add(minus, kept)",
+        "straight = Mul(t, c)\n crossed = Mul(r, s)\n minus = Neg(crossed)\n rotated = Add(minus, straight)",
     ),
     "negated_sine": (
         False,
         DOUBLED + HALVES + "minus = Neg(s)\n n = Neg(x1)\n r = Concat <axis = -1> (x2, n)\n"
-        "kept = Mul(t, c)\n turned = Mul(r, minus)\n rotated = Add(kept, turned)",
+        "straight = Mul(t, c)\n crossed = Mul(r, minus)\n rotated = Add(straight, crossed)",
     ),
     "rolled_view": (
         False,
         HALF_WIDTH + "minus = Neg(s)\n cc = Concat <axis = -1> (c, c)\n ss = Concat <axis = -1> (minus, s)\n"
         "pairs = Reshape(t, halves_view)\n swapped = Gather <axis = 3> (pairs, exchange)\n"
         "r = Reshape(swapped, joined)\n"
-        "kept = Mul(t, cc)\n turned = Mul(r, ss)\n rotated = Add(kept, turned)",
+        "straight = Mul(t, cc)\n crossed = Mul(r, ss)\n rotated = Add(straight, crossed)",
     ),
     "stack_and_flatten": (
         True,
@@ -166,9 +166,9 @@ def frequencies(width: int) -> np.ndarray:
     return (1.0 / 10 ** (2 * np.arange(width // 2) / width)).astype(np.float32)
 
 
-def spelled(name: str, *, head_dim: int = 8, rotary_dim: int | None = None, **sizes) -> ir.Model:
-    """One rotation in the spelling `name`; partial if `rotary_dim` is below `head_dim`."""
-    body = SPELLINGS[name][1]
+def rotation_graph(name: str, *, head_dim: int = 8, rotary_dim: int | None = None, **sizes) -> ir.Model:
+    """One rotation in the form `name`; partial if `rotary_dim` is below `head_dim`."""
+    body = FORMS[name][1]
     if rotary_dim in (None, head_dim):
         body = "t = Identity(x)\n" + body + "\n y = Identity(rotated)"
     else:
@@ -197,8 +197,8 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
 
 def run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Run in ONNX Runtime."""
-    opened = session(model)
-    return dict(zip((output.name for output in opened.get_outputs()), opened.run(None, dict(feeds)), strict=True))
+    made = session(model)
+    return dict(zip((output.name for output in made.get_outputs()), made.run(None, dict(feeds)), strict=True))
 
 
 def run_slowly(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
-from rope_deploy.graph.lower import STYLES
 from rope_deploy.graph.rewrite import Rewritten, rewrite_file
+from rope_deploy.styles import STYLES
 from tests import tiny
-from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, spelled, with_tokens
+from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, rotation_graph, with_tokens
 
 LENGTH = 64
 
@@ -182,17 +182,13 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(exported, tmp_path):
     assert not target.is_symlink() and contents(target.parent).keys() == {"m.onnx", *written.summary.weights}
 
 
-def test_what_is_said_before_the_file_is_in_place_keeps_it_out(exported, tmp_path, monkeypatch):
-    from rope_deploy.graph import rewrite
-
+def test_a_file_that_before_refuses_does_not_appear(exported, tmp_path):
     def refuse(unfinished: Path) -> None:
         assert onnx.load(unfinished).graph.node, "whole, with its weights"
         raise UsageError("no")
 
-    real = rewrite._write
-    monkeypatch.setattr(rewrite, "_write", lambda *given, **named: real(*given, **{**named, "before": refuse}))
     with pytest.raises(UsageError, match="no"):
-        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH)
+        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH, before=refuse)
     assert contents(tmp_path) == {}
 
 
@@ -266,9 +262,9 @@ def damaged(change, exported, folder: Path) -> Path:
 
 
 def no_positions(model: onnx.ModelProto) -> None:
-    next(value for value in model.graph.input if value.name == "position_ids").name = "places"
+    next(value for value in model.graph.input if value.name == "position_ids").name = "positions"
     for node in model.graph.node:
-        node.input[:] = ["places" if name == "position_ids" else name for name in node.input]
+        node.input[:] = ["positions" if name == "position_ids" else name for name in node.input]
 
 
 def fixed_batch(model: onnx.ModelProto) -> None:
@@ -345,6 +341,6 @@ def test_an_existing_target_is_kept(exported, tmp_path):
 
 
 def test_an_opset_that_is_asked_for_is_kept(tmp_path):
-    model = spelled("rotate_half", opset=17)
+    model = rotation_graph("rotate_half", opset=17)
     written = rewrite_file(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS, opset=17)
     assert ir.load(written.path).graph.opset_imports[""] == 17

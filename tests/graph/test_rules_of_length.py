@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from rope_deploy.export import prepare
-from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.models import run_reference
 from rope_deploy.options import ExportOptions
+from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.graph.graphs import session
 
@@ -48,8 +49,8 @@ def prepared(rule: str):
 
 
 @cache
-def opened(rule: str, style: str):
-    return session(lower(prepared(rule).raised, style, fused_attention=False).model)
+def session_of(rule: str, style: str):
+    return session(lower_rotations(prepared(rule).raised, style, fused_attention=False).model)
 
 
 def feeds(past: int, new: int, batch: int = 2) -> dict[str, np.ndarray]:
@@ -62,7 +63,7 @@ def feeds(past: int, new: int, batch: int = 2) -> dict[str, np.ndarray]:
 
 def both(rule: str, style: str, given: dict, past: dict) -> tuple[dict, dict]:
     """(graph, PyTorch) on the same call."""
-    runner, loaded = opened(rule, style), prepared(rule).loaded
+    runner, loaded = session_of(rule, style), prepared(rule).loaded
     cached = {}
     for value in runner.get_inputs():
         if value.name.startswith("past"):

@@ -12,9 +12,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
-from tests.graph.graphs import ROWS, graph, spelled
+from tests.graph.graphs import ROWS, graph, rotation_graph
 from tests.graph.raising.test_raise_rotations import two_sites
 from tests.plugins.driving import Built
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None
 
 def exported(folder: Path, model: ir.Model, body: bool = True, **changed: object) -> Path:
     """The file, its rotations lowered; without the operators' bodies, or with attributes changed, if asked for."""
-    proto = ir.to_proto(lower(raise_rotations(model, ROWS), "plugin").model)
+    proto = ir.to_proto(lower_rotations(raise_rotations(model, ROWS), "plugin").model)
     if not body:
         del proto.functions[:]
     for node in proto.graph.node:
@@ -58,12 +58,12 @@ def test_the_parser_makes_the_plugin(tmp_path: Path, built: Built, body: bool) -
 
 
 def test_the_parser_makes_the_plugin_of_one_tensor(tmp_path: Path, built: Built) -> None:
-    said = parse(built, exported(tmp_path, spelled("rotate_half")))
+    said = parse(built, exported(tmp_path, rotation_graph("rotate_half")))
     assert "Successfully created plugin: RopeRotate\n" in said
 
 
 def test_no_attribute_is_missing_in_the_parsers_eyes(tmp_path: Path, built: Built) -> None:
-    assert "not found in plugin node" not in parse(built, exported(tmp_path, spelled("rotate_half")))
+    assert "not found in plugin node" not in parse(built, exported(tmp_path, rotation_graph("rotate_half")))
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,12 @@ def test_no_attribute_is_missing_in_the_parsers_eyes(tmp_path: Path, built: Buil
 def test_every_field_arrives_and_its_refusal_reaches_the_parsers_logger(
     tmp_path: Path, built: Built, changed: dict, words: str
 ) -> None:
-    said = parse(built, exported(tmp_path, spelled("rotate_half"), **changed))
+    said = parse(built, exported(tmp_path, rotation_graph("rotate_half"), **changed))
     (refusal,) = [line for line in said.splitlines() if "cannot be created" in line]
     assert refusal.startswith("ERROR RopeRotate ") and words in refusal
     assert "PARSED False" in said and "Successfully created" not in said
 
 
 def test_without_the_flag_the_body_wins(tmp_path: Path, built: Built) -> None:
-    said = parse(built, exported(tmp_path, spelled("rotate_half")), "plain")
+    said = parse(built, exported(tmp_path, rotation_graph("rotate_half")), "plain")
     assert "PARSED True" in said and "created plugin" not in said

@@ -13,13 +13,14 @@ import pytest
 from rope_deploy.errors import CheckFailed, MistakeFound, UnmatchedRotation
 from rope_deploy.export import prepare, write
 from rope_deploy.graph import rewrite as module
-from rope_deploy.graph.lower import STYLES
+from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
 from rope_deploy.graph.reading.declared_inputs import inputs_of
 from rope_deploy.options import RewriteOptions
 from rope_deploy.runs.rewrite import rewrite_judged
 from rope_deploy.runs.trial_calls import trial_calls
+from rope_deploy.styles import STYLES
 from tests import tiny
-from tests.graph.graphs import spelled, with_tokens
+from tests.graph.graphs import rotation_graph, with_tokens
 from tests.shapes import false_shapes
 
 FAMILIES = ("llama", "gpt_neox", "gptj")  # grouped heads; part of a head turns; neighbours are pairs
@@ -120,13 +121,14 @@ def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, c
     source, target = written / "llama" / "tables" / "model.onnx", tmp_path / "out.onnx"
     rewrite_judged(source, target, RewriteOptions("tables"))
     kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    sound = module.proven_shapes
 
-    def planted(model, declared):
-        sound(model, declared)
-        plant(model)
+    class Planted(KeepProvenShapesPass):
+        def call(self, model):
+            result = super().call(model)
+            plant(model)
+            return result
 
-    monkeypatch.setattr(module, "proven_shapes", planted)
+    monkeypatch.setattr(module, "KeepProvenShapesPass", Planted)
     with pytest.raises(CheckFailed, match=reason) as caught:
         rewrite_judged(source, target, RewriteOptions("tables", force=True))
     assert caught.value.exit_code == 1
@@ -135,7 +137,7 @@ def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, c
 
 
 def test_what_cannot_be_run_here_says_so(tmp_path):
-    model = with_tokens(spelled("rotate_half"))
+    model = with_tokens(rotation_graph("rotate_half"))
     (result,) = model.graph.outputs
     node = ir.node("Unheard", [result], domain="of.theirs", outputs=[ir.val("z", dtype=result.dtype)])
     node.outputs[0].shape = result.shape
@@ -149,7 +151,7 @@ def test_what_cannot_be_run_here_says_so(tmp_path):
 
 
 def test_bfloat16_cannot_be_fed(tmp_path):
-    ir.save(with_tokens(spelled("rotate_half", dtype="bfloat16")), tmp_path / "theirs.onnx")
+    ir.save(with_tokens(rotation_graph("rotate_half", dtype="bfloat16")), tmp_path / "theirs.onnx")
     record = rewrite_judged(tmp_path / "theirs.onnx", tmp_path / "out.onnx", RewriteOptions("tables", max_position=16))
     assert record.ran == "Not run: nothing can be fed to x (bfloat16)."
 
@@ -172,8 +174,8 @@ CONFIG = (
 
 
 def test_angles_in_half_are_refused_accepted_or_taken_from_the_configuration(tmp_path):
-    ir.save(with_tokens(spelled("rotate_half", angles=HALF)), tmp_path / "half.onnx")
-    ir.save(with_tokens(spelled("rotate_half")), tmp_path / "right.onnx")
+    ir.save(with_tokens(rotation_graph("rotate_half", angles=HALF)), tmp_path / "half.onnx")
+    ir.save(with_tokens(rotation_graph("rotate_half")), tmp_path / "right.onnx")
     (tmp_path / "config.json").write_text(CONFIG)
     config, source, target = tmp_path / "config.json", tmp_path / "half.onnx", tmp_path / "out.onnx"
     for given in ({"config": config}, {"max_position": 8192}):

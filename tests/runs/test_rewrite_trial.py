@@ -9,11 +9,11 @@ import pytest
 from rope_deploy.errors import CheckFailed
 from rope_deploy.runs import rewrite_trial
 from rope_deploy.runs.rewrite_trial import run_both
-from tests.graph.graphs import spelled, with_tokens
+from tests.graph.graphs import rotation_graph, with_tokens
 
 
 def saved(path, **settings):
-    ir.save(with_tokens(spelled("rotate_half", **settings)), path)
+    ir.save(with_tokens(rotation_graph("rotate_half", **settings)), path)
     return path
 
 
@@ -26,7 +26,7 @@ def test_the_same_file_answers_alike(tmp_path):
 
 def test_another_rotation_is_off_and_the_output_is_named(tmp_path):
     one = saved(tmp_path / "one.onnx")
-    model = with_tokens(spelled("stack_and_flatten"))
+    model = with_tokens(rotation_graph("stack_and_flatten"))
     ir.save(model, tmp_path / "other.onnx")
     with pytest.raises(CheckFailed, match="output y is off by") as caught:
         run_both(one, tmp_path / "other.onnx", 16)
@@ -36,7 +36,7 @@ def test_another_rotation_is_off_and_the_output_is_named(tmp_path):
 
 def test_a_file_of_another_shape_is_named(tmp_path):
     one = saved(tmp_path / "one.onnx")
-    model = with_tokens(spelled("rotate_half"))
+    model = with_tokens(rotation_graph("rotate_half"))
     (y,) = model.graph.outputs
     node = ir.node("Transpose", [y], {"perm": [0, 1, 3, 2]}, outputs=[ir.val("z", dtype=y.dtype)])
     model.graph.append(node)

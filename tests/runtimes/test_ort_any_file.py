@@ -7,19 +7,19 @@ import pytest
 from rope_deploy.errors import RuntimeCrashed, VendorError
 from rope_deploy.runtimes import open_isolated
 from rope_deploy.runtimes.ort_any_file import AnyFileRuntime
-from tests.graph.graphs import POSITIONS, activation, spelled
+from tests.graph.graphs import POSITIONS, activation, rotation_graph
 
 OPENER = "rope_deploy.runtimes.ort_any_file:open_any_file"
 
 
 @pytest.fixture
 def path(tmp_path):
-    ir.save(spelled("rotate_half"), tmp_path / "in.onnx")
+    ir.save(rotation_graph("rotate_half"), tmp_path / "in.onnx")
     return tmp_path / "in.onnx"
 
 
 def test_it_answers_with_every_output(path):
-    feeds = activation(spelled("rotate_half"), POSITIONS)
+    feeds = activation(rotation_graph("rotate_half"), POSITIONS)
     with open_isolated("in", OPENER, {"path": str(path), "seconds": 60}) as runtime:
         assert runtime.run(feeds)["y"].shape == feeds["x"].shape
         with pytest.raises(VendorError, match="position_ids"):

@@ -13,37 +13,35 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.builder import Builder, constant
-from rope_deploy.graph.raising.raise_rotations import RaisedRotation
+from rope_deploy.graph.markers import CACHES, MarkedSite, RaisedRotation
 
 
 def caches(graph: ir.Graph, rotation: RaisedRotation) -> tuple[ir.Value, ir.Value]:
     """cos_cache and sin_cache, [rows + 1, rotary_dim/2], the last row NaN; made once and shared by all sites."""
     made = []
-    for what, array in (("cos", rotation.table.cos), ("sin", rotation.table.sin)):
-        name = cache_name(rotation, what)
+    for name, array in zip(_names(rotation), (rotation.table.cos, rotation.table.sin), strict=True):
         if name not in graph.initializers:
-            poisoned = np.concatenate([array, np.full((1, array.shape[1]), np.nan, array.dtype)])
-            constant(graph, poisoned, name)
+            guarded = np.concatenate([array, np.full((1, array.shape[1]), np.nan, array.dtype)])
+            constant(graph, guarded, name)
         made.append(graph.initializers[name])
     return made[0], made[1]
 
 
-def cache_name(rotation: RaisedRotation, what: str) -> str:
-    return f"{rotation.name}.{what}_cache"
-
-
 def cache_names(model: ir.Model, rotation: RaisedRotation) -> tuple[str | None, str | None]:
     """The names of the rotation's caches in a lowered graph, None where it has none."""
-    names = (cache_name(rotation, what) for what in ("cos", "sin"))
-    cos, sin = (name if name in model.graph.initializers else None for name in names)
+    cos, sin = (name if name in model.graph.initializers else None for name in _names(rotation))
     return cos, sin
+
+
+def _names(rotation: RaisedRotation) -> tuple[str, ...]:
+    return tuple(f"{rotation.name}.{ending}" for ending in CACHES)
 
 
 class Rows:
     """Row indices [B, S], int64, one value a rotation, made once at the top of the graph.
 
-    Where a position has A axes they are [A, B, S], and `by_axes` makes of them a row a token. Positions are those of
-    the graph's input, or, in a graph without one, what markers have as theirs.
+    Where a position has A axes they are [A, B, S], and `by_axes` makes cos and sin of each token of them. Positions are
+    those of the graph's input, or, in a graph without one, those of a marker.
     """
 
     def __init__(self, graph: ir.Graph):
@@ -51,6 +49,23 @@ class Rows:
         self._positions = next((value for value in graph.inputs if value.name == POSITION_INPUT), None)
         self._build = Builder(graph[0], "rope/rows", after=False)
         self._made: dict[tuple, ir.Value] = {}
+
+    def with_caches(self, site: MarkedSite) -> tuple[ir.Value, ir.Value, ir.Value]:
+        """cos_cache, sin_cache [M, R/2] and the row of each token [B, S], for every kind of table."""
+        if halves := self.per_token(site):
+            (cos, index), (sin, _) = (self.tokens(half) for half in halves)
+            return cos, sin, index
+        cos, sin = caches(site.node.graph, site.rotation)
+        return cos, sin, self.of(site.rotation, site.positions)
+
+    def per_token(self, site: MarkedSite) -> tuple[ir.Value, ir.Value] | None:
+        """cos and sin [B, S, R/2] where a token has no row of a table to itself, None where it has.
+
+        They are computed while the graph runs, or put together of several rows.
+        """
+        if site.rotation.table.kind == "computed":
+            return site.node.inputs[2], site.node.inputs[3]
+        return self.by_axes(site.rotation) if site.rotation.table.axes else None
 
     def of(self, rotation: RaisedRotation, positions: ir.Value | None = None) -> ir.Value:
         """The row of each token in the caches of `rotation`; the NaN row where its position is outside."""

@@ -1,8 +1,8 @@
-"""Lower whole attentions to com.microsoft.GroupQueryAttention, which rotates and keeps the cache itself.
+"""com.microsoft.GroupQueryAttention in place of whole attentions: it rotates and keeps the cache itself.
 
 It takes lengths where the graph had a mask: the real tokens of a sequence are its first ones. So it cannot do left
 padding; with a past, it takes several tokens at once for one sequence only; and in a first prompt it reads one
-position and counts up from it. `LIMITS` says so in the manifest.
+position and counts up from it. `rope_deploy.export.style_limits` states so in the manifest.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from rope_deploy.graph.analysis.causal_mask import CausalMask, as_causal
 from rope_deploy.graph.builder import Builder, produced_by, replace
 from rope_deploy.graph.head_layout import is_swap, merged, split, swap, unswapped
 from rope_deploy.graph.lower.cache_rows import Rows, caches
-from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
-from rope_deploy.graph.operators import CONTRIB, DOMAIN, GROUP_QUERY_ATTENTION, MARKER
+from rope_deploy.graph.lower.lowered_site import LoweredSite
+from rope_deploy.graph.markers import MarkedSite, RaisedRotation, is_marker
+from rope_deploy.graph.operators import CONTRIB, GROUP_QUERY_ATTENTION
 from rope_deploy.graph.passes.decompose_attention import is_plain_attention
-from rope_deploy.graph.passes.simplify import prune
-from rope_deploy.graph.raising.raise_rotations import RaisedRotation
 
 MULTIPLE = 16  # GroupQueryAttention rotates only where head_dim and rotary_dim are multiples of this
 
@@ -38,14 +38,14 @@ class _Attention:
     mask: CausalMask
 
 
-def lower_to_fused(model: ir.Model, rotations: Sequence[RaisedRotation], rows: Rows) -> list[LoweredSite]:
+def fuse_attentions(model: ir.Model, rotations: Sequence[RaisedRotation], rows: Rows) -> list[LoweredSite]:
     """Fuse every attention of `model` that GroupQueryAttention can express; markers of the others are left alone."""
     graph = model.graph
     masks: dict[ir.Value, CausalMask | None] = {}
     found = [a for node in graph if (a := _match(node, graph, rotations, masks)) is not None]
     lengths = _Lengths(graph) if found else None
     lowered = [site for attention in found for site in _fuse(attention, lengths, rows)]
-    prune(model)
+    common.RemoveUnusedNodesPass()(model)
     return lowered
 
 
@@ -76,7 +76,7 @@ def _match(node: ir.Node, graph: ir.Graph, rotations, masks) -> _Attention | Non
 
 def _marker(value: ir.Value, rotations) -> MarkedSite | None:
     node = value.producer()
-    if node is None or (node.domain, node.op_type) != (DOMAIN, MARKER) or len(value.uses()) != 1:
+    if not is_marker(node) or len(value.uses()) != 1:
         return None
     return MarkedSite.of(node, rotations)
 
@@ -140,14 +140,14 @@ def _fuse(a: _Attention, lengths: _Lengths, rows: Rows) -> list[LoweredSite]:
     _replace_output(build, a.node.outputs[0], out, q.num_heads, head_dim)
     scale = attributes["scale"]
     return [
-        q.lowered("BS(NH)", query, None, scale=scale),
-        k.lowered("BS(NH)", key, None, present=names[0], scale=scale),
+        LoweredSite.of(q, "BS(NH)", query, None, scale=scale),
+        LoweredSite.of(k, "BS(NH)", key, None, present=names[0], scale=scale),
     ]
 
 
 def _replace_output(build: Builder, old: ir.Value, flat: ir.Value, heads: int, head_dim: int) -> None:
     """Give the users of [B, N, S, H] the operator's [B, S, N·H], directly where they merged the heads themselves."""
-    apart = None
+    heads_split = None
     for user, _ in list(old.uses()):
         if not is_swap(user):
             continue
@@ -157,10 +157,10 @@ def _replace_output(build: Builder, old: ir.Value, flat: ir.Value, heads: int, h
             if reshape.op_type == "Reshape" and shape is not None and len(shape) == 3 and shape[2] == heads * head_dim:
                 replace(reshape.outputs[0], flat)
         if moved.uses():
-            apart = apart or split(build, flat, heads, head_dim)
-            moved.replace_all_uses_with(apart)
+            heads_split = heads_split or split(build, flat, heads, head_dim)
+            moved.replace_all_uses_with(heads_split)
     remaining = [user for user, _ in old.uses() if not is_swap(user)]
     if remaining:
-        apart = apart or split(build, flat, heads, head_dim)
-        back = build.op("Transpose", apart, perm=[0, 2, 1, 3], dtype=flat.dtype, shape=old.shape)
+        heads_split = heads_split or split(build, flat, heads, head_dim)
+        back = build.op("Transpose", heads_split, perm=[0, 2, 1, 3], dtype=flat.dtype, shape=old.shape)
         replace(old, back)

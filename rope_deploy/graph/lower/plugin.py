@@ -1,4 +1,4 @@
-"""Lower markers to the custom operators, as model-local functions with bodies of standard operators.
+"""Style plugin: our custom operators, as model-local functions with bodies of standard operators.
 
     rope_deploy::RopeRotateQK(q, k, cos_cache, sin_cache, rows) -> (q_rotated, k_rotated)
     rope_deploy::RopeRotate(x, cos_cache, sin_cache, rows) -> x_rotated
@@ -15,19 +15,21 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from rope_deploy.graph.builder import Builder
-from rope_deploy.graph.lower.cache_rows import Rows
-from rope_deploy.graph.lower.marked_site import LoweredSite, MarkedSite
-from rope_deploy.graph.lower.tables import rotate, spread
+from rope_deploy.graph.lower.lowered_site import LoweredSite
+from rope_deploy.graph.lower.task import LoweringTask
+from rope_deploy.graph.markers import MarkedSite
 from rope_deploy.graph.operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
+from rope_deploy.graph.standard_rotation import full_width, rotate
 
 
-def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset: int) -> list[LoweredSite]:
+def lower_to_plugin(task: LoweringTask) -> list[LoweredSite]:
     """Replace each q and k marker of a layer by one node, a lone marker by the one-tensor operator."""
+    task.model.graph.opset_imports[DOMAIN] = 1
     lowered: list[LoweredSite] = []
-    for group in _groups(sites):
+    for group in _groups(task.sites()):
         last = max(group, key=lambda site: site.node.graph.index(site.node))
         build = Builder(last.node, last.prefix)
-        cos, sin, index = last.cache_and_rows(rows)
+        cos, sin, index = task.rows.with_caches(last)
         name = ROTATE_QK if len(group) == 2 else ROTATE
         outputs = build.ops(
             name,
@@ -41,10 +43,10 @@ def lower_to_plugin(model: ir.Model, sites: list[MarkedSite], rows: Rows, opset:
             **PLUGIN_UNUSED,
         )
         node = outputs[0].producer()
-        node.overload = _ensure_function(model, name, last, opset)
+        node.overload = _ensure_function(task.model, name, last, task.opset)
         for site, rotated in zip(group, outputs, strict=True):
             site.replace(rotated)
-            lowered.append(site.lowered(site.layout, site.x, rotated))
+            lowered.append(LoweredSite.of(site, site.layout, site.x, rotated))
     return lowered
 
 
@@ -88,7 +90,7 @@ def _ensure_function(model: ir.Model, name: str, site: MarkedSite, opset: int) -
 
 
 def _function(name: str, site: MarkedSite, opset: int, overload: str) -> ir.Function:
-    """The body: gather the rows, spread them to full width, rotate each tensor."""
+    """The function: it gathers the rows, brings them to full width and rotates each tensor."""
     tensors = ("q", "k") if name == ROTATE_QK else ("x",)
     dtype = site.x.dtype
     inputs = [ir.Value(name=n, type=ir.TensorType(dtype)) for n in (*tensors, "cos_cache", "sin_cache")]
@@ -98,7 +100,7 @@ def _function(name: str, site: MarkedSite, opset: int, overload: str) -> ir.Func
     graph = ir.Graph(inputs, [], nodes=[first], opset_imports={"": opset}, name=name)
     build = Builder(first, name, constants_as_nodes=True)
     halves = [build.op("Gather", cache, first.outputs[0], axis=0, dtype=dtype) for cache in (cos_cache, sin_cache)]
-    c, s = spread(build, *halves, site.heads_axis, site.interleaved)
+    c, s = full_width(build, *halves, site.heads_axis, site.interleaved)
     for x in moved:
         graph.outputs.append(rotate(build, x, c, s, site.head_dim, site.rotary_dim, site.interleaved))
     declared = [ir.Attr(key, ir.AttributeType.INT, None) for key in PLUGIN_ATTRIBUTES]

@@ -1,1 +1,1 @@
-"""Passes that change a graph and keep what it computes: one file and one test each."""
+"""Passes change a graph and keep what it computes: one class a file, one test file each; `sequences` orders them."""

@@ -1,4 +1,4 @@
-"""Positions a graph works out for itself: in every row one after another, from where the past ends."""
+"""Count positions: a graph works them out itself, in every row one after another, from where the past ends."""
 
 from __future__ import annotations
 
@@ -9,15 +9,23 @@ from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.builder import Builder
 
 
-def make_implicit(model: ir.Model) -> None:
-    """Replace the input `position_ids` [B, S], if there is one, by counting along the tokens of `input_ids`."""
-    graph = model.graph
-    for positions in [value for value in graph.inputs if value.name == POSITION_INPUT]:
-        positions.replace_all_uses_with(counted(graph))
-        graph.inputs.remove(positions)
+class CountPositionsPass(ir.passes.InPlacePass):
+    """Replaces the input `position_ids` [B, S] by counting along the tokens of `input_ids`.
+
+    Requires an input `input_ids` [batch, sequence], and a cache, if any, with an axis named `past`; the graph may have
+    to be sorted afterwards. Ensures that `position_ids` is no input any more. Changes nothing where it is none.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        given = [value for value in graph.inputs if value.name == POSITION_INPUT]
+        for positions in given:
+            positions.replace_all_uses_with(counted_positions(graph))
+            graph.inputs.remove(positions)
+        return ir.passes.PassResult(model, bool(given))
 
 
-def counted(graph: ir.Graph) -> ir.Value:
+def counted_positions(graph: ir.Graph) -> ir.Value:
     """[B, S], int64: past, past + 1 … in every row of `input_ids`, where the past is as long as the graph's cache."""
     tokens = next(value for value in graph.inputs if value.name == "input_ids")
     build, integer = Builder(graph[0], "positions", after=False), ir.DataType.INT64

@@ -1,9 +1,9 @@
-"""Write `Attention` (opset 23) in operators that every opset has.
+"""Decompose attention: `Attention` (opset 23) is written in operators that every opset has.
 
     softmax(q · scale · kᵀ + bias) · v     per group of query heads that share one key head
 
-Grouped heads are not repeated: the queries of a group are laid below one another as rows of one matrix product
-with their key, so the cache is read once and never copied. Scores are masked by adding half the type's lowest
+Grouped heads are not repeated: the queries of a group become rows of one matrix product with their key, so the cache
+is read once and never copied. Scores are masked by adding half the type's lowest
 finite number, not −∞: a row with nothing to attend to (padding) stays finite, and no sum overflows.
 """
 
@@ -12,13 +12,14 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from rope_deploy.graph.builder import Builder, replace
-from rope_deploy.graph.passes.simplify import prune
 
 
 def is_plain_attention(node: ir.Node) -> bool:
-    """Whether `node` is an `Attention` as the tracer makes it: heads apart, one mask for all heads or none, no more."""
+    """Whether `node` is an `Attention` as the tracer makes it: q, k and v of 4 axes, at most a mask shared by all heads
+    and a scale."""
     if node.op_type != "Attention" or node.domain != "" or any(v.uses() for v in node.outputs[1:]):
         return False
     extras = {name for name, attribute in node.attributes.items() if attribute.value and name != "scale"}
@@ -28,24 +29,31 @@ def is_plain_attention(node: ir.Node) -> bool:
     return all(shape is not None and len(shape) == 4 for shape in shapes) and all(mask[1] == 1 for mask in shapes[3:])
 
 
-def decompose_attention(model: ir.Model) -> int:
-    """Replace every plain `Attention` node; returns how many there were."""
-    bias = _Bias()
-    found = [node for node in model.graph if is_plain_attention(node)]
-    for node in found:
-        _decompose(node, bias)
-    prune(model)
-    return len(found)
+class DecomposeAttentionPass(ir.passes.InPlacePass):
+    """Replaces every plain `Attention` node (see `is_plain_attention`) by standard operators of any opset.
+
+    Requires known types, numbers of heads and head sizes. Ensures that rows with nothing to attend to stay finite.
+    Changes nothing in a graph without such nodes; an `Attention` of any other form stays, and its opset is then needed.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        bias = _Bias()
+        found = [node for node in model.graph if is_plain_attention(node)]
+        for node in found:
+            _decompose(node, bias)
+        if found:
+            common.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, bool(found))
 
 
 class _Bias:
-    """The additive mask, [B, 1, S, T], made once for each boolean mask and type."""
+    """Additive masks, [B, 1, S, T], made once for each boolean mask and type."""
 
     def __init__(self):
         self._made: dict[tuple, ir.Value] = {}
 
     def of(self, mask: ir.Value, dtype: ir.DataType, user: ir.Node) -> ir.Value:
-        """`mask` as numbers to add; `user` is the node that wants it."""
+        """`mask` as numbers to add to scores; new nodes are inserted before `user`."""
         if mask.dtype != ir.DataType.BOOL:
             return mask
         key = (mask, dtype)
@@ -68,18 +76,18 @@ def _decompose(node: ir.Node, bias: _Bias) -> None:
     factor = build.constant(np.array(scale, dtype.numpy()), f"scale_{scale:.9g}_{dtype.name.lower()}")
     rows = build.op("Mul", q, factor, dtype=dtype, shape=q.shape)
     if heads != groups:
-        # [B, N, S, H] -> [B, G, N/G · S, H]: the rows of a group below one another, without moving a byte
+        # [B, N, S, H] -> [B, G, N/G · S, H]: the rows of a group follow one another, without moving a byte
         shape = [batch, groups, None, head_dim]
         rows = build.op("Reshape", rows, build.ints([0, groups, -1, head_dim]), dtype=dtype, shape=shape)
-    turned = build.op("Transpose", k, perm=[0, 1, 3, 2], dtype=dtype, shape=[batch, groups, head_dim, total])
-    scores = build.op("MatMul", rows, turned, dtype=dtype)
+    keys = build.op("Transpose", k, perm=[0, 1, 3, 2], dtype=dtype, shape=[batch, groups, head_dim, total])
+    scores = build.op("MatMul", rows, keys, dtype=dtype)
     if mask is not None:
         if heads != groups:
             # [B, G, N/G · S, T] -> [B, G, N/G, S, T]; the mask [B, 1, S, T] broadcasts as [B, 1, 1, S, T]
-            apart = build.op(
+            grouped = build.op(
                 "Concat", build.ints([0, 0, heads // groups]), _sizes(build, q, 2), build.ints([-1]), axis=0
             )
-            scores = build.op("Reshape", scores, apart, dtype=dtype)
+            scores = build.op("Reshape", scores, grouped, dtype=dtype)
             wide = build.op("Unsqueeze", bias.of(mask, dtype, node), build.ints([1]), dtype=dtype)
             scores = build.op("Add", scores, wide, dtype=dtype)
         else:

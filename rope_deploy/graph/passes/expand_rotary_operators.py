@@ -1,27 +1,23 @@
-"""Write rotary operators in standard operators, so that they are raised like any other spelling.
-
-Knows RotaryEmbedding (opset 23) and com.microsoft.RotaryEmbedding; our own operators are functions, and inlining
-them does the same.
-"""
+"""Expand rotary operators: RotaryEmbedding, the standard one and ONNX Runtime's, in standard operators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.builder import Builder, replace
 from rope_deploy.graph.head_layout import split
-from rope_deploy.graph.lower.tables import rotate, spread
 from rope_deploy.graph.operators import ROTARY_EMBEDDING, integer, operator_of
-from rope_deploy.graph.passes.library import infer_shapes
-from rope_deploy.graph.passes.simplify import prune
+from rope_deploy.graph.passes.library_pass import infer_shapes
+from rope_deploy.graph.standard_rotation import full_width, rotate
 
 
 @dataclass(frozen=True)
 class _Operator:
-    """A rotary operator, read. `rows` is None where cos and sin, [B, S, R/2], come ready made."""
+    """What a rotary operator does. `rows` is None where cos and sin are inputs of [B, S, R/2]."""
 
     x: ir.Value
     cos: ir.Value
@@ -53,22 +49,32 @@ class _Operator:
         return cls(x, cos, sin, rows, heads, head_dim, rotary_dim, bool(integer(node, operator.interleaved)))
 
 
-def expand_operators(model: ir.Model) -> int:
-    """Replace every rotary operator in `model`; returns how many there were. Raises UnmatchedRotation."""
-    graph, count = model.graph, 0
-    while waiting := [node for node in graph if node.op_type == ROTARY_EMBEDDING and operator_of(node)]:
-        # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
-        infer_shapes(model)
-        ready = [node for node in waiting if node.inputs[0].shape is not None and len(node.inputs[0].shape) in (3, 4)]
-        if not ready:
-            raise _refusal(waiting[0], "the shape of its input is unknown")
-        for node in ready:
-            _expand(node)
-            graph.remove(node, safe=True)
-        count += len(ready)
-    prune(model)
-    infer_shapes(model)
-    return count
+class ExpandRotaryOperatorsPass(ir.passes.InPlacePass):
+    """Replaces every rotary operator by standard operators, so that it is raised like any other rotation.
+
+    Knows RotaryEmbedding (opset 23) and com.microsoft.RotaryEmbedding; our own operators are functions, and inlining
+    them does the same. Requires named axes. Ensures that none of the two operators is left and that shapes are
+    inferred; raises UnmatchedRotation for a form that it does not know. Changes nothing but shapes without them.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph, modified = model.graph, False
+        while waiting := [node for node in graph if node.op_type == ROTARY_EMBEDDING and operator_of(node)]:
+            # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
+            infer_shapes()(model)
+            ready = [node for node in waiting if _rank(node.inputs[0]) in (3, 4)]
+            if not ready:
+                raise _refusal(waiting[0], "the shape of its input is unknown")
+            for node in ready:
+                _expand(node)
+                graph.remove(node, safe=True)
+            modified = True
+        removed, inferred = common.RemoveUnusedNodesPass()(model), infer_shapes()(model)
+        return ir.passes.PassResult(model, modified or removed.modified or inferred.modified)
+
+
+def _rank(value: ir.Value) -> int | None:
+    return None if value.shape is None else len(value.shape)
 
 
 def _expand(node: ir.Node) -> None:
@@ -80,7 +86,7 @@ def _expand(node: ir.Node) -> None:
     flat = len(x.shape) == 3
     if flat:
         x = split(build, x, found.heads, found.head_dim)
-    c, s = spread(build, cos, sin, 2 if flat else 1, found.interleaved)
+    c, s = full_width(build, cos, sin, 2 if flat else 1, found.interleaved)
     y = rotate(build, x, c, s, found.head_dim, found.rotary_dim, found.interleaved)
     if flat:
         whole = build.ints([0, 0, found.heads * found.head_dim])

@@ -1,4 +1,4 @@
-"""Declare the opset a graph is written in, after rewriting the few operators that changed since."""
+"""Set the opset that a graph is written in; and which opsets a graph can be written in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.builder import constant
 
 OLDEST = 17
 # Operators whose axes moved from an attribute to an input in opset 18.
@@ -28,45 +27,43 @@ def require_known(opset: int) -> None:
         raise UsageError(f"Opset {opset} is not supported.", exists=f"Supported: {OLDEST} to {newest}.")
 
 
-def set_opset(model: ir.Model, opset: int) -> None:
-    """Rewrite `model` for `opset`. Raises UsageError naming what it does not have."""
-    require_known(opset)
-    for node in _standard(model):
-        if opset < 18:
-            _before_18(node)
-        _drop_defaults(node, opset)
-    if missing := [node for node in _standard(model) if not _fits(node, opset)]:
-        names = ", ".join(sorted({node.op_type for node in missing}))
-        raise UsageError(
-            f"Opset {opset} has no {names} in the form that this model needs.",
-            todo=f"Ask for a newer one: --opset {_oldest(missing, opset)}.",
-        )
-    model.graph.opset_imports[""] = opset
-    for function in model.functions.values():
-        function.opset_imports[""] = opset
-    # Opset 23 came with IR version 11; older runtimes refuse a newer IR version than they know.
-    model.ir_version = 11 if opset >= 23 else 10
-    common.RemoveUnusedOpsetsPass()(model)
+class SetOpsetPass(ir.passes.InPlacePass):
+    """Declares `opset`, and the IR version that came with it, after rewriting the few operators that changed since.
 
+    Requires a graph written for opset 18 or newer. Ensures that every standard operator is one of `opset`; raises
+    UsageError naming those that it does not have. Changes nothing in a graph that is written for it already.
+    """
 
-def bring_to_18(model: ir.Model) -> None:
-    """Rewrite the operators of an opset 17 graph that changed in 18; later graphs stay as they are."""
-    if model.graph.opset_imports[""] >= 18:
-        return
-    for node in _standard(model):
-        if node.op_type in REDUCTIONS and "axes" in node.attributes:
-            axes = node.attributes.pop("axes").as_ints()
-            tensor = ir.tensor(axes, dtype=ir.DataType.INT64)
-            node.resize_inputs(2)
-            node.replace_input_with(1, constant(model.graph, tensor.numpy(), f"axes_{'_'.join(map(str, axes))}"))
-        if node.op_type == "Split" and len(node.inputs) == 1:
-            node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))
-    model.graph.opset_imports[""] = 18
+    def __init__(self, opset: int):
+        self._opset = opset
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        opset, modified = self._opset, False
+        require_known(opset)
+        for node in standard_nodes(model):
+            if opset < 18:
+                modified |= _before_18(node)
+            modified |= _drop_defaults(node, opset)
+        if missing := [node for node in standard_nodes(model) if not _fits(node, opset)]:
+            names = ", ".join(sorted({node.op_type for node in missing}))
+            raise UsageError(
+                f"Opset {opset} has no {names} in the form that this model needs.",
+                todo=f"Ask for a newer one: --opset {_oldest(missing, opset)}.",
+            )
+        for owner in (model.graph, *model.functions.values()):
+            modified |= owner.opset_imports.get("") != opset
+            owner.opset_imports[""] = opset
+        # Opset 23 came with IR version 11; older runtimes refuse a newer IR version than they know.
+        ir_version = 11 if opset >= 23 else 10
+        modified |= model.ir_version != ir_version
+        model.ir_version = ir_version
+        unused = common.RemoveUnusedOpsetsPass()(model)
+        return ir.passes.PassResult(model, modified or unused.modified)
 
 
 def oldest_fitting(model: ir.Model, start: int) -> int:
     """The first opset from `start` on that has every standard operator of `model`; `start` if none has."""
-    return _oldest(_standard(model), start)
+    return _oldest(standard_nodes(model), start)
 
 
 def _oldest(nodes: Sequence[ir.Node], start: int) -> int:
@@ -74,11 +71,13 @@ def _oldest(nodes: Sequence[ir.Node], start: int) -> int:
     return next((v for v in range(start, newest + 1) if all(_fits(node, v) for node in nodes)), start)
 
 
-def _standard(model: ir.Model) -> list[ir.Node]:
+def standard_nodes(model: ir.Model) -> list[ir.Node]:
+    """The nodes of the graph and its subgraphs that are standard operators."""
     return [node for node in model.graph.all_nodes() if node.domain == ""]
 
 
-def _before_18(node: ir.Node) -> None:
+def _before_18(node: ir.Node) -> bool:
+    """Write `node` as before opset 18; whether it had to be changed. Raises UsageError where it cannot."""
     if node.op_type in REDUCTIONS and len(node.inputs) > 1 and node.inputs[1] is not None:
         axes = node.inputs[1].const_value
         if axes is None:
@@ -86,12 +85,14 @@ def _before_18(node: ir.Node) -> None:
         node.attributes["axes"] = ir.AttrInt64s("axes", axes.numpy().reshape(-1).tolist())
         node.resize_inputs(1)
         node.attributes.pop("noop_with_empty_axes", None)
-    if node.op_type == "Split":
-        node.attributes.pop("num_outputs", None)  # without sizes, Split already divides evenly
+        return True
+    # Without sizes, Split already divides evenly.
+    return node.op_type == "Split" and node.attributes.pop("num_outputs", None) is not None
 
 
-def _drop_defaults(node: ir.Node, opset: int) -> None:
-    """Drop attributes that `opset` does not know yet and that only say what it does anyway."""
+def _drop_defaults(node: ir.Node, opset: int) -> bool:
+    """Drop attributes that `opset` does not know yet and that state what it does anyway; whether there were any."""
+    dropped = False
     for name in _unknown(node, opset):
         stated = onnx.defs.get_schema(node.op_type).attributes.get(name)
         default = (
@@ -100,6 +101,8 @@ def _drop_defaults(node: ir.Node, opset: int) -> None:
         value = node.attributes[name].value
         if (value.encode() if isinstance(value, str) else value) == default:
             del node.attributes[name]
+            dropped = True
+    return dropped
 
 
 def _fits(node: ir.Node, opset: int) -> bool:

@@ -5,7 +5,7 @@
 x is an activation, C and S depend on the positions alone, and everything else in the fragment only moves or
 negates. Sending an index ramp through that movement yields a and b; evaluating C and S on the positions yields
 the table. If a is the identity and b swaps the elements of pairs, it is a rotation, and the pairs are its layout:
-(h, h + R/2) is half-split, (2i, 2i + 1) is interleaved. No spelling of any exporter is known here.
+(h, h + R/2) is half-split, (2i, 2i + 1) is interleaved. No exporter's way of writing it is known here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WIDEST = 2**14  # of a head
 
 
 class NotARotation(UnmatchedRotation):
-    """Why a fragment that looks like a rotation is none; said to the user with the node's name."""
+    """A fragment looks like a rotation and is none; the message is the reason, shown with the name of its node."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Sum:
-    """A candidate: the value `output` is the sum of two products."""
+    """The value `output` is the sum of two products: it may be part of a rotation."""
 
     output: ir.Value
     products: tuple[Product, Product]
@@ -65,9 +65,9 @@ class Column:
 class Match:
     """A recognised rotation of `source` that ends in `root`; both [.., .., .., H] with the axes named by number.
 
-    `cos` and `sin` name where each column of the half-width tables comes from. `order`, where elements do not stay
-    in their places, is how the last axis of `source` has to be rearranged first; `element_order`, where pairs are
-    neither halves nor neighbours, which elements of the result then come out where.
+    `cos` and `sin` name the origin of each column of the half-width tables. `order`, where elements move along the
+    head, lists the elements of `source` in the order to rotate them in. `element_order`, where pairs are neither
+    halves nor neighbours, lists the elements of the result in the order in which they then come out.
     """
 
     source: ir.Value
@@ -122,7 +122,7 @@ def concrete(shape: ir.Shape | None, sizes: Mapping[str, int]) -> tuple[int, ...
 
 
 def recognise(
-    candidate: Sum,
+    found: Sum,
     sums: Mapping[ir.Value, Sum],
     marks: Marks,
     inputs: Mapping[ir.Value, np.ndarray],
@@ -130,28 +130,28 @@ def recognise(
     *,
     any_pairs: bool = False,
 ) -> Match:
-    """The rotation that `candidate` is part of. Raises NotARotation with the reason if it is none.
+    """The rotation that the sum `found` is part of. Raises NotARotation with the reason if it is none.
 
     `ranks`: how many axes the rotated tensor may have, the likelier first; one of three has no batch. `any_pairs`: a
     pair may be any two elements, as where each half of the head has a half-split rotation of its own.
     """
     read = partial(_match, sums=sums, marks=marks, inputs=inputs, any_pairs=any_pairs)
-    origins = common_origins([p.moved for p in candidate.products], marks)
+    origins = common_origins([p.moved for p in found.products], marks)
     if not origins:
         raise NotARotation("its two products do not rotate one common tensor")
     reason = NotARotation(f"its tensor is {origins[0].shape}; four axes were expected")
-    # A tensor seen as pairs has five axes; the heads that it is a view of have four.
+    # A view as pairs has five axes; the tensor of heads that it is a view of has four.
     for source in (one for rank in ranks for one in origins if one.shape is None or len(one.shape) == rank):
         try:
-            return _widen(_cover(candidate, source, read), marks, read)
+            return _widen(_cover(found, source, read), marks, read)
         except NotARotation as error:
             reason = error
     raise reason
 
 
-def _cover(candidate: Sum, source: ir.Value, read: Callable[[ir.Value, ir.Value], Match]) -> Match:
-    """Go down from the sum until every element of `source` is rotated or passed through."""
-    root, reason = candidate.output, NotARotation("it covers only part of its tensor")
+def _cover(found: Sum, source: ir.Value, read: Callable[[ir.Value, ir.Value], Match]) -> Match:
+    """The match that ends at `found` or up to STEPS movements below it, where all of `source` is covered."""
+    root, reason = found.output, NotARotation("it covers only part of its tensor")
     for _ in range(STEPS):
         try:
             return read(root, source)
@@ -218,7 +218,7 @@ def _match(root: ir.Value, source: ir.Value, *, sums, marks: Marks, inputs, any_
 
 
 def _sums_above(root: ir.Value, source: ir.Value, sums, marks: Marks) -> list[Sum]:
-    """The candidates between `source` and `root`."""
+    """The sums between `source` and `root`. Raises NotARotation if anything but movement lies between."""
     found: dict[ir.Value, Sum] = {}
     stack, seen = [root], set()
     while stack:
@@ -254,7 +254,7 @@ def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray
     if (part != part[0]).any():
         raise NotARotation("not every token and head is treated alike")
 
-    def places(signed: np.ndarray) -> tuple[list[int], list[int]]:
+    def moved_from(signed: np.ndarray) -> tuple[list[int], list[int]]:
         row, index = np.divmod(np.abs(signed).astype(np.int64) - 1, head)
         if (row != rows).any():
             raise NotARotation("it moves elements between tokens or heads")
@@ -267,7 +267,7 @@ def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray
     for h in range(head):
         k = int(part[0, h]) - 1
         if k < 0:
-            if places(flat[:, h : h + 1]) != ([h], [1]):
+            if moved_from(flat[:, h : h + 1]) != ([h], [1]):
                 raise NotARotation(f"element {h} is moved without being rotated")
             elements.append(None)
             continue
@@ -276,7 +276,7 @@ def _elements(out: np.ndarray, numbers, parts: list[Sum], moved: list[np.ndarray
         column = int(offset[0, 0] % own.shape[-1])
         terms = []
         for product, array in zip(parts[k].products, moved[2 * k : 2 * k + 2], strict=True):
-            (index,), (sign,) = places(np.broadcast_to(array, own.shape).reshape(-1)[offset])
+            (index,), (sign,) = moved_from(np.broadcast_to(array, own.shape).reshape(-1)[offset])
             terms.append((index, Column(product.factor, column, sign * product.sign * int(outer[0, h]))))
         elements.append((terms[0], terms[1]))
     return elements
@@ -289,8 +289,8 @@ def _layout(
     then, to be checked for equality, those of its second.
 
     Some families read their pairs from one layout and write them in another (DeepSeek-V3: interleaved to
-    half-split). `order` says which element of the source ends, up to its turn, at each place; None if each stays.
-    Pairs that lie otherwise are `element_order` to be half-split: the place of each element among the results.
+    half-split). `order` is the element of the source that each result is made of, up to its rotation; None if each is
+    made of its own. Pairs of any other layout become half-split: `element_order` is the index of each in the result.
     """
     width = sum(terms is not None for terms in elements)
     if width % 2 or any(terms is None for terms in elements[:width]):
@@ -301,12 +301,12 @@ def _layout(
     else:
         rotated = [terms if terms[0][0] == h else terms[::-1] for h, terms in enumerate(rotated)]
     order = [terms[0][0] for terms in rotated]
-    place = {source: h for h, source in enumerate(order)}
-    if sorted(place) != list(range(width)) or any(b not in place or a == b for (a, _), (b, _) in rotated):
+    result = {source: h for h, source in enumerate(order)}
+    if sorted(result) != list(range(width)) or any(b not in result or a == b for (a, _), (b, _) in rotated):
         raise NotARotation("an element is not a sum of itself and one partner")
     cos = [terms[0][1] for terms in rotated]
     sin = [terms[1][1] for terms in rotated]
-    partner = [place[terms[1][0]] for terms in rotated]
+    partner = [result[terms[1][0]] for terms in rotated]
     interleaved = all(partner[h] == h ^ 1 for h in range(width))
     half = all(partner[h] == (h + width // 2) % width for h in range(width))
     if not interleaved and not half and not (any_pairs and all(partner[partner[h]] == h for h in range(width))):

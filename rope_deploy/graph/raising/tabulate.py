@@ -6,28 +6,26 @@ states (LongRoPE) becomes two tables and a threshold; one that changes with ever
 a table at all and stays in the graph.
 
 A position may have several axes (M-RoPE: time, height and width of a patch). Each pair then follows one of them, and
-the table is the same: row p of a pair's column is its turn at p, whichever axis p is read from.
+the table is the same: row p of a pair's column belongs to coordinate p, whichever axis it is read from.
 
-Whatever was tabulated is then confirmed: for calls whose positions come in no order and differ between the rows of
-the batch, the graph must compute exactly what the table holds for each token's own position.
+How a call is evaluated, and how a finished table is confirmed, is the position source's part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.data_movement import Marks
-from rope_deploy.graph.analysis.dependence import POSITION_INPUT, Dependence
-from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
-from rope_deploy.graph.analysis.evaluate import Trig, ancestors, evaluate
+from rope_deploy.graph.analysis.dependence import Dependence
+from rope_deploy.graph.analysis.evaluate import ancestors
 from rope_deploy.graph.analysis.half_precision import Shortened, half_angles, half_frequencies, loss
 from rope_deploy.graph.analysis.influences import OTHERS, influences
+from rope_deploy.graph.markers import Table
 from rope_deploy.graph.raising.match import Column, Match, NotARotation
 
 CHUNK = 8192
@@ -40,37 +38,35 @@ REDUCTIONS = frozenset({
 CONFIRM_ULPS = 4
 
 
-@dataclass(frozen=True)
-class Table:
-    """Half-width caches, [rows, rotary_dim/2], in the dtype the graph multiplies with.
+Halves = tuple[np.ndarray, np.ndarray]  # cos and sin, each [tokens, rotary_dim/2]
 
-    "table": row p belongs to position p. "two-tables": rows 0 … original−1 serve calls whose longest position is
-    below `original`, the rows after them serve all positions of longer calls. "computed": no rows, see `Match`.
-    `axes` [rotary_dim/2] says which axis of a position each pair follows; () where a position has one. `shortened`
-    says what a half type cost on the way to the angles, None if nothing.
-    """
 
-    kind: Literal["table", "two-tables", "computed"]
-    cos: np.ndarray
-    sin: np.ndarray
-    original: int = 0
-    axes: tuple[int, ...] = ()
-    shortened: Shortened | None = None
+class Evaluated(Protocol):
+    """cos and sin of a match at `positions` [B, S] (or [A, B, S]); `widened` as in `evaluate`."""
+
+    def __call__(self, match: Match, positions: np.ndarray, *, widened: bool = False) -> Halves: ...
 
 
 class Tabulator:
     """Evaluates the columns that matches ask for; factors shared by many sites are evaluated once."""
 
     def __init__(
-        self, graph: ir.Graph, marks: Marks, max_position: int, cos: Trig | None = None, sin: Trig | None = None
+        self,
+        graph: ir.Graph,
+        marks: Marks,
+        max_position: int,
+        evaluated: Evaluated,
+        confirm: Callable[[Match, Table], None],
+        *,
+        axes: int | None = None,
     ):
-        self._graph, self._marks, self._trig = graph, marks, {"cos": cos, "sin": sin}
-        self._max = max_position
-        self._axes = next((_axes(v) for v in graph.inputs if v.name == POSITION_INPUT), None)
+        """`confirm` raises NotARotation for a table that is not what the graph computes; `axes` a position has."""
+        self._graph, self._marks, self._max, self._axes = graph, marks, max_position, axes
+        self._halves, self._confirm = evaluated, confirm
         self._done: dict[tuple, Table] = {}
 
     def table(self, match: Match) -> Table:
-        """The table of `match`. Raises NotARotation or NotEvaluable if its columns are no cos and sin of positions."""
+        """The confirmed table of `match`; see `PositionSource.table` for what it raises."""
         key = (match.cos, match.sin, match.heads_axis)
         if key not in self._done:
             table = self._table(match)
@@ -82,7 +78,7 @@ class Tabulator:
         factors = factors_of(match)
         if dtype := half_angles(factors, self._marks):
             if table.kind == "computed":
-                positions = _scattered(self._max)
+                positions = scattered(self._max)
                 lost = loss(self._halves(match, positions), self._halves(match, positions, widened=True))
             else:
                 lost = loss((table.cos, table.sin), self._rows(match, table.original, widened=True))
@@ -92,7 +88,7 @@ class Tabulator:
             return Shortened("frequencies", dtype)
         return None
 
-    def _rows(self, match: Match, original: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def _rows(self, match: Match, original: int, *, widened: bool = False) -> Halves:
         """All rows of a table, those of short calls, up to `original`, first."""
         last = self._caches(match, self._max, self._max, widened=widened)
         if not original:
@@ -101,7 +97,7 @@ class Tabulator:
         return tuple(np.concatenate(pair) for pair in zip(short, last, strict=True))
 
     def _table(self, match: Match) -> Table:
-        if also := sorted(influences(self._graph, factors_of(match)) - {OTHERS}):  # others are probed for below
+        if also := sorted(influences(self._graph, factors_of(match)) - {OTHERS}):  # other tokens are probed below
             raise NotARotation(f"its table follows from {also[0]} too, not from each token's own position alone")
         original = self._threshold(match) if self._looks_at_length(match) else None
         if original is None:
@@ -117,7 +113,7 @@ class Tabulator:
         return Table("two-tables", *self._rows(match, original), original)
 
     def _followed(self, match: Match) -> tuple[int, ...]:
-        """The axis of a position that each pair follows; the first for a pair that stands still."""
+        """The axis of a position that each pair follows; the first for a pair whose angle never changes."""
         if self._axes is None:
             return ()
         rest = np.zeros((self._axes, 1, 2), np.int64)
@@ -126,8 +122,8 @@ class Tabulator:
         for axis in range(self._axes):
             along = rest.copy()
             along[axis, 0] = 1, self._max - 1
-            turned = self._halves(match, along)
-            moved.append(np.any([(a != b).any(axis=0) for a, b in zip(still, turned, strict=True)], axis=0))
+            there = self._halves(match, along)
+            moved.append(np.any([(a != b).any(axis=0) for a, b in zip(still, there, strict=True)], axis=0))
         if (np.sum(moved, axis=0) > 1).any():
             raise NotARotation("a pair follows more than one axis of the positions")
         return tuple(np.argmax(moved, axis=0).tolist())
@@ -152,65 +148,19 @@ class Tabulator:
                 high = middle
         return low
 
-    def _probe(self, match: Match, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def _probe(self, match: Match, length: int) -> Halves:
         """cos and sin of position 1 in a call whose longest position is length − 1."""
         cos, sin = self._halves(match, np.array([[1, length - 1]]))
         return cos[:1], sin[:1]
 
-    def _caches(self, match: Match, rows: int, length: int, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def _caches(self, match: Match, rows: int, length: int, *, widened: bool = False) -> Halves:
         """The half-width caches of positions 0 … rows−1 in calls of `length`."""
         parts = []
         for start in range(0, rows, CHUNK):
-            # The last position rides along in every chunk, so that each chunk is a call of the full length.
+            # Every chunk also has the last position, so that each is a call of the full length.
             positions = np.append(np.arange(start, min(start + CHUNK, rows)), length - 1)
             parts.append(self._halves(match, positions[None], widened=widened))
         return tuple(np.concatenate([half[:-1] for half in halves]) for halves in zip(*parts, strict=True))
-
-    def _halves(self, match: Match, positions: np.ndarray, *, widened: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """The checked half-width cos and sin of `positions` [B, S], each [B·S, rotary_dim/2].
-
-        Of positions with several axes, [A, B, S] may be given; else all axes are alike. `widened` as in `evaluate`.
-        """
-        factors = factors_of(match)
-        batch, sequence = positions.shape[-2:]
-        inputs = dummy_inputs(
-            self._graph, {**SIZES, "batch": batch, "sequence": sequence, "total": sequence + SIZES["past"]}
-        )
-        for value, array in inputs.items():
-            if value.name == POSITION_INPUT:
-                if array.ndim != (2 if self._axes is None else 3):
-                    raise NotARotation(f"its positions are {value.shape}, not [batch, sequence]")
-                inputs[value] = np.broadcast_to(positions, array.shape).astype(array.dtype)
-        arrays = evaluate(factors, inputs, **self._trig, widened=widened)
-        return halves(match, dict(zip(factors, arrays, strict=True)), (batch, sequence))
-
-    def _confirm(self, match: Match, table: Table) -> None:
-        """Raise NotARotation unless the table holds what the graph computes, whichever positions a call brings."""
-        if table.kind == "computed":
-            self._halves(match, _scattered(self._max))
-            _require_one_factor(match)
-            return
-        scattered = _scattered(self._max)
-        if self._axes is not None:  # another order along each axis
-            scattered = np.stack([np.roll(scattered, axis, axis=1) for axis in range(self._axes)])
-        calls = [(scattered, table.original)]
-        if table.kind == "two-tables":
-            calls.append((_scattered(table.original), 0))
-        slack = CONFIRM_ULPS * float(ml_dtypes.finfo(table.cos.dtype).eps)
-        for positions, shift in calls:
-            rows = positions.reshape(*positions.shape[:-2], -1) + shift
-            for computed, cache in zip(self._halves(match, positions), (table.cos, table.sin), strict=True):
-                stored = cache[rows].astype(np.float64)
-                if table.axes:
-                    stored = stored[list(table.axes), :, np.arange(len(table.axes))].T
-                if not np.allclose(computed, stored, rtol=0, atol=slack * max(1.0, np.abs(stored).max())):
-                    raise NotARotation("its table does not follow from each token's own position")
-
-
-def _axes(positions: ir.Value) -> int | None:
-    """How many axes a position has; None for one that is a single number."""
-    shape = positions.shape
-    return shape[0] if shape is not None and len(shape) == 3 and isinstance(shape[0], int) else None
 
 
 def factors_of(match: Match) -> tuple[ir.Value, ...]:
@@ -218,9 +168,7 @@ def factors_of(match: Match) -> tuple[ir.Value, ...]:
     return tuple(dict.fromkeys(column.factor for column in match.cos + match.sin))
 
 
-def halves(
-    match: Match, arrays: Mapping[ir.Value, np.ndarray], shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
+def halves(match: Match, arrays: Mapping[ir.Value, np.ndarray], shape: tuple[int, ...]) -> Halves:
     """cos and sin of `match`, each [B·S, rotary_dim/2], out of its evaluated factors; `shape` is (B, S).
 
     Raises NotARotation if they are not the same for all heads, or differ between the two elements of a pair.
@@ -229,17 +177,8 @@ def halves(
     return _half(_columns(match.cos, rows), "cosine"), _half(_columns(match.sin, rows), "sine")
 
 
-def _require_one_factor(match: Match) -> None:
-    """What stays in the graph is cut out of one value [B, 1, S, width] or [B, S, 1, width] for cos and one for sin."""
-    for columns in (match.cos, match.sin):
-        kinds = {(column.factor, column.sign) for column in columns[: match.rotary_dim // 2]}
-        shape = columns[0].factor.shape
-        if len(kinds) != 1 or shape is None or len(shape) != 4:
-            raise NotARotation("it changes with the length of the call, and its cosines are not one tensor of 4 axes")
-
-
-def _scattered(count: int) -> np.ndarray:
-    """Positions [2, 3] below `count`, in no order, the largest among them, the rows different."""
+def scattered(count: int) -> np.ndarray:
+    """Positions [2, 3] below `count`: in no order, with the largest among them, different in both sequences."""
     last = count - 1
     return np.array([[last, 0, count // 2], [count // 3, last, min(1, last)]])
 
@@ -273,5 +212,5 @@ def _half(doubled: np.ndarray, what: str) -> np.ndarray:
     return np.ascontiguousarray(first)
 
 
-def _same(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+def _same(one: Halves, other: Halves) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

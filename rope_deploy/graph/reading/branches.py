@@ -18,9 +18,8 @@ import onnx_ir as ir
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.operators import rotates
-from rope_deploy.graph.passes.library import inline_functions, lift_constants
-from rope_deploy.graph.passes.simplify import FOLD_LIMIT
-from rope_deploy.graph.reading.axis_names import infer_shapes, name_axes, rename_axes
+from rope_deploy.graph.passes.sequences import FOLD_LIMIT, find_shapes_to_read, run, unpack_to_read
+from rope_deploy.graph.reading.axis_names import name_axes
 
 BRANCHES = ("then_branch", "else_branch")
 # Above this many independent conditions, all true and all false stand for the rest.
@@ -152,14 +151,12 @@ def _prepare(model: ir.Model) -> tuple[int, Mapping[str, tuple[str, ...]]]:
     for node in graph:
         if (operator := rotates(node)) is not None:
             node.metadata_props[FORM] = operator.form  # the nodes it is written out into inherit this
-    inline_functions(model)
+    run(model, unpack_to_read())
     trigonometric = sum(node.op_type in ("Cos", "Sin") and node.domain == "" for node in graph.all_nodes())
-    lift_constants(model)
     twins = _twins(graph)
     symbols = name_axes(graph)
     _name_axis_of_positions(graph, symbols)
-    rename_axes(graph, symbols)
-    infer_shapes(model, symbols)
+    run(model, find_shapes_to_read(symbols))
     return trigonometric, twins
 
 

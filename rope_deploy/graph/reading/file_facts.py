@@ -14,8 +14,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from rope_deploy.graph.io import read_proto
+from rope_deploy.graph.markers import CACHES
 from rope_deploy.graph.operators import operator_of, rotates
-from rope_deploy.graph.passes.library import CACHES
 from rope_deploy.graph.reading.plugin_bodies import contradictions
 from rope_deploy.graph.validation.graphs import all_nodes
 

@@ -17,12 +17,10 @@ from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.operators import ROTARY_EMBEDDING, rotates
-from rope_deploy.graph.passes import library
-from rope_deploy.graph.passes.expand_rotary_operators import expand_operators
-from rope_deploy.graph.passes.set_opset import OLDEST, bring_to_18
-from rope_deploy.graph.reading.axis_names import infer_shapes, name_axes, rename_axes
+from rope_deploy.graph.passes.sequences import find_shapes_to_rewrite, run, unpack_to_rewrite
+from rope_deploy.graph.passes.set_opset import OLDEST
+from rope_deploy.graph.reading.axis_names import name_axes
 
-OUR_PREFIXES = ("rope", "int_", "ints_", "axes_", "zero_", "masked_", "scale_", "attention/", "before/")
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
 
@@ -49,16 +47,10 @@ def read_foreign(path: Path, *, newest: int) -> ForeignFile:
     for value in [value for value in graph.inputs if value.name in graph.initializers]:
         graph.inputs.remove(value)
     _refuse(model, path, newest)
-    library.inline_functions(model)
-    library.lift_constants(model)
-    _yield_names(graph)
-    bring_to_18(model)
+    run(model, unpack_to_rewrite())
     declared = {value.name: value.shape for value in (*graph.inputs, *graph.outputs)}
     symbols = _name_inputs(graph, path)
-    rename_axes(graph, symbols)
-    library.infer_shapes(model)
-    expand_operators(model)
-    infer_shapes(model, symbols)
+    run(model, find_shapes_to_rewrite(symbols))
     return ForeignFile(model, declared)
 
 
@@ -93,16 +85,6 @@ def _why_kept(node: ir.Node, model: ir.Model) -> str:
         return ""
     where = "rotates inside a fused attention" if operator.fused else "rotates in an operator without a body"
     return f"{where}, which is not taken apart"
-
-
-def _yield_names(graph: ir.Graph) -> None:
-    """Rename what has a name that our own nodes and constants are about to get, as in a file we wrote ourselves."""
-    inner = [value for node in graph for value in node.outputs if not value.is_graph_output()]
-    constants = [value for value in graph.initializers.values() if value.name.startswith(OUR_PREFIXES)]
-    values = [value for value in inner if value.name and value.name.startswith(OUR_PREFIXES)] + constants
-    nodes = [node for node in graph if node.name and node.name.startswith(OUR_PREFIXES)]
-    for number, named in enumerate(values + nodes):
-        named.name = f"before/{number}/{named.name}"
 
 
 def _name_inputs(graph: ir.Graph, path: Path) -> dict[str, str]:

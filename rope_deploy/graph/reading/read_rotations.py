@@ -20,7 +20,7 @@ from rope_deploy.graph.analysis.evaluate import NotEvaluable, ancestors
 from rope_deploy.graph.analysis.layer_and_role import layer_around, layer_of, role_of
 from rope_deploy.graph.operators import MULTIPLY_ADD
 from rope_deploy.graph.raising.match import NotARotation, find_sums, recognise
-from rope_deploy.graph.raising.raise_rotations import unmatched_products
+from rope_deploy.graph.raising.unmatched_products import unmatched_products
 from rope_deploy.graph.reading.branches import FORM, Branch, branches
 from rope_deploy.graph.reading.example_calls import ExampleCalls
 from rope_deploy.graph.reading.operator_sites import LocatedSite, operator_sites
@@ -54,7 +54,8 @@ def _read(branch: Branch) -> Reading:
     found += sums
     known = {node for one in sums for node in ancestors([one.source.match.root], {one.source.match.source})}
     known |= {one.node for one in found}
-    unread += [Unread(name, f"{op}: {why}") for name, op, why in unmatched_products(graph, reasons, known)]
+    left = unmatched_products(graph, reasons, dependences(graph), known)
+    unread += [Unread(name, f"{op}: {why}") for name, op, why in left]
     sites, read, without_table = _with_tables(found, calls, marks)
     positions = calls.positions
     return Reading(

@@ -2,7 +2,7 @@
 
 torch.export follows the model with symbolic batch, sequence and past; torch.onnx translates operator by operator.
 Its optimizer is left out: on a real model it takes longer than everything else together, and the little folding
-that is needed here is done by `rope_deploy.graph.passes.simplify` in under a second.
+that is needed here is done by `rope_deploy.graph.passes.sequences.after_trace` in under a second.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import pytest
 
 from rope_deploy.graph.analysis.half_precision import Shortened
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
-from tests.graph.graphs import ANGLES, SPELLINGS, frequencies, graph
+from tests.graph.graphs import ANGLES, FORMS, frequencies, graph
 
 ROWS = 6000
 END = """
@@ -45,7 +45,7 @@ ROWS_OF_A_TABLE = (
 
 
 def found(angles: str, *, rows: int = ROWS, dtype: str = "float32", constants: str = "") -> Shortened | None:
-    body = "t = Identity(x)\n" + SPELLINGS["rotate_half"][1] + "\n y = Identity(rotated)"
+    body = "t = Identity(x)\n" + FORMS["rotate_half"][1] + "\n y = Identity(rotated)"
     model = graph(body, angles=angles, dtype=dtype, constants=constants)
     (rotation,) = raise_rotations(model, rows).rotations
     return rotation.table.shortened

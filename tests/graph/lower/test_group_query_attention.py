@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rope_deploy.export import prepare
-from rope_deploy.graph.lower import Lowered, lower
 from rope_deploy.graph.lower import group_query_attention as fused_attention
+from rope_deploy.graph.lower.lower_rotations import Lowered, lower_rotations
 from tests import tiny
 from tests.graph.graphs import session
 
@@ -20,17 +20,17 @@ def prepared(family: str):
 @cache
 def both(family: str) -> tuple[Lowered, Lowered]:
     raised = prepared(family).raised
-    return lower(raised, "contrib"), lower(raised, "contrib", fused_attention=False)
+    return lower_rotations(raised, "contrib"), lower_rotations(raised, "contrib", fused_attention=False)
 
 
 @cache
-def opened(family: str, fused: bool):
+def session_of(family: str, fused: bool):
     return session(both(family)[0 if fused else 1].model)
 
 
 def run(family: str, fused: bool, mask: np.ndarray, new: int, past: dict) -> dict[str, np.ndarray]:
     """Run the last `new` columns of `mask` after `past`; positions count real tokens."""
-    runner = opened(family, fused)
+    runner = session_of(family, fused)
     batch, total = mask.shape
     ids = np.random.default_rng(total).integers(3, tiny.VOCAB, (batch, new))
     positions = np.maximum(mask.cumsum(axis=1) - 1, 0)[:, total - new :]
@@ -101,7 +101,7 @@ def test_outputs_keep_their_names():
 
 def test_sizes_that_the_operator_does_not_rotate_are_not_fused(monkeypatch):
     monkeypatch.setattr(fused_attention, "MULTIPLE", 64)
-    lowered = lower(prepared("llama").raised, "contrib")
+    lowered = lower_rotations(prepared("llama").raised, "contrib")
     operators = [node.op_type for node in lowered.model.graph]
     assert not lowered.fused and "GroupQueryAttention" not in operators
     assert operators.count("RotaryEmbedding") == 2
@@ -109,4 +109,4 @@ def test_sizes_that_the_operator_does_not_rotate_are_not_fused(monkeypatch):
 
 def test_a_mask_that_is_not_causal_is_not_fused(monkeypatch):
     monkeypatch.setattr(fused_attention, "as_causal", lambda *_: None)
-    assert not lower(prepared("llama").raised, "contrib").fused
+    assert not lower_rotations(prepared("llama").raised, "contrib").fused

@@ -10,12 +10,13 @@ from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb as apply
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb as apply_half_split
 
 from rope_deploy.export import prepare
-from rope_deploy.graph.lower import lower
-from rope_deploy.graph.raising.raise_rotations import Raised, raise_rotations
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.markers import Raised
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.models import run_reference, wrap
 from rope_deploy.models.torch_trig import cos, sin
 from tests import tiny
-from tests.graph.graphs import NUMPY_TYPES, activation, frequencies, oracle, run, run_slowly, spelled
+from tests.graph.graphs import NUMPY_TYPES, activation, frequencies, oracle, rotation_graph, run, run_slowly
 
 ROWS, HEAD = 2048, 64
 LAYOUT = {False: "rotate_half", True: "stack_and_flatten"}
@@ -41,11 +42,11 @@ def in_pytorch(x: np.ndarray, positions: np.ndarray, dtype: str, *, interleaved:
     + [("bfloat16", style) for style in ("tables", "onnx", "plugin")],
 )
 def test_no_further_from_fp64_than_pytorch(dtype, style, interleaved):
-    model = spelled(LAYOUT[interleaved], head_dim=HEAD, dtype=dtype)
+    model = rotation_graph(LAYOUT[interleaved], head_dim=HEAD, dtype=dtype)
     positions = np.random.default_rng(1).integers(0, ROWS, (4, 32))
     feeds = activation(model, positions)
     raised = raise_rotations(model, ROWS, cos=cos, sin=sin)
-    lowered = lower(raised, style)
+    lowered = lower_rotations(raised, style)
     runner = run if dtype == "float16" else run_slowly
     ours = runner(lowered.model, feeds)["y"].astype(np.float64)
     theirs = in_pytorch(feeds["x"], positions, dtype, interleaved=interleaved)
@@ -54,7 +55,7 @@ def test_no_further_from_fp64_than_pytorch(dtype, style, interleaved):
     assert error.max() <= allowed.max()
     assert error.mean() <= allowed.mean() * 1.001
 
-    careless = lower(_angles_in(dtype, raised), style)
+    careless = lower_rotations(_angles_in(dtype, raised), style)
     worse = runner(careless.model, feeds)["y"].astype(np.float64)
     assert np.abs(worse - exact).max() > 2 * allowed.max(), "angles computed in the half type would be seen"
 
@@ -93,7 +94,7 @@ def test_whole_models_answer_as_pytorch_does_in_the_same_type(dtype, style):
         **{f"past_key_values.0.{what}": np.zeros((2, 2, 0, 16), NUMPY_TYPES[dtype]) for what in ("key", "value")},
     }
     runner = run if dtype == "float16" else run_slowly
-    got = runner(lower(made.raised, style).model, feeds)["logits"].astype(np.float32)
+    got = runner(lower_rotations(made.raised, style).model, feeds)["logits"].astype(np.float32)
     theirs = {name: array.astype(np.float32) if "past" in name else array for name, array in feeds.items()}
     expected = run_reference(made.loaded, theirs)["logits"]
     strided = run_reference(made.loaded, {**theirs, "position_ids": feeds["position_ids"] * 3})["logits"]

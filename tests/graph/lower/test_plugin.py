@@ -7,21 +7,21 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.operators import PLUGIN_UNUSED
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
+    FORMS,
     POSITIONS,
     REPEATED,
     ROWS,
-    SPELLINGS,
     STACKED_PAIR,
     activation,
     graph,
     oracle,
+    rotation_graph,
     run,
-    spelled,
 )
 from tests.graph.raising.test_raise_rotations import two_sites
 
@@ -34,7 +34,7 @@ def test_query_and_key_of_a_layer_are_one_node():
     model = graph(two_sites(), result="batch, 2, sequence, sequence")
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
-    lowered = lower(raise_rotations(model, ROWS), "plugin")
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin")
     (node,) = nodes(lowered.model)
     assert (node.op_type, len(node.outputs)) == ("RopeRotateQK", 2)
     assert [site.role for site in lowered.sites] == ["q", "k"]
@@ -45,7 +45,7 @@ def test_exchanging_query_and_key_would_be_seen():
     model = graph(two_sites(), result="batch, 2, sequence, sequence")
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
-    lowered = lower(raise_rotations(model, ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin").model
     (node,) = nodes(lowered)
     node.replace_input_with(0, node.inputs[1])
     assert np.abs(run(lowered, feeds)["y"] - before).max() > 0.1
@@ -53,7 +53,9 @@ def test_exchanging_query_and_key_would_be_seen():
 
 @pytest.mark.parametrize("rotary_dim", [8, 4])
 def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_dim):
-    lowered = lower(raise_rotations(spelled("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin").model
+    lowered = lower_rotations(
+        raise_rotations(rotation_graph("rotate_half", rotary_dim=rotary_dim), ROWS), "plugin"
+    ).model
     (node,) = nodes(lowered)
     assert node.op_type == "RopeRotate"
     stated = {name: attribute.value for name, attribute in node.attributes.items()}
@@ -66,9 +68,11 @@ def test_the_node_carries_its_attributes_and_the_function_declares_them(rotary_d
 
 def two_rotations() -> ir.Model:
     """One tensor rotated half-split, then the result interleaved."""
-    first = "t = Identity(x)\n" + SPELLINGS["rotate_half"][1]
+    first = "t = Identity(x)\n" + FORMS["rotate_half"][1]
     second = "n = Neg(x2)" + STACKED_PAIR.format(first="n", second="x1", out="r")
-    second = REPEATED + EVENS_AND_ODDS + second + "kept = Mul(t, c)\n turned = Mul(r, s)\n y = Add(kept, turned)"
+    second = (
+        REPEATED + EVENS_AND_ODDS + second + "straight = Mul(t, c)\n crossed = Mul(r, s)\n y = Add(straight, crossed)"
+    )
     taken = set(re.findall(r"(\w+) = [A-Z]", first))
     second = re.sub(r"\w+", lambda word: f"second_{word[0]}" if word[0] in taken else word[0], second)
     return graph(first + "\n second_t = Identity(rotated)\n" + second)
@@ -77,7 +81,7 @@ def two_rotations() -> ir.Model:
 def test_two_sets_of_attributes_are_two_functions_that_onnx_runtime_tells_apart():
     model = two_rotations()
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(model, ROWS), "plugin").model
     assert sorted(function.overload for function in lowered.functions.values()) == ["", "1"]
     first = oracle(feeds["x"], POSITIONS, interleaved=False, rotary_dim=8)
     both = oracle(first, POSITIONS, interleaved=True, rotary_dim=8)
@@ -87,11 +91,11 @@ def test_two_sets_of_attributes_are_two_functions_that_onnx_runtime_tells_apart(
 
 
 def test_the_names_of_two_sites_in_one_layer_differ():
-    lowered = lower(raise_rotations(two_rotations(), ROWS), "tables").model
+    lowered = lower_rotations(raise_rotations(two_rotations(), ROWS), "tables").model
     names = [value.name for node in lowered.graph for value in node.outputs]
     assert len(names) == len(set(names))
 
 
 def test_the_file_passes_onnx_own_checker():
-    lowered = lower(raise_rotations(spelled("rotate_half"), ROWS), "plugin").model
+    lowered = lower_rotations(raise_rotations(rotation_graph("rotate_half"), ROWS), "plugin").model
     onnx.checker.check_model(ir.to_proto(lowered))

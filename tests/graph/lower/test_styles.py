@@ -4,22 +4,24 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from rope_deploy import artifact
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.lower import STYLES, lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
+from rope_deploy.styles import STYLES
 from tests.graph.graphs import (
     DOUBLED,
+    FORMS,
     HALVES,
     MULTIPLY_ADD,
     POSITIONS,
     ROWS,
-    SPELLINGS,
     activation,
     graph,
     oracle,
+    rotation_graph,
     run,
     run_slowly,
-    spelled,
 )
 
 TOLERANCE = {"float32": 1e-6, "float16": 5e-3, "bfloat16": 4e-2}
@@ -31,7 +33,7 @@ def check(model: ir.Model, style: str, *, interleaved: bool, rotary_dim: int, he
     dtype = model.graph.inputs[0].dtype.name.lower()
     dtype = {"float": "float32"}.get(dtype, dtype)
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), style, opset=opset)
+    lowered = lower_rotations(raise_rotations(model, ROWS), style, opset=opset)
     got = runner(lowered.model, feeds)["y"].astype(np.float64)
     sizes = {"rotary_dim": rotary_dim, "heads_axis": heads_axis}
     right = oracle(feeds["x"], POSITIONS, interleaved=interleaved, **sizes)
@@ -49,7 +51,7 @@ def check(model: ir.Model, style: str, *, interleaved: bool, rotary_dim: int, he
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("style", STYLES)
 def test_equals_the_fp64_rotation_in_onnx_runtime(style, dtype, interleaved, rotary_dim, heads_axis):
-    model = spelled(LAYOUT[interleaved], rotary_dim=rotary_dim, heads_axis=heads_axis, dtype=dtype)
+    model = rotation_graph(LAYOUT[interleaved], rotary_dim=rotary_dim, heads_axis=heads_axis, dtype=dtype)
     check(model, style, interleaved=interleaved, rotary_dim=rotary_dim, heads_axis=heads_axis)
 
 
@@ -57,17 +59,17 @@ def test_equals_the_fp64_rotation_in_onnx_runtime(style, dtype, interleaved, rot
 @pytest.mark.parametrize("interleaved", [False, True], ids=["half_split", "interleaved"])
 @pytest.mark.parametrize("style", ["tables", "onnx", "plugin"])
 def test_equals_the_fp64_rotation_in_bfloat16(style, interleaved, rotary_dim):
-    model = spelled(LAYOUT[interleaved], rotary_dim=rotary_dim, dtype="bfloat16")
+    model = rotation_graph(LAYOUT[interleaved], rotary_dim=rotary_dim, dtype="bfloat16")
     check(model, style, interleaved=interleaved, rotary_dim=rotary_dim, heads_axis=1, runner=run_slowly)
 
 
 @pytest.mark.parametrize("opset", range(17, 25))
 @pytest.mark.parametrize("style", STYLES)
 def test_every_opset_from_17_on_runs(style, opset):
-    model = spelled("rotate_half")
+    model = rotation_graph("rotate_half")
     if style == "onnx" and opset < 23:
         with pytest.raises(UsageError, match="needs opset 23"):
-            lower(raise_rotations(model, ROWS), style, opset=opset)
+            lower_rotations(raise_rotations(model, ROWS), style, opset=opset)
         return
     lowered = check(model, style, interleaved=False, rotary_dim=8, heads_axis=1, opset=opset)
     assert lowered.model.graph.opset_imports[""] == lowered.opset == opset
@@ -91,7 +93,7 @@ def test_operators_rotate_before_the_heads_are_moved(style):
         SPLIT_FROM_PROJECTION.replace("heads_axis)", "one)"), heads_axis=2, constants=constants
     )  # the rotation itself is on [B, N, S, H]
     feeds = activation(model, POSITIONS)
-    lowered = lower(raise_rotations(model, ROWS), style)
+    lowered = lower_rotations(raise_rotations(model, ROWS), style)
     (node,) = (n for n in lowered.model.graph if n.op_type == "RotaryEmbedding")
     assert len(node.inputs[0].shape) == 3 and node.attributes["num_heads"].value == 2
     assert lowered.sites[0].layout == "BS(NH)"
@@ -105,7 +107,11 @@ def test_operators_rotate_before_the_heads_are_moved(style):
 @pytest.mark.parametrize("rotary_dim", [8, 4], ids=["full", "partial"])
 def test_operators_take_four_axes_where_the_heads_came_apart(style, rotary_dim):
     lowered = check(
-        spelled("rotate_half", rotary_dim=rotary_dim), style, interleaved=False, rotary_dim=rotary_dim, heads_axis=1
+        rotation_graph("rotate_half", rotary_dim=rotary_dim),
+        style,
+        interleaved=False,
+        rotary_dim=rotary_dim,
+        heads_axis=1,
     )
     (node,) = (n for n in lowered.model.graph if n.op_type == "RotaryEmbedding")
     assert len(node.inputs[0].shape) == 4
@@ -119,9 +125,9 @@ INSIDE = (OUTSIDE >= 0) & (OUTSIDE < ROWS)
 @pytest.mark.parametrize("heads_axis", [1, 2], ids=["BNSH", "BSNH"])
 @pytest.mark.parametrize("style", STYLES)
 def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads_axis):
-    model = spelled("rotate_half", heads_axis=heads_axis)
+    model = rotation_graph("rotate_half", heads_axis=heads_axis)
     feeds = activation(model, OUTSIDE)
-    got = run(lower(raise_rotations(model, ROWS), style).model, feeds)["y"]
+    got = run(lower_rotations(raise_rotations(model, ROWS), style).model, feeds)["y"]
     got = got if heads_axis == 1 else got.transpose(0, 2, 1, 3)
     visible = np.isnan(got).all(axis=(1, 3))
     np.testing.assert_array_equal(visible, ~INSIDE)
@@ -133,8 +139,8 @@ def test_positions_outside_the_table_give_nan_and_nothing_else_does(style, heads
 
 def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
     """The fault that the NaN row guards against: without it ONNX Runtime wraps around and says nothing."""
-    model = spelled("rotate_half")
-    lowered = lower(raise_rotations(model, ROWS), "tables")
+    model = rotation_graph("rotate_half")
+    lowered = lower_rotations(raise_rotations(model, ROWS), "tables")
     (guard,) = (node for node in lowered.model.graph if node.op_type == "Where")
     positions = next(value for value in lowered.model.graph.inputs if value.name == "position_ids")
     guard.outputs[0].replace_all_uses_with(positions)
@@ -144,30 +150,37 @@ def test_a_bare_gather_would_have_taken_the_last_row_for_position_minus_one():
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_graph_itself_is_left_as_it_was(style):
-    raised = raise_rotations(spelled("rotate_half"), ROWS)
+    raised = raise_rotations(rotation_graph("rotate_half"), ROWS)
     before = ir.to_onnx_text(raised.model)
-    lower(raised, style)
+    lower_rotations(raised, style)
     assert ir.to_onnx_text(raised.model) == before
 
 
 def test_an_unknown_style_names_those_that_exist():
     with pytest.raises(UsageError, match="Unknown style 'cuda'") as caught:
-        lower(raise_rotations(spelled("rotate_half"), ROWS), "cuda")
+        lower_rotations(raise_rotations(rotation_graph("rotate_half"), ROWS), "cuda")
     assert "tables, onnx, contrib, plugin" in caught.value.exists
 
 
-@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("name", FORMS)
 def test_no_cosine_is_left_at_run_time(name):
-    lowered = lower(raise_rotations(spelled(name), ROWS), "tables")
+    lowered = lower_rotations(raise_rotations(rotation_graph(name), ROWS), "tables")
     assert not {"Cos", "Sin", "Range"} & {node.op_type for node in lowered.model.graph}
 
 
 def test_caches_are_half_width_with_a_row_of_nan_and_shared():
-    raised = raise_rotations(spelled("rotate_half"), ROWS)
+    raised = raise_rotations(rotation_graph("rotate_half"), ROWS)
     for style in STYLES:
-        caches = {n: v for n, v in lower(raised, style).model.graph.initializers.items() if n.endswith("_cache")}
+        caches = {
+            n: v for n, v in lower_rotations(raised, style).model.graph.initializers.items() if n.endswith("_cache")
+        }
         assert sorted(caches) == ["rope_0.cos_cache", "rope_0.sin_cache"]
         array = caches["rope_0.cos_cache"].const_value.numpy()
         assert array.shape == (ROWS + 1, 4)
         np.testing.assert_array_equal(array[:-1], raised.rotations[0].table.cos)
         assert np.isnan(array[-1]).all()
+
+
+def test_every_style_of_artifacts_has_its_record():
+    assert tuple(STYLES) == artifact.STYLES
+    assert [style.name for style in STYLES.values()] == list(STYLES)

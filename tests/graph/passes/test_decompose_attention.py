@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx_ir.passes import common
 
-from rope_deploy.graph.passes.decompose_attention import decompose_attention
+from rope_deploy.graph.passes.decompose_attention import DecomposeAttentionPass
 from tests.graph.graphs import NUMPY_TYPES, run, run_slowly
 
 S, T, H, HEADS = 3, 5, 8, 4
@@ -47,7 +47,7 @@ def in_fp64(f: dict[str, np.ndarray], groups: int) -> np.ndarray:
 @pytest.mark.parametrize("groups", [4, 2, 1], ids=["every head its key", "grouped", "one key"])
 def test_equals_attention_in_fp64(groups, mask):
     model, f = graph(groups, mask=mask), feeds(groups, mask=mask)
-    assert decompose_attention(model) == 1
+    assert DecomposeAttentionPass()(model).modified
     model.graph.opset_imports[""] = 18
     assert "Attention" not in [node.op_type for node in model.graph]
     got = run(model, f)["y"]
@@ -62,7 +62,7 @@ def test_equals_attention_in_fp64(groups, mask):
 @pytest.mark.parametrize(("dtype", "runner", "tolerance"), [("float16", run, 5e-3), ("bfloat16", run_slowly, 4e-2)])
 def test_half_types_work(dtype, runner, tolerance):
     model, f = graph(2, element=dtype), feeds(2, dtype=NUMPY_TYPES[dtype])
-    decompose_attention(model)
+    DecomposeAttentionPass()(model)
     model.graph.opset_imports[""] = 18
     np.testing.assert_allclose(runner(model, f)["y"].astype(np.float64), in_fp64(f, 2), atol=tolerance)
 
@@ -72,7 +72,7 @@ def test_half_types_work(dtype, runner, tolerance):
 def test_a_row_with_nothing_to_attend_to_stays_finite(groups, dtype):
     """Even where the scores are large: half the lowest number leaves them room."""
     model, f = graph(groups, element="float" if dtype is np.float32 else "float16"), feeds(groups, dtype=dtype)
-    decompose_attention(model)
+    DecomposeAttentionPass()(model)
     model.graph.opset_imports[""] = 18
     f["mask"][1] = False
     f["q"] *= 30
@@ -90,15 +90,17 @@ LEFT = {
 @pytest.mark.parametrize("attribute", LEFT)
 def test_what_the_decomposition_does_not_know_is_left_as_it_is(attribute):
     model = graph(2, extra=LEFT[attribute])
-    assert decompose_attention(model) == 0
+    assert not DecomposeAttentionPass()(model).modified
     assert [node.op_type for node in model.graph] == ["Attention"]
 
 
 def test_attributes_that_state_the_default_do_not_matter():
-    assert decompose_attention(graph(2, extra=", softcap = 0.0, is_causal = 0, qk_matmul_output_mode = 0")) == 1
+    assert DecomposeAttentionPass()(
+        graph(2, extra=", softcap = 0.0, is_causal = 0, qk_matmul_output_mode = 0")
+    ).modified
 
 
 def test_a_mask_of_each_head_is_left_as_it_is():
     model = graph(2)
     model.graph.inputs[3].shape = ir.Shape(["batch", HEADS, "sequence", "total"])
-    assert decompose_attention(model) == 0
+    assert not DecomposeAttentionPass()(model).modified

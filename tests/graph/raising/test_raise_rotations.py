@@ -1,4 +1,4 @@
-"""Raising: whatever the spelling, one marker; whatever is no rotation, a reason."""
+"""Raising: every form of a rotation becomes one marker; what is no rotation gets a reason."""
 
 import re
 
@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from tests.graph.graphs import (
     DOUBLED,
     EVENS_AND_ODDS,
+    FORMS,
     HALF_WIDTH,
     HALVES,
     MULTIPLY_ADD,
     POSITIONS,
     ROWS,
-    SPELLINGS,
     STACKED_PAIR,
     TWO_SUMS,
     activation,
     graph,
     oracle,
+    rotation_graph,
     run,
-    spelled,
 )
 
 ROTATE_HALF = HALVES + "n = Neg(x2)\n r = Concat <axis = -1> (n, x1)"
@@ -33,21 +33,21 @@ END = "\n y = Identity(rotated)"
 
 @pytest.mark.parametrize("heads_axis", [1, 2], ids=["BNSH", "BSNH"])
 @pytest.mark.parametrize("rotary_dim", [8, 4], ids=["full", "partial"])
-@pytest.mark.parametrize("name", SPELLINGS)
-def test_every_spelling_is_the_same_rotation(name, rotary_dim, heads_axis):
-    model = spelled(name, rotary_dim=rotary_dim, heads_axis=heads_axis)
+@pytest.mark.parametrize("name", FORMS)
+def test_every_form_is_the_same_rotation(name, rotary_dim, heads_axis):
+    model = rotation_graph(name, rotary_dim=rotary_dim, heads_axis=heads_axis)
     feeds = activation(model, POSITIONS)
     before = run(model, feeds)["y"]
     raised = raise_rotations(model, ROWS)
     (rotation,) = raised.rotations
     (marker,) = raised.markers()
-    assert rotation.interleaved is SPELLINGS[name][0]
+    assert rotation.interleaved is FORMS[name][0]
     assert (rotation.head_dim, rotation.rotary_dim) == (8, rotary_dim)
     assert marker.attributes["heads_axis"].value == heads_axis
     assert marker.attributes["num_heads"].value == 2
     assert {node.op_type for node in raised.model.graph} <= {"Rope", "Identity"}, "nothing of the fragment is left"
     assert [value.name for value in raised.model.graph.outputs] == ["y"]
-    after = run(lower(raised, "tables").model, feeds)["y"]
+    after = run(lower_rotations(raised, "tables").model, feeds)["y"]
     np.testing.assert_allclose(after, before, atol=1e-6)
     expected = oracle(
         feeds["x"], POSITIONS, interleaved=rotation.interleaved, rotary_dim=rotary_dim, heads_axis=heads_axis
@@ -62,7 +62,7 @@ def test_every_spelling_is_the_same_rotation(name, rotary_dim, heads_axis):
 def test_a_rotation_backwards_is_found_with_the_sine_negated():
     body = WHOLE + DOUBLED + HALVES + "n = Neg(x1)\n r = Concat <axis = -1> (x2, n)" + MULTIPLY_ADD + END
     (backwards,) = raise_rotations(graph(body), ROWS).rotations
-    (forwards,) = raise_rotations(spelled("rotate_half"), ROWS).rotations
+    (forwards,) = raise_rotations(rotation_graph("rotate_half"), ROWS).rotations
     np.testing.assert_array_equal(backwards.table.sin, -forwards.table.sin)
     np.testing.assert_array_equal(backwards.table.cos, forwards.table.cos)
 
@@ -73,7 +73,7 @@ def test_a_scaled_table_keeps_its_scale():
     )  # fmt: skip
     model = graph(WHOLE + DOUBLED + ROTATE_HALF + MULTIPLY_ADD + END, angles=angles, constants=", float scale = {1.5}")
     (scaled,) = raise_rotations(model, ROWS).rotations
-    (plain,) = raise_rotations(spelled("rotate_half"), ROWS).rotations
+    (plain,) = raise_rotations(rotation_graph("rotate_half"), ROWS).rotations
     np.testing.assert_array_equal(scaled.table.cos, plain.table.cos * np.float32(1.5))
 
 
@@ -110,7 +110,7 @@ REFUSED = {
     "no sum": ("rotated = Mul(t, c)" + END, "it is not part of a sum of two products"),
     "table of heads": (
         ROTATE_HALF + "many = Expand(c, per_head)\n uneven = Mul(many, of_heads)\n"
-        "kept = Mul(t, uneven)\n turned = Mul(r, s)\n rotated = Add(kept, turned)" + END,
+        "straight = Mul(t, uneven)\n crossed = Mul(r, s)\n rotated = Add(straight, crossed)" + END,
         "its table differs between heads",
     ),
 }
@@ -139,12 +139,12 @@ def test_a_table_that_differs_within_a_pair_is_refused():
 
 
 def test_a_table_that_reads_other_tokens_positions_is_refused():
-    angles = graph.__kwdefaults__["angles"].replace("Cast <to = 1> (position_ids)", "Cast <to = 1> (turned_ids)")
-    turned = "turned_ids = Slice(position_ids, last, minus_end, one, last)\n"
+    angles = graph.__kwdefaults__["angles"].replace("Cast <to = 1> (position_ids)", "Cast <to = 1> (reversed_ids)")
+    backwards = "reversed_ids = Slice(position_ids, last, minus_end, one, last)\n"
     body = WHOLE + DOUBLED + ROTATE_HALF + MULTIPLY_ADD + END
     constants = ", int64[1] minus_end = {-9223372036854775807}"
     with pytest.raises(UnmatchedRotation, match="does not follow from each token's own position"):
-        raise_rotations(graph(body, angles=turned + angles, constants=constants), ROWS)
+        raise_rotations(graph(body, angles=backwards + angles, constants=constants), ROWS)
 
 
 def test_a_table_for_the_first_row_of_a_batch_is_refused():
@@ -195,12 +195,12 @@ def test_equal_tables_are_one_rotation_with_two_sites_named_query_and_key():
 
 
 def test_the_layer_is_read_from_the_module_path():
-    model = spelled("rotate_half")
+    model = rotation_graph("rotate_half")
     adder = next(node for node in model.graph if node.outputs[0].name == "rotated")
     adder.metadata_props["pkg.torch.onnx.name_scopes"] = "['', 'model.layers.7.self_attn', 'add']"
     (marker,) = raise_rotations(model, ROWS).markers()
     assert marker.attributes["layer"].value == 7
-    model = spelled("rotate_half")
+    model = rotation_graph("rotate_half")
     next(node for node in model.graph if node.outputs[0].name == "rotated").name = "/model/layers.5/self_attn/Add_1"
     (marker,) = raise_rotations(model, ROWS).markers()
     assert marker.attributes["layer"].value == 5
@@ -210,7 +210,7 @@ def test_half_width_and_doubled_tables_are_equal():
     (half,) = raise_rotations(
         graph(WHOLE + HALF_WIDTH + HALVES + TWO_SUMS + "y = Concat <axis = -1> (y1, y2)"), ROWS
     ).rotations
-    (doubled,) = raise_rotations(spelled("rotate_half"), ROWS).rotations
+    (doubled,) = raise_rotations(rotation_graph("rotate_half"), ROWS).rotations
     np.testing.assert_array_equal(half.table.cos, doubled.table.cos)
     np.testing.assert_array_equal(half.table.sin, doubled.table.sin)
 
@@ -228,7 +228,7 @@ def test_pairs_read_from_one_layout_and_written_in_another(halves):
     raised = raise_rotations(model, ROWS)
     (rotation,) = raised.rotations
     assert rotation.rearranged and rotation.interleaved is halves
-    after = run(lower(raised, "tables").model, feeds)["y"]
+    after = run(lower_rotations(raised, "tables").model, feeds)["y"]
     np.testing.assert_allclose(after, before, atol=1e-6)
     order = np.arange(8).reshape(2, 4).T.reshape(-1) if halves else np.arange(8).reshape(4, 2).T.reshape(-1)
     expected = oracle(feeds["x"][..., order], POSITIONS, interleaved=halves, rotary_dim=8)

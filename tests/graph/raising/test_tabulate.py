@@ -6,11 +6,22 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.raising.tabulate import CHUNK
 from rope_deploy.models.torch_trig import cos, sin
-from tests.graph.graphs import ANGLES, DOUBLED, HALVES, MULTIPLY_ADD, ROWS, activation, frequencies, graph, run, spelled
+from tests.graph.graphs import (
+    ANGLES,
+    DOUBLED,
+    HALVES,
+    MULTIPLY_ADD,
+    ROWS,
+    activation,
+    frequencies,
+    graph,
+    rotation_graph,
+    run,
+)
 
 BODY = "t = Identity(x)\n" + DOUBLED + HALVES + "n = Neg(x2)\n r = Concat <axis = -1> (n, x1)" + MULTIPLY_ADD
 BODY += "\n y = Identity(rotated)"
@@ -24,7 +35,7 @@ def table(angles: str = ANGLES, rows: int = ROWS, constants: str = "", **trig):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_a_table_is_what_pytorch_computes_bit_for_bit(dtype):
-    (rotation,) = raise_rotations(spelled("rotate_half", dtype=dtype), 3000, cos=cos, sin=sin).rotations
+    (rotation,) = raise_rotations(rotation_graph("rotate_half", dtype=dtype), 3000, cos=cos, sin=sin).rotations
     angle = torch.arange(3000).float()[:, None] * torch.from_numpy(FREQUENCIES)
     for mine, theirs in ((rotation.table.cos, angle.cos()), (rotation.table.sin, angle.sin())):
         theirs = theirs.to(getattr(torch, dtype)).float().numpy()
@@ -90,7 +101,7 @@ def test_a_rule_that_changes_with_every_length_stays_in_the_graph():
 def test_rules_of_length_run_as_before_on_both_sides_of_the_threshold(angles, style):
     model = graph(BODY, angles=angles, constants=constants(7))
     untouched = graph(BODY, angles=angles, constants=constants(7))
-    lowered = lower(raise_rotations(model, ROWS), style).model
+    lowered = lower_rotations(raise_rotations(model, ROWS), style).model
     results = {}
     for longest in (5, 6, 7, 8, 15):
         feeds = activation(model, np.array([[longest, 1, 2, 3], [0, 4, 3, 5]]))

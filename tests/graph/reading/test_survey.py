@@ -7,13 +7,13 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from rope_deploy.graph.lower import lower
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.operators import MULTIPLY_ADD, OPERATORS, RotatingOperator
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.graph.reading.survey import survey, survey_of
 from tests.audit.files import CONFIG, FORMS, Decoder, stored, write
-from tests.graph.graphs import ROWS, SPELLINGS, graph, spelled
+from tests.graph.graphs import ROWS, FORMS, graph, rotation_graph
 from tests.graph.raising.test_raise_rotations import two_sites
 
 TABLES = stored(CONFIG)
@@ -57,9 +57,9 @@ def test_a_decoder_shows_each_of_its_sites_once(tmp_path, name):
     assert {site.interleaved for site in reading.sites} == {decoder.interleaved}
 
 
-@pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_rotation_of_several_sums_is_one(tmp_path, spelling):
-    ir.save(spelled(spelling), tmp_path / "model.onnx")
+@pytest.mark.parametrize("name", FORMS)
+def test_a_rotation_of_several_sums_is_one(tmp_path, name):
+    ir.save(rotation_graph(name), tmp_path / "model.onnx")
     agree(tmp_path / "model.onnx")
     assert survey(tmp_path / "model.onnx").forms == {MULTIPLY_ADD: 1}
 
@@ -67,7 +67,7 @@ def test_a_rotation_of_several_sums_is_one(tmp_path, spelling):
 @pytest.mark.parametrize("style", ["tables", "onnx", "contrib", "plugin"])
 def test_a_rotation_has_the_form_of_the_style_that_wrote_it(tmp_path, style):
     raised = raise_rotations(graph(two_sites(), result="batch, 2, sequence, sequence"), ROWS)
-    ir.save(lower(raised, style, opset=23).model, tmp_path / "model.onnx")
+    ir.save(lower_rotations(raised, style, opset=23).model, tmp_path / "model.onnx")
     agree(tmp_path / "model.onnx")
     form = {
         "tables": MULTIPLY_ADD,

@@ -15,7 +15,8 @@ from transformers.models.bailing_hybrid.modeling_bailing_hybrid import chunk_kim
 from transformers.models.bamba.modeling_bamba import mamba2_chunk_scan
 from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
 
-from rope_deploy.graph.passes.simplify import clean
+from rope_deploy.graph.passes.sequences import run as run_passes
+from rope_deploy.graph.passes.sequences import simplify
 from rope_deploy.models.patches.recurrences import gated_average, gated_delta_rule, lightning_attention, mamba2
 from rope_deploy.models.tracing.translate import translate
 
@@ -293,7 +294,7 @@ def graph(request) -> tuple[str, bytes]:
     with torch.no_grad():
         program = torch.export.export(Layer(function).eval(), example, dynamic_shapes=axes, strict=False)
         model = translate(program)
-    clean(model)
+    run_passes(model, simplify())
     return request.param, ir.to_proto(model).SerializeToString()
 
 

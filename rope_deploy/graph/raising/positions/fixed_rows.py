@@ -1,8 +1,8 @@
-"""Rotations of a graph that takes no positions: the place of a token is its row.
+"""Positions of a graph that takes none and whose calls all have as many tokens: a token's position is its row.
 
-The patches of an image or the frames of a recording lie where they lie: cos and sin are constants with a row for each,
-whatever rule of rows, columns and times they were made by. They are recognised by what they are, two factors of one
-sum whose squares add up to the same number everywhere, and tabulated as they stand. Position p is row p; where the
+The patches of an image or the frames of a recording have fixed positions: cos and sin are constants with a row for
+each, whatever rule of rows, columns and times they were made by. They are recognised by what they are, two factors of
+one sum whose squares add up to the same number everywhere, and tabulated as they are. Position p is row p; where the
 rows differ from image to image of a fixed batch, those of the next image follow those of the one before.
 """
 
@@ -16,27 +16,28 @@ from rope_deploy.graph.analysis.dependence import Dependence, dependences
 from rope_deploy.graph.analysis.dummy_inputs import SIZES, dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, Trig, evaluate
 from rope_deploy.graph.builder import Builder
+from rope_deploy.graph.markers import Table
 from rope_deploy.graph.raising.match import Match, NotARotation, concrete, find_sums, with_batch
-from rope_deploy.graph.raising.tabulate import Table, factors_of, halves
+from rope_deploy.graph.raising.tabulate import factors_of, halves
 
-ROUND = 1e-2  # cos² + sin², of half-precision tables too
-
-
-def takes_rows(graph: ir.Graph) -> bool:
-    """Whether every call of `graph` has as many tokens, so that each has a row of its own."""
-    return all(isinstance(dim, int) or str(dim) == "batch" for value in graph.inputs for dim in value.shape)
+ROUNDING = 1e-2  # relative; of cos² + sin², in half-precision tables too
 
 
-class RowTabulator:
-    """Tells the factors of rotations apart from weights, and reads them."""
+class FixedRows:
+    """The position source of a graph for a fixed number of tokens.
+
+    A tensor may lack the batch axis, and each half of a head may have a rotation of its own. Blocks of a tower may be
+    numbered anew in every stage, so its rotations are counted in the order in which they run.
+    """
+
+    ranks, any_pairs, numbered = (4, 3), True, False
 
     def __init__(self, graph: ir.Graph, cos: Trig | None = None, sin: Trig | None = None):
         self._graph, self._trig, self._inputs = graph, {"cos": cos, "sin": sin}, dummy_inputs(graph)
-        self._places: dict[tuple, ir.Value] = {}
+        self._positions: dict[tuple, ir.Value] = {}
         self._known: dict[tuple, tuple[Table, bool]] = {}
-        self._tables = self._turning()
+        self._tables = self._cosines_and_sines()
 
-    @property
     def marks(self) -> Marks:
         """What each value of the graph, as it is now, depends on; cos and sin stand for positions."""
         return dependences(self._graph, tables=self._tables, counting=False)
@@ -45,19 +46,23 @@ class RowTabulator:
         """A row for each token of one image, or of all images where these differ. Raises NotARotation, NotEvaluable."""
         return self._read(match)[0]
 
-    def positions(self, match: Match) -> ir.Value:
-        """The row of each token of `match`, [B, S], int64: a constant, spread over the batch where that is open."""
-        shape = with_batch(match.source.shape)
-        batch, sequence, apart = shape[0], shape[match.sequence_axis], self._read(match)[1]
-        key = (str(batch), sequence, apart)
-        if key not in self._places:
-            self._places[key] = self._made(match.source, batch, sequence, apart)
-        return self._places[key]
+    def rows(self, table: Table) -> int:
+        """As many as the table has."""
+        return len(table.cos)
 
-    def _made(self, x: ir.Value, batch, sequence: int, apart: bool) -> ir.Value:
-        producer, stem = x.producer(), f"rope/places/{len(self._places)}"
+    def positions(self, match: Match) -> ir.Value:
+        """The row of each token of `match`, [B, S], int64: a constant, expanded to the batch where that is open."""
+        shape = with_batch(match.source.shape)
+        batch, sequence, by_image = shape[0], shape[match.sequence_axis], self._read(match)[1]
+        key = (str(batch), sequence, by_image)
+        if key not in self._positions:
+            self._positions[key] = self._made(match.source, batch, sequence, by_image)
+        return self._positions[key]
+
+    def _made(self, x: ir.Value, batch, sequence: int, by_image: bool) -> ir.Value:
+        producer, stem = x.producer(), f"rope/positions/{len(self._positions)}"
         build = Builder(self._graph[0], stem, after=False) if producer is None else Builder(producer, stem)
-        row = np.arange(sequence * (batch if apart else 1), dtype=np.int64).reshape(-1, sequence)
+        row = np.arange(sequence * (batch if by_image else 1), dtype=np.int64).reshape(-1, sequence)
         if isinstance(batch, int):
             return build.constant(np.broadcast_to(row, (batch, sequence)).copy())
         integer = ir.DataType.INT64
@@ -66,7 +71,7 @@ class RowTabulator:
         return build.op("Expand", build.constant(row), shape, dtype=integer, shape=[batch, sequence])
 
     def _read(self, match: Match) -> tuple[Table, bool]:
-        """The table of `match`, and whether it has rows for each image of the batch."""
+        """The table of `match`, and whether it has rows of their own for each image of the batch."""
         shape = with_batch(match.source.shape)
         key = (match.cos, match.sin, match.heads_axis, str(shape[0]), shape[match.sequence_axis])
         if key not in self._known:
@@ -74,15 +79,15 @@ class RowTabulator:
             factors = factors_of(match)
             arrays = evaluate(factors, self._inputs, **self._trig)
             cos, sin = halves(match, dict(zip(factors, arrays, strict=True)), (batch, sequence))
-            by_image = [half.reshape(batch, sequence, -1) for half in (cos, sin)]
-            apart = any((half != half[:1]).any() for half in by_image)
-            if apart and not isinstance(shape[0], int):
+            images = [half.reshape(batch, sequence, -1) for half in (cos, sin)]
+            by_image = any((half != half[:1]).any() for half in images)
+            if by_image and not isinstance(shape[0], int):
                 raise NotARotation("its table differs within a batch of any size")
-            rows = slice(None) if apart else slice(0, sequence)
-            self._known[key] = Table("table", cos[rows], sin[rows]), apart
+            rows = slice(None) if by_image else slice(0, sequence)
+            self._known[key] = Table("table", cos[rows], sin[rows]), by_image
         return self._known[key]
 
-    def _turning(self) -> set[ir.Value]:
+    def _cosines_and_sines(self) -> set[ir.Value]:
         """The constants that are cosines and sines."""
         plain = dict(dependences(self._graph, counting=False))
         constants = {
@@ -93,21 +98,24 @@ class RowTabulator:
             if plain.get(value, Dependence.NOTHING) == Dependence.NOTHING and _has_rows(value)
         }
         marks = {value: mark for value, mark in plain.items() if value not in constants}
-        # What they are multiplied with becomes a candidate; those that turn are kept.
+        # Every sum of activations may be one of products with such constants; those that are keep their factors.
         products = {
             node.outputs[0]: Dependence.POSITION | Dependence.ACTIVATION
             for node in self._graph
             if node.op_type in ("Add", "Sub") and marks.get(node.outputs[0]) == Dependence.ACTIVATION
         }
-        turning: dict[tuple[ir.Value, ir.Value], bool] = {}
+        known: dict[tuple[ir.Value, ir.Value], bool] = {}
         for found in find_sums(self._graph, {**marks, **constants, **products}):
             pair = found.products[0].factor, found.products[1].factor
-            if pair not in turning:
-                turning[pair] = self._turns(*pair)
-        return {value for pair, turns in turning.items() if turns for value in pair}
+            if pair not in known:
+                known[pair] = self._are_cos_and_sin(*pair)
+        return {value for pair, rotates in known.items() if rotates for value in pair}
 
-    def _turns(self, one: ir.Value, other: ir.Value) -> bool:
-        """Whether two factors are cosines and sines of the same angles, up to one scale."""
+    def _are_cos_and_sin(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether two factors are cosines and sines of the same angles, up to one scale.
+
+        Factors that cannot be evaluated are taken for other constants: their products stay in the graph as they are.
+        """
         try:
             first, second = (np.asarray(a, np.float64) for a in evaluate([one, other], self._inputs, **self._trig))
         except NotEvaluable:
@@ -115,10 +123,10 @@ class RowTabulator:
         if first.shape[-1] != second.shape[-1] or first.size == 1:
             return False
         squares = first**2 + second**2
-        return bool(np.allclose(squares, squares.flat[0], rtol=ROUND, atol=0) and squares.flat[0] > 0)
+        return bool(np.allclose(squares, squares.flat[0], rtol=ROUNDING, atol=0) and squares.flat[0] > 0)
 
 
 def _has_rows(value: ir.Value) -> bool:
-    """A weight that scales channels has one axis; cos and sin have a row for each token too."""
+    """Whether `value` may be a table: a weight that scales channels has one axis, cos and sin one for tokens too."""
     floating = value.dtype is None or value.dtype.is_floating_point()
     return floating and (value.shape is None or len(value.shape) > 1)

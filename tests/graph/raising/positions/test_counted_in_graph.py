@@ -47,15 +47,15 @@ def with_another_base(spec):
 def test_a_graph_goes_on_where_its_past_ends(tmp_path):
     _, loaded = roformer()
     api.export(loaded, tmp_path / "out", styles=("tables",))
-    words = np.arange(5, 16).reshape(1, 11)
-    whole = run_reference(loaded, {"input_ids": words, "attention_mask": np.ones_like(words)})["logits"]
+    tokens = np.arange(5, 16).reshape(1, 11)
+    whole = run_reference(loaded, {"input_ids": tokens, "attention_mask": np.ones_like(tokens)})["logits"]
     with open_ort(tmp_path / "out", threads=1) as runtime:
         empty = {name: np.zeros((1, 4, 0, 16), np.float32) for name in pasts(loaded)}
-        first = runtime.run({"input_ids": words[:, :7], "attention_mask": np.ones((1, 7), np.int64), **empty})
+        first = runtime.run({"input_ids": tokens[:, :7], "attention_mask": np.ones((1, 7), np.int64), **empty})
         kept = {name: first[name.replace("past_key_values", "present")] for name in empty}
-        later = {"input_ids": words[:, 7:], "attention_mask": np.ones((1, 11), np.int64)}
+        later = {"input_ids": tokens[:, 7:], "attention_mask": np.ones((1, 11), np.int64)}
         assert np.abs(runtime.run({**later, **kept})["logits"] - whole[:, 7:]).max() < 1e-4
-        again = {**later, "attention_mask": np.ones((1, 4), np.int64)}  # the twin: the same words at the beginning
+        again = {**later, "attention_mask": np.ones((1, 4), np.int64)}  # the twin: the same tokens at the beginning
         assert np.abs(runtime.run({**again, **empty})["logits"] - whole[:, 7:]).max() > 1e-3
 
 

@@ -1,4 +1,4 @@
-"""Graphs without positions: cosines and sines are told from weights, and a token's row is its place."""
+"""Graphs without positions: cosines and sines are distinguished from weights; a token's row is its position."""
 
 import numpy as np
 import onnx_ir as ir
@@ -6,8 +6,9 @@ import onnxruntime
 import pytest
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.lower import STYLES, lower
-from rope_deploy.graph.raising.raise_rotations import markers, raise_rotations
+from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.raising.raise_rotations import raise_rotations
+from rope_deploy.styles import STYLES
 from tests import towers
 
 TOKENS, HEADS, HEAD = 6, 2, 8
@@ -20,11 +21,11 @@ def graph(cos: np.ndarray, sin: np.ndarray, *, batch: str | int | None = "batch"
     shape = ", ".join(map(str, (*(() if batch is None else (batch,)), *inner, HEAD)))
     rows = f"{TOKENS},{HEAD}" if heads_first else f"{TOKENS},1,{HEAD}"
     flat = ", ".join(f"{v:.9g}" for v in np.concatenate([cos, cos], -1).reshape(-1))
-    turned = ", ".join(f"{v:.9g}" for v in np.concatenate([sin, sin], -1).reshape(-1))
+    sines = ", ".join(f"{v:.9g}" for v in np.concatenate([sin, sin], -1).reshape(-1))
     return ir.from_onnx_text(
         f"""<ir_version: 10, opset_import: ["" : 18]>
         tower (float[{shape}] pixel_values) => (float[{shape}] y)
-        <float[{rows}] cos = {{{flat}}}, float[{rows}] sin = {{{turned}}},
+        <float[{rows}] cos = {{{flat}}}, float[{rows}] sin = {{{sines}}},
          int64[1] zero = {{0}}, int64[1] half = {{{HEAD // 2}}}, int64[1] end = {{{HEAD}}}, int64[1] last = {{-1}}>
         {{
             x = Identity(pixel_values)
@@ -63,15 +64,15 @@ def test_weights_that_are_no_cosines_and_sines_are_left_alone():
         raise_rotations(shaped(graph(ANGLES, ANGLES**2)), 4096)
 
 
-def test_every_rotation_of_a_tower_is_raised_and_counted_as_it_comes():
+def test_rotations_of_a_tower_are_numbered_in_the_order_in_which_they_run():
     raised = towers.prepared("dinov3").raised
-    places = [(node.attributes["layer"].value, node.attributes["role"].value) for node in markers(raised.model.graph)]
-    assert places == [(0, "q"), (0, "k"), (1, "q"), (1, "k")]
+    sites = [(node.attributes["layer"].value, node.attributes["role"].value) for node in raised.markers()]
+    assert sites == [(0, "q"), (0, "k"), (1, "q"), (1, "k")]
     assert len(raised.rotations) == 1
 
 
 def halves_apart() -> ir.Model:
-    """Rows turn the first half of each head and columns the second, each half-split: x [B, N, S, H]."""
+    """The first half of each head is rotated by rows and the second by columns, each half-split: x [B, N, S, H]."""
     half, quarter = HEAD // 2, HEAD // 4
     tables = []
     for part in (ANGLES[:, :quarter], ANGLES[:, quarter:]):
@@ -79,7 +80,7 @@ def halves_apart() -> ir.Model:
             tables.append(", ".join(f"{v:.9g}" for v in np.concatenate([table, table], -1).reshape(-1)))
     kind = f"float[{TOKENS},{half}]"
     shape = f"batch, {HEADS}, {TOKENS}, {HEAD}"
-    turns = "\n".join(
+    rotations = "\n".join(
         f"""x{n}a, x{n}b = Split<axis=-1>(x{n}, quarters)
             n{n} = Neg(x{n}b)
             r{n} = Concat<axis=-1>(n{n}, x{n}a)
@@ -97,14 +98,14 @@ def halves_apart() -> ir.Model:
         {{
             x = Identity(pixel_values)
             x0, x1 = Split<axis=-1>(x, halves)
-            {turns}
+            {rotations}
             y = Concat<axis=-1>(y0, y1)
         }}"""
     )
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_halves_that_turn_apart_are_one_rotation_and_stay_in_their_places(style):
+def test_halves_with_a_rotation_each_are_one_rotation_and_keep_the_order_of_elements(style):
     model = shaped(halves_apart())
     x = np.random.default_rng(1).standard_normal((2, HEADS, TOKENS, HEAD), np.float32)
     want = ran(model, x)
@@ -112,7 +113,7 @@ def test_halves_that_turn_apart_are_one_rotation_and_stay_in_their_places(style)
     (rotation,) = raised.rotations
     assert rotation.element_order == (0, 1, 4, 5, 2, 3, 6, 7)
     assert len(raised.markers()) == 1
-    np.testing.assert_allclose(ran(lower(raised, style).model, x), want, atol=1e-6)
+    np.testing.assert_allclose(ran(lower_rotations(raised, style).model, x), want, atol=1e-6)
 
 
 def ran(model: ir.Model, x: np.ndarray) -> np.ndarray:

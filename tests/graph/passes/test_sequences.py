@@ -1,9 +1,10 @@
-"""Cleaning: equal things become one thing, and no result changes."""
+"""Simplifying: equal things become one thing, and no result changes."""
 
 import numpy as np
 import onnx_ir as ir
 
-from rope_deploy.graph.passes.simplify import clean
+from rope_deploy.graph.passes.sequences import run as run_passes
+from rope_deploy.graph.passes.sequences import simplify
 from tests.graph.graphs import run
 
 REPEATED = """
@@ -24,7 +25,7 @@ X = {"x": np.random.default_rng(0).standard_normal((2, 4)).astype(np.float32)}
 def test_equal_nodes_merge_constants_fold_and_the_unused_goes():
     model = ir.from_onnx_text(REPEATED)
     before = run(ir.from_onnx_text(REPEATED), X)["y"]
-    clean(model)
+    run_passes(model, simplify())
     assert sorted(node.op_type for node in model.graph) == ["Add", "Mul", "Mul"]
     np.testing.assert_array_equal(run(model, X)["y"], before)
 
@@ -33,7 +34,7 @@ def test_different_constants_stay_apart():
     model = ir.from_onnx_text(
         REPEATED.replace("uno = Constant <value_floats = [1.0]>", "uno = Constant <value_floats = [2.0]>")
     )
-    clean(model)
+    run_passes(model, simplify())
     assert sorted(node.op_type for node in model.graph) == ["Add", "Add", "Mul", "Mul"]
 
 
@@ -48,7 +49,7 @@ def test_equal_tables_of_two_rotations_stay_two():
             "rope_0.cos_cache", '"rope_0.cos_cache"'
         ).replace("rope_1.cos_cache", '"rope_1.cos_cache"')
     )
-    clean(model)
+    run_passes(model, simplify())
     assert {name for name in model.graph.initializers if name.endswith("cos_cache")} == {
         "rope_0.cos_cache",
         "rope_1.cos_cache",
