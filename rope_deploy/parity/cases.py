@@ -195,9 +195,8 @@ def _untouched(prompt: int, steps: int) -> Iterator[Case]:
     prefill, left, decode = UNTOUCHED
     detail = "two prompts, one padded on the right, against the model as transformers runs it"
     yield Case(prefill, detail, (prompt, max(1, prompt - 4)), padding="right", untouched=True)
-    lengths, later = (prompt, max(1, prompt - 4)), (1,) * min(1, steps)
-    detail = "two prompts, one padded on the left, and a token after them, against the model as transformers runs it"
-    yield Case(left, detail, lengths, later, padding="left", untouched=True)
+    detail = "two prompts, one padded on the left, against the model as transformers runs it"
+    yield Case(left, detail, (prompt, max(1, prompt - 4)), padding="left", untouched=True)
     if steps:
         detail = "a token after a prompt, against the model as transformers runs it"
         yield Case(decode, detail, (prompt,), (1,), untouched=True)

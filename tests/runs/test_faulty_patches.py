@@ -71,7 +71,6 @@ KINDS = {
     "sliding window": lambda: tiny.loaded("gemma3"),
     "experts": lambda: of(EXPERTS["mixtral"]),
     "hybrid": lambda: of(RECURRENT["qwen3_next"]),
-    "recurrence": lambda: of(RECURRENT["recurrent_gemma"]),
     "eager attention": lambda: of(EXPERTS["gpt_oss"]),
 }
 
