@@ -13,7 +13,8 @@ from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.graph.reading.survey import survey, survey_of
 from tests.audit.files import CONFIG, FORMS, Decoder, stored, write
-from tests.graph.graphs import ROWS, FORMS, graph, rotation_graph
+from tests.graph import graphs
+from tests.graph.graphs import ROWS, graph, rotation_graph
 from tests.graph.raising.test_raise_rotations import two_sites
 
 TABLES = stored(CONFIG)
@@ -57,7 +58,7 @@ def test_a_decoder_shows_each_of_its_sites_once(tmp_path, name):
     assert {site.interleaved for site in reading.sites} == {decoder.interleaved}
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", graphs.FORMS)
 def test_a_rotation_of_several_sums_is_one(tmp_path, name):
     ir.save(rotation_graph(name), tmp_path / "model.onnx")
     agree(tmp_path / "model.onnx")
