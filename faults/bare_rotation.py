@@ -17,7 +17,7 @@ import numpy as np
 from docs.numbers import longrope
 from rope_deploy.artifact import TOLERANCES, Manifest, Rotation, Site
 from rope_deploy.diagnosis import Observation, diagnose
-from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.results.records import DiagnosisRecord
 from rope_deploy.rope import (
     Default,

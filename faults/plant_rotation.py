@@ -17,7 +17,7 @@ import onnx
 
 from faults.edit_graph import Graph, set_attribute
 from rope_deploy.artifact import Rotation, Site
-from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION, STANDARD, operator_of
+from rope_deploy.graph.rotating_operators import GROUP_QUERY_ATTENTION, STANDARD, operator_of
 from rope_deploy.rope import RopeSpec, from_angles, tables
 
 Moved = Callable[[Graph, str], str]

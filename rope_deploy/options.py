@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rope_deploy.errors import UsageError
-from rope_deploy.runtime_kinds import ACCEPTED_BY_CHECK, CHECKED, TIMED, require_runtimes
+from rope_deploy.runtime_registry import ACCEPTED_BY_CHECK, CHECKED, TIMED, require_runtimes
 from rope_deploy.styles import require_styles
 
 Angles = Literal["model", "float64"]

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 from rope_deploy.graph.lower.lowerings import LOWERINGS
-from rope_deploy.graph.operators import OPERATORS
+from rope_deploy.graph.rotating_operators import OPERATORS
 from rope_deploy.styles import STYLES
 
 PACKAGE = Path(__file__).parent.parent / "rope_deploy"

@@ -15,7 +15,7 @@ from rope_deploy.audit.collect_findings import Audit, Findings, sites_text
 from rope_deploy.audit.compare_table import positions_of
 from rope_deploy.audit.expected_rotations import Expected, from_config, from_manifest
 from rope_deploy.audit.judge_tables import FOLLOWS
-from rope_deploy.audit.tolerances import one_rounding
+from rope_deploy.audit.table_tolerances import one_rounding
 from rope_deploy.errors import ConfigError, ModelError, UsageError
 from rope_deploy.graph.analysis.influences import OTHERS
 from rope_deploy.graph.reading import Reading, read_rotations

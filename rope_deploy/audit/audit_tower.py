@@ -13,7 +13,7 @@ import numpy as np
 
 from rope_deploy.artifact import MODEL_NAME, Manifest, Rotation
 from rope_deploy.audit.collect_findings import Audit, Findings
-from rope_deploy.audit.tolerances import TOWER_ROUNDING
+from rope_deploy.audit.table_tolerances import TOWER_ROUNDING
 from rope_deploy.graph.io import read_model
 from rope_deploy.results.wording import layers as layers_of
 from rope_deploy.rope import RopeSpec, tables

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rope_deploy.audit.tolerances import budget
+from rope_deploy.audit.table_tolerances import budget
 from rope_deploy.graph.reading import FoundTable
 from rope_deploy.rope import RopeSpec, cos_sin
 

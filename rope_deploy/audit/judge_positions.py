@@ -9,7 +9,7 @@ import numpy as np
 
 from rope_deploy.audit.collect_findings import Findings, sites_text
 from rope_deploy.audit.expected_rotations import Expected
-from rope_deploy.audit.tolerances import COUNTED
+from rope_deploy.audit.table_tolerances import COUNTED
 from rope_deploy.graph.reading import FoundTable, Reading, Unreadable
 
 PAST = 5  # tokens before the call in which a graph must go on counting

@@ -10,7 +10,7 @@ import numpy as np
 
 from rope_deploy.artifact import Site
 from rope_deploy.audit.compare_table import TableComparison, lengths_of
-from rope_deploy.audit.tolerances import budget
+from rope_deploy.audit.table_tolerances import budget
 from rope_deploy.diagnosis.best_explanation import explain
 from rope_deploy.diagnosis.evidence import Evidence
 from rope_deploy.diagnosis.observation import Observation

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rope_deploy.audit.compare_table import DENSE, positions_of
-from rope_deploy.audit.tolerances import FEW, slack, step_budget
+from rope_deploy.audit.table_tolerances import FEW, slack, step_budget
 from rope_deploy.graph.reading import FoundTable
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rope_deploy.artifact import Manifest, load_manifest
 from rope_deploy.bench.latency import Workload, initial_past, random_feeds, workloads
 from rope_deploy.graph.analysis.vocabulary import with_vocabulary
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Runtime, Target, as_past, open_runtime
 
 

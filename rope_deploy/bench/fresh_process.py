@@ -18,7 +18,7 @@ from rope_deploy.bench.contestant_job import ContestantJob, open_job
 from rope_deploy.bench.latency import Contestant, measure
 from rope_deploy.childprocess import Task, run_in_child
 from rope_deploy.results.records import LatencyRecord
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.fresh_process:measure_comparison"
 PATIENCE = 1800  # seconds

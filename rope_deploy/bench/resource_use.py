@@ -17,7 +17,7 @@ from rope_deploy.bench.contestant_job import ContestantJob, open_job, run_worklo
 from rope_deploy.bench.latency import Workload, initial_past, random_feeds
 from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, how_ended, run_in_child
 from rope_deploy.errors import RopeDeployError
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.resource_use:measure_resource_use"
 PATIENCE = 1800  # seconds

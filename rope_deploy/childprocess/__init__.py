@@ -9,8 +9,8 @@ from rope_deploy.childprocess.child import ChildDied, ChildFailed, ChildTimedOut
 from rope_deploy.childprocess.fork import run_in_fork
 from rope_deploy.childprocess.interpreter import environment, how_ended, python, scripts
 from rope_deploy.childprocess.limits import WITHOUT_LIMITS, Limits
-from rope_deploy.childprocess.messages import Task
 from rope_deploy.childprocess.remote_object import RemoteObject
+from rope_deploy.childprocess.wire_messages import Task
 
 __all__ = [
     "UNLIMITED",

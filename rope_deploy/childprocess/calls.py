@@ -10,7 +10,7 @@ from typing import Any
 
 from rope_deploy.childprocess.child import LAST_LINES, Child, ChildDied, grace
 from rope_deploy.childprocess.limits import WITHOUT_LIMITS, Limits
-from rope_deploy.childprocess.messages import Task
+from rope_deploy.childprocess.wire_messages import Task
 from rope_deploy.errors import EnvironmentMissing, RuntimeCrashed, VendorError
 
 UNLIMITED = "ROPE_DEPLOY_UNLIMITED"  # an environment variable: set to 1, it lifts the limits of `call`

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from rope_deploy.childprocess.interpreter import environment, how_ended, python
-from rope_deploy.childprocess.messages import Request, Task, receive, send
+from rope_deploy.childprocess.wire_messages import Request, Task, receive, send
 
 MODULE = "rope_deploy.childprocess"
 LAST_LINES = 8  # of standard error, kept to explain a death

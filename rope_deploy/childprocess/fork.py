@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from rope_deploy.childprocess.child import ChildDied, ChildTimedOut
-from rope_deploy.childprocess.messages import receive, send
+from rope_deploy.childprocess.wire_messages import receive, send
 
 SECONDS = 20.0
 ROOM = 1 << 30  # bytes beyond what the process has already

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rope_deploy.childprocess.child import Child, ChildFailed
-from rope_deploy.childprocess.messages import Request, Task
+from rope_deploy.childprocess.wire_messages import Request, Task
 
 
 class RemoteObject:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn
 
-from rope_deploy.childprocess.messages import Request, Task, receive, send
+from rope_deploy.childprocess.wire_messages import Request, Task, receive, send
 
 PR_SET_PDEATHSIG = 1
 

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from rope_deploy.cli.common import json_option, report_option, require_writable, show_and_write, split_names
 from rope_deploy.cli.progress import shown_steps
 from rope_deploy.options import BenchOptions, OtherMachine, Unsettled
-from rope_deploy.runtime_kinds import TIMED
+from rope_deploy.runtime_registry import TIMED
 
 GATE_OPTIONS = ("max_slowdown", "other_machine", "unsettled")  # how a baseline is judged by
 

@@ -25,7 +25,7 @@ from rope_deploy.options import (
     OtherMachine,
     Unsettled,
 )
-from rope_deploy.runtime_kinds import CheckedName, TimedName
+from rope_deploy.runtime_registry import CheckedName, TimedName
 from rope_deploy.styles import STYLES, StyleName
 
 # TOML knows its types, so nothing is converted: "128" is not a number and 1 is not true.

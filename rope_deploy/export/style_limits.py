@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rope_deploy.artifact import Limits
 from rope_deploy.graph.lower.lower_rotations import Lowered
-from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
+from rope_deploy.graph.rotating_operators import GROUP_QUERY_ATTENTION
 
 
 def limits_of(lowered: Lowered, tokens: int | None = None) -> Limits:

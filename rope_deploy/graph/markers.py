@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.half_precision import Shortened
 from rope_deploy.graph.builder import Builder, replace
-from rope_deploy.graph.operators import DOMAIN, MARKER
+from rope_deploy.graph.rotating_operators import DOMAIN, MARKER
 
 CACHES = ("cos_cache", "sin_cache")  # what the names of the tables of a rotation end with
 

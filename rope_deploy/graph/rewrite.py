@@ -21,7 +21,7 @@ from rope_deploy.graph.markers import Raised, RaisedRotation
 from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
 from rope_deploy.graph.passes.sequences import OPERATORS_OPSET
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
-from rope_deploy.graph.reading.foreign_file import read_foreign
+from rope_deploy.graph.reading.prepare_foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save
 
 USUAL_WIDTH = 128  # of a head, before the rotations are found

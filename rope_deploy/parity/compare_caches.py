@@ -9,7 +9,7 @@ import numpy as np
 
 from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Manifest
 from rope_deploy.parity.difference import Difference, missing, shape_fault, worst
-from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.parity.run_calls import CallRun
 from rope_deploy.parity.tensor_errors import largest_element, largest_elements, magnitude, token_errors
 from rope_deploy.runtimes import Arrays, compact_layers, to_compact, token_axes

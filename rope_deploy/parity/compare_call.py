@@ -13,7 +13,7 @@ from rope_deploy.parity.case_inputs import Call
 from rope_deploy.parity.compare_caches import compare_caches, compare_kept_rows
 from rope_deploy.parity.compare_site import compare_site
 from rope_deploy.parity.difference import Difference, missing, shape_fault, worst
-from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.parity.run_calls import CallRun, CheckSetup
 from rope_deploy.parity.site_comparison import SiteComparison
 from rope_deploy.parity.tensor_errors import (

@@ -12,8 +12,8 @@ import numpy as np
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.parity.case_inputs import Call
 from rope_deploy.parity.difference import Difference, Kind, missing, worst
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.parity.name_by_angles import name_by_angles
-from rope_deploy.parity.oracle import Oracle
 from rope_deploy.parity.reference_angles import ObservedRotation
 from rope_deploy.parity.run_calls import CallRun, CheckSetup
 from rope_deploy.parity.site_comparison import SiteComparison

@@ -11,7 +11,7 @@ import numpy as np
 from rope_deploy.artifact import Manifest
 from rope_deploy.parity.case_inputs import Call, calls_for
 from rope_deploy.parity.cases import Case
-from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.parity.perturbed_runs import Patience, PerturbedRuns
 from rope_deploy.parity.tolerances import (
     HALF_TYPES,

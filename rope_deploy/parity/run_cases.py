@@ -24,7 +24,7 @@ from rope_deploy.parity.compare_call import CallComparison, compare_call
 from rope_deploy.parity.coverage_verdict import coverage_verdict
 from rope_deploy.parity.diagnose_cases import diagnose_cases
 from rope_deploy.parity.error_maps import error_curves, error_maps
-from rope_deploy.parity.oracle import Oracle, StoredTables
+from rope_deploy.parity.float64_oracle import Oracle, StoredTables
 from rope_deploy.parity.pooled_verdict import pooled_verdict
 from rope_deploy.parity.run_calls import CallRun, CheckSetup, exact_reference, run_calls
 from rope_deploy.parity.tolerances import measured_by_reference

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rope_deploy.artifact import MODEL_NAME, Manifest
 from rope_deploy.graph.io import read_model
-from rope_deploy.parity.oracle import StoredTables
+from rope_deploy.parity.float64_oracle import StoredTables
 
 
 def tables_without_rule(folder: Path, manifest: Manifest) -> StoredTables:

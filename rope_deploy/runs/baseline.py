@@ -2,7 +2,7 @@
 
 A baseline is an ordinary JSON report. What is compared is the quotient of two ratios, each the median over interleaved
 rounds with an interval. A gate fails only if even the favourable end of the quotient's interval is above the limit, in
-every measurement that counts (`judge_ratio.py`): neither noise nor the load of other processes makes it fail.
+every measurement that counts (`judge_slowdown.py`): neither noise nor the load of other processes makes it fail.
 
 Ratios carry over between moments of one machine, not between machines: how a matrix product compares with another
 depends on the processor. So a baseline of another machine is refused, unless the options say what to do with it.
@@ -21,7 +21,7 @@ from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.options import BenchOptions, OtherMachine, Unsettled
 from rope_deploy.report.json_format import from_json, to_json
 from rope_deploy.results.records import ContestantRecord, GateRecord, LatencyRecord, Report
-from rope_deploy.runs.judge_ratio import TRIES, is_settled, judge_ratio, limit_text, processor_ratio, wall_ratio
+from rope_deploy.runs.judge_slowdown import TRIES, is_settled, judge_ratio, limit_text, processor_ratio, wall_ratio
 from rope_deploy.runs.report_files import refuse_foreign
 from rope_deploy.safe_reading import read_bytes
 

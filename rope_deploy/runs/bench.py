@@ -11,11 +11,11 @@ from rope_deploy.results.records import GateRecord, Report
 from rope_deploy.runs.artifacts import load_artifacts
 from rope_deploy.runs.baseline import admit_baseline, gates_against
 from rope_deploy.runs.bench_contestants import BenchPlan, measure_ratios_again, plan_contestants, ratio_keys, time_all
-from rope_deploy.runs.judge_ratio import load_remark
+from rope_deploy.runs.judge_slowdown import load_remark
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.reference_model import load_reference, source_in_manifest
 from rope_deploy.runs.report_frame import Frame, machine
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 
 UPDATE = "Make it anew on this machine with the same options, and --report FILE.json instead of --baseline."
 

@@ -28,7 +28,7 @@ from rope_deploy.results.records import ContestantRecord, LatencyRecord
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.baseline import Key
 from rope_deploy.runs.progress import Progress
-from rope_deploy.runtime_kinds import OPTIONAL, RUNTIMES
+from rope_deploy.runtime_registry import OPTIONAL, RUNTIMES
 from rope_deploy.runtimes import Runtime, Target, open_runtime
 
 REHEARSE = "rope_deploy.bench.contestant_job:rehearse"

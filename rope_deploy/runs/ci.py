@@ -27,13 +27,13 @@ from rope_deploy.report.recognise_report import may_replace
 from rope_deploy.results.records import CheckRecord, EngineRecord, Report
 from rope_deploy.runs.artifact_limits import report_limits
 from rope_deploy.runs.artifacts import Artifact, load_artifacts
+from rope_deploy.runs.baseline_gate import BaselineGate
 from rope_deploy.runs.check import results_of, tokens_of_prose
 from rope_deploy.runs.check_runtime import CheckPlan, check_or_fail
 from rope_deploy.runs.export import export_styles
 from rope_deploy.runs.gates import with_gates
 from rope_deploy.runs.generate import generate_all, require_tokenizer
 from rope_deploy.runs.graph_records import read_graph
-from rope_deploy.runs.latency_gate import LatencyGate
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.report_files import refuse_foreign, write_report
 from rope_deploy.runs.report_frame import Frame
@@ -96,7 +96,7 @@ def run_config(
         require_provider(config.gates.provider)
     if options.update_baseline and config.bench and config.bench.baseline:
         refuse_foreign(Path(config.bench.baseline), "baseline")
-    latency_gate = LatencyGate(config, name, source, update=options.update_baseline)
+    baseline_gate = BaselineGate(config, name, source, update=options.update_baseline)
     frame = Frame(config.title, name, "ci")
     progress(f"Loading {name}")
     loaded = load_model(source, dtype=config.model.dtype, trust_remote_code=config.model.trust_remote_code)
@@ -108,7 +108,7 @@ def run_config(
     artifacts = [artifact for path in folders.values() for artifact in load_artifacts(path)]
     engines = (_build(config, folder, options.force, progress),) if config.build is not None else ()
     outcomes = _check(config, artifacts, loaded, engines, progress)
-    timed = latency_gate.time(artifacts, engines, loaded, progress)
+    timed = baseline_gate.time(artifacts, engines, loaded, progress)
     generations = ()
     if config.generate is not None:
         generations = generate_all(
@@ -122,10 +122,10 @@ def run_config(
         latencies=timed.latencies,
         contestants=timed.contestants,
         generations=generations,
-        gates=latency_gate.gates(timed, progress),
+        gates=baseline_gate.gates(timed, progress),
     )
     limits = {name: limit for name, limit in asdict(config.gates).items() if name != "max_slowdown"}
-    return latency_gate.with_baseline_written(with_gates(report, **limits)), folder
+    return baseline_gate.with_baseline_written(with_gates(report, **limits)), folder
 
 
 @contextmanager

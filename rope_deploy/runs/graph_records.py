@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.childprocess import WITHOUT_LIMITS, call
-from rope_deploy.graph.operators import forms_of_style
 from rope_deploy.graph.reading.survey import survey
+from rope_deploy.graph.rotating_operators import forms_of_style
 from rope_deploy.results.records import GraphRecord
 from rope_deploy.runs.artifacts import Artifact
 

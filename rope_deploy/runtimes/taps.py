@@ -16,7 +16,7 @@ from onnx import helper
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import ConfigError
-from rope_deploy.graph.operators import GROUP_QUERY_ATTENTION
+from rope_deploy.graph.rotating_operators import GROUP_QUERY_ATTENTION
 from rope_deploy.runtimes.cache_layout import new_keys
 from rope_deploy.runtimes.protocol import Arrays
 

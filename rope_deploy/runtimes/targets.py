@@ -1,4 +1,4 @@
-"""What a runtime is to open, and the functions that open any runtime by its name (see `rope_deploy.runtime_kinds`)."""
+"""What a runtime is to open, and the functions that open any runtime by its name (see `runtime_registry`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes.isolated import open_isolated
 from rope_deploy.runtimes.protocol import Runtime
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Manifest, Site
 from rope_deploy.errors import GraphRefused, RefusedNode
-from rope_deploy.graph.operators import written_names
+from rope_deploy.graph.rotating_operators import written_names
 
 if TYPE_CHECKING:
     import onnx

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from rope_deploy.childprocess import UNLIMITED, ChildTimedOut, Limits, call, environment, python, run_in_child
-from rope_deploy.childprocess.messages import Task
+from rope_deploy.childprocess.wire_messages import Task
 from rope_deploy.errors import ConfigError, EnvironmentMissing, RuntimeCrashed, VendorError
 
 pytestmark = pytest.mark.children
@@ -109,7 +109,7 @@ def test_a_child_whose_parent_is_gone_ends_by_itself(tmp_path, function):
     code = f"""
 import os
 from rope_deploy.childprocess.child import Child
-from rope_deploy.childprocess.messages import Task
+from rope_deploy.childprocess.wire_messages import Task
 child = Child(Task({f"{HERE}:{function}"!r}))
 print(child.pid, flush=True)
 os._exit(0)

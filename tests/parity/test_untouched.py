@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from rope_deploy.artifact import load_manifest
 from rope_deploy.export import prepare, write
 from rope_deploy.models import patched, run_untouched
-from rope_deploy.models.patches import own_attention
+from rope_deploy.models.patches import attention_and_mask
 from rope_deploy.models.reference.run_untouched import Piece
 from rope_deploy.parity import check
 from rope_deploy.parity.cases import QUICK, UNTOUCHED
@@ -31,7 +31,7 @@ def verdicts(found) -> dict[str, str]:
 
 
 def too_sharp(module, query, key, value, attention_mask, scaling=None, **others):
-    listener = own_attention._listener.get()
+    listener = attention_and_mask._listener.get()
     if listener is not None:
         listener(module, query, key)
     grouped = query.shape[1] != key.shape[1]
@@ -46,7 +46,7 @@ def sees_too_much(*args, **kwargs):
     return mask | torch.ones_like(mask).tril(1) & mask.any(dim=2, keepdim=True)
 
 
-original_attend, original_mask = own_attention.attend, own_attention.explicit_mask
+original_attend, original_mask = attention_and_mask.attend, attention_and_mask.explicit_mask
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ original_attend, original_mask = own_attention.attend, own_attention.explicit_ma
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
 def test_a_fault_in_our_own_attention_fails_the_untouched_cases_alone(tmp_path, monkeypatch, family, name, fault):
     with monkeypatch.context() as planted:
-        planted.setattr(own_attention, name, fault)
+        planted.setattr(attention_and_mask, name, fault)
         found = outcome(tmp_path / "artifact", family)
     failed = {case for case, verdict in verdicts(found).items() if verdict == "failed"}
     assert failed == set(UNTOUCHED)
@@ -75,7 +75,7 @@ def test_a_sound_export_agrees_with_the_model_as_it_is(tmp_path, family):
 def test_nothing_of_ours_is_in_it():
     loaded = tiny.loaded("llama")
     with patched(loaded.model, "run"):
-        assert loaded.model.config._attn_implementation == own_attention.NAME
+        assert loaded.model.config._attn_implementation == attention_and_mask.NAME
     assert loaded.untouched.config._attn_implementation in ("sdpa", "eager")
     ours, theirs = loaded.model.lm_head.weight, loaded.untouched.lm_head.weight
     assert ours.data_ptr() == theirs.data_ptr()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.operators import PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
+from rope_deploy.graph.rotating_operators import PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 from rope_deploy.trt.plugin import read_library
 from rope_deploy.trt.plugin.library_info import MARK
 from tests.plugins.driving import FIELD_FLOAT32, FIELD_INT32, Built, Driver

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rope_deploy.graph.operators import ROTATE, ROTATE_QK
+from rope_deploy.graph.rotating_operators import ROTATE, ROTATE_QK
 from rope_deploy.trt.plugin import read_library
 from tests.plugins.driving import Built
 from tests.plugins.test_creator import BAD, GOOD

@@ -8,13 +8,13 @@ import torch
 from rope_deploy import api
 from rope_deploy.artifact import load_manifest
 from rope_deploy.models import wrap
-from rope_deploy.models.patches import dense_experts, own_attention
+from rope_deploy.models.patches import attention_and_mask, dense_experts
 from rope_deploy.parity.cases import QUICK, UNTOUCHED
 from tests import tiny, towers
 from tests.models.patches.test_dense_experts import FAMILIES as EXPERTS
 from tests.models.patches.test_recurrent_scans import FAMILIES as RECURRENT
 
-SOUND_MASK, SOUND_WEIGHTS = own_attention.explicit_mask, dense_experts._weights
+SOUND_MASK, SOUND_WEIGHTS = attention_and_mask.explicit_mask, dense_experts._weights
 CASES = ("prefill", "decode", *UNTOUCHED)
 
 
@@ -55,7 +55,7 @@ def of(family) -> object:
 
 @pytest.mark.parametrize(("family", "fault"), [("llama", hides_the_first_key), ("mistral", shows_a_later_key)])
 def test_a_mask_that_is_wrong_in_one_entry_fails_the_check(tmp_path, monkeypatch, family, fault):
-    monkeypatch.setattr(own_attention, "explicit_mask", fault)
+    monkeypatch.setattr(attention_and_mask, "explicit_mask", fault)
     found = verdicts(tiny.loaded(family), tmp_path / "artifact")
     assert {found[case] for case in ("prefill", "decode")} == {"passed"}, "graph and reference share the mistake"
     assert {case for case in UNTOUCHED if found[case] == "failed"} >= set(UNTOUCHED[:2])
@@ -89,7 +89,7 @@ def test_an_encoder_has_no_decode(tmp_path):
     assert {found[case] for case in UNTOUCHED[:2]} == {"passed"}
 
 
-SOUND_ATTENTION = own_attention.attend
+SOUND_ATTENTION = attention_and_mask.attend
 
 
 def too_sharp(module, query, *others, **named):
@@ -98,6 +98,6 @@ def too_sharp(module, query, *others, **named):
 
 def test_a_tower_is_compared_with_the_model_as_it_is(tmp_path, monkeypatch):
     assert verdicts(towers.loaded("dinov3"), tmp_path / "sound", ("untouched",))["untouched"] == "passed"
-    monkeypatch.setattr(own_attention, "attend", too_sharp)
+    monkeypatch.setattr(attention_and_mask, "attend", too_sharp)
     found = verdicts(towers.loaded("dinov3"), tmp_path / "wrong", ("example", "untouched"))
     assert (found["example"], found["untouched"]) == ("passed", "failed")

@@ -7,7 +7,7 @@ import pytest
 
 from rope_deploy.doctor import PROBES
 from rope_deploy.errors import EnvironmentMissing
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Target, open_in_child, open_runtime
 from tests.runtimes.test_isolated import feeds
 from tests.runtimes.toy import write_toy

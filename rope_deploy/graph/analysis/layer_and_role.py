@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from rope_deploy.graph.operators import OPERATORS
+from rope_deploy.graph.rotating_operators import OPERATORS
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 # model.layers.7.self_attn, /model/layers.7/attn/…, rope.7.q.out, rope/7/q/…, past_key_values.7.key

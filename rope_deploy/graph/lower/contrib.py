@@ -7,7 +7,7 @@ from rope_deploy.graph.lower.group_query_attention import fuse_attentions
 from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.lower.rotary_operator import lower_to_operator
 from rope_deploy.graph.lower.task import LoweringTask
-from rope_deploy.graph.operators import CONTRIB
+from rope_deploy.graph.rotating_operators import CONTRIB
 
 
 def lower_to_contrib(task: LoweringTask) -> list[LoweredSite]:

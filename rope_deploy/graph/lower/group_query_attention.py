@@ -19,8 +19,8 @@ from rope_deploy.graph.head_layout import is_swap, merged, split, swap, unswappe
 from rope_deploy.graph.lower.cache_rows import Rows, caches
 from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.markers import MarkedSite, RaisedRotation, is_marker
-from rope_deploy.graph.operators import CONTRIB, GROUP_QUERY_ATTENTION
 from rope_deploy.graph.passes.decompose_attention import is_plain_attention
+from rope_deploy.graph.rotating_operators import CONTRIB, GROUP_QUERY_ATTENTION
 
 MULTIPLE = 16  # GroupQueryAttention rotates only where head_dim and rotary_dim are multiples of this
 

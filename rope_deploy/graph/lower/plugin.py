@@ -18,7 +18,7 @@ from rope_deploy.graph.builder import Builder
 from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.lower.task import LoweringTask
 from rope_deploy.graph.markers import MarkedSite
-from rope_deploy.graph.operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
+from rope_deploy.graph.rotating_operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 from rope_deploy.graph.standard_rotation import full_width, rotate
 
 

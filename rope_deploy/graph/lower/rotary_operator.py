@@ -12,7 +12,7 @@ from rope_deploy.graph.head_layout import merged, split, swap, unswapped
 from rope_deploy.graph.lower.cache_rows import Rows
 from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.markers import MarkedSite
-from rope_deploy.graph.operators import CONTRIB, ROTARY_EMBEDDING, STANDARD
+from rope_deploy.graph.rotating_operators import CONTRIB, ROTARY_EMBEDDING, STANDARD
 
 
 def lower_to_operator(site: MarkedSite, rows: Rows, domain: str) -> LoweredSite:

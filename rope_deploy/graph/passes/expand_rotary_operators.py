@@ -10,8 +10,8 @@ from onnx_ir.passes import common
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.builder import Builder, replace
 from rope_deploy.graph.head_layout import split
-from rope_deploy.graph.operators import ROTARY_EMBEDDING, integer, operator_of
 from rope_deploy.graph.passes.library_pass import infer_shapes
+from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING, integer, operator_of
 from rope_deploy.graph.standard_rotation import full_width, rotate
 
 

@@ -8,8 +8,8 @@ import onnx_ir as ir
 from rope_deploy.graph.analysis.site_names import SiteName
 from rope_deploy.graph.builder import Builder, replace
 from rope_deploy.graph.markers import Table
-from rope_deploy.graph.operators import DOMAIN, MARKER
 from rope_deploy.graph.raising.match import Column, Match, with_batch
+from rope_deploy.graph.rotating_operators import DOMAIN, MARKER
 
 
 def mark(match: Match, rotation: int, table: Table, positions: ir.Value, name: SiteName, number: int) -> None:

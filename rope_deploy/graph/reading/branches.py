@@ -17,9 +17,9 @@ import onnx_ir as ir
 
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.operators import rotates
 from rope_deploy.graph.passes.sequences import FOLD_LIMIT, find_shapes_to_read, run, unpack_to_read
 from rope_deploy.graph.reading.axis_names import name_axes
+from rope_deploy.graph.rotating_operators import rotates
 
 BRANCHES = ("then_branch", "else_branch")
 # Above this many independent conditions, all true and all false stand for the rest.

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from rope_deploy.graph.io import read_proto
 from rope_deploy.graph.markers import CACHES
-from rope_deploy.graph.operators import operator_of, rotates
 from rope_deploy.graph.reading.plugin_bodies import contradictions
+from rope_deploy.graph.rotating_operators import operator_of, rotates
 from rope_deploy.graph.validation.graphs import all_nodes
 
 Interface = tuple[str, str, tuple[int | str, ...]]  # name, numpy's name of the type, numbers and names of axes

@@ -1,6 +1,6 @@
 """Find the sites whose rotation happens inside an operator: a rotary operator, or an attention that rotates q and k.
 
-Which operators these are, and which of their inputs is what, stands in graph/operators.py.
+Which operators these are, and which of their inputs is what, stands in graph/rotating_operators.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.layer_and_role import layer_of, layer_of_cache, role_of
-from rope_deploy.graph.operators import CONTRIB, RotatingOperator, integer, rotates
 from rope_deploy.graph.reading.records import Unread
 from rope_deploy.graph.reading.table_sources import TableSource
+from rope_deploy.graph.rotating_operators import CONTRIB, RotatingOperator, integer, rotates
 
 
 @dataclass(frozen=True)

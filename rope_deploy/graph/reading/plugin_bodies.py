@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx_ir.serde import deserialize_function
 
 from rope_deploy.graph.analysis.evaluate import evaluate
-from rope_deploy.graph.operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
+from rope_deploy.graph.rotating_operators import DOMAIN, PLUGIN_ATTRIBUTES, PLUGIN_UNUSED, ROTATE, ROTATE_QK
 from rope_deploy.rope.rotate import rotate
 from rope_deploy.rope.spec import LARGEST_HEAD
 

@@ -18,7 +18,6 @@ from rope_deploy.graph.analysis.dependence import Dependence, dependences
 from rope_deploy.graph.analysis.dummy_inputs import dummy_inputs
 from rope_deploy.graph.analysis.evaluate import NotEvaluable, ancestors
 from rope_deploy.graph.analysis.layer_and_role import layer_around, layer_of, role_of
-from rope_deploy.graph.operators import MULTIPLY_ADD
 from rope_deploy.graph.raising.match import NotARotation, find_sums, recognise
 from rope_deploy.graph.raising.unmatched_products import unmatched_products
 from rope_deploy.graph.reading.branches import FORM, Branch, branches
@@ -26,6 +25,7 @@ from rope_deploy.graph.reading.example_calls import ExampleCalls
 from rope_deploy.graph.reading.operator_sites import LocatedSite, operator_sites
 from rope_deploy.graph.reading.records import FoundSite, FoundTable, Reading, Unread, Unreadable
 from rope_deploy.graph.reading.table_sources import TableSource, is_row_table, read_table
+from rope_deploy.graph.rotating_operators import MULTIPLY_ADD
 
 
 def read_rotations(path: Path, *, without_weights: bool = False) -> tuple[Reading, ...]:

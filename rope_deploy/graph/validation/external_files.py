@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from rope_deploy.graph.validation.unsound import Unsound, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, quoted_name
 
 
 class ExternalFiles:

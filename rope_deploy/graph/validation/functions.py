@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import onnx
 
 from rope_deploy.graph.validation.graphs import all_nodes
-from rope_deploy.graph.validation.unsound import Unsound, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, quoted_name
 
 MOST_NODES = 200_000
 DEEPEST = 32

@@ -8,7 +8,7 @@ import onnx
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.tensors import KNOWN_TYPES, LONGEST_AXIS, check_tensor
-from rope_deploy.graph.validation.unsound import Unsound, node_label, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, node_label, quoted_name
 
 DEEPEST = 16  # graphs within graphs
 Check = Callable[[onnx.NodeProto], None]

@@ -10,7 +10,7 @@ from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.functions import check_calls, functions_of, key_of
 from rope_deploy.graph.validation.graphs import check_graph, check_nodes
 from rope_deploy.graph.validation.operators import check_node
-from rope_deploy.graph.validation.unsound import Unsound, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, quoted_name
 
 OLDEST_IR = 3  # the first that states opsets
 

@@ -8,10 +8,10 @@ from functools import lru_cache
 import onnx
 from onnx import AttributeProto
 
-from rope_deploy.graph.operators import WHOLE_ATTRIBUTES, operator_of
+from rope_deploy.graph.rotating_operators import WHOLE_ATTRIBUTES, operator_of
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.tensors import check_tensor
-from rope_deploy.graph.validation.unsound import Unsound, node_label, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, node_label, quoted_name
 
 # An attribute of ONNX Runtime's operators that is read here; onnx has no schema of them.
 FRACTIONS = frozenset({"scale"})

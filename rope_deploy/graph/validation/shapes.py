@@ -14,7 +14,7 @@ from rope_deploy.childprocess import ChildFailed, run_in_fork
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.graphs import subgraphs
 from rope_deploy.graph.validation.tensors import MOST_ELEMENTS, check_tensor
-from rope_deploy.graph.validation.unsound import Unsound, node_label
+from rope_deploy.graph.validation.unsound_error import Unsound, node_label
 
 # Larger tensors are not needed to find shapes.
 LARGEST_COPIED = 1 << 16  # bytes

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import TensorProto
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
-from rope_deploy.graph.validation.unsound import Unsound, quoted_name
+from rope_deploy.graph.validation.unsound_error import Unsound, quoted_name
 
 LONGEST_AXIS = 2**31 - 1
 MOST_ELEMENTS = 2**40

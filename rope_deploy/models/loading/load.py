@@ -19,7 +19,7 @@ from rope_deploy.models.loading.locate import locate
 from rope_deploy.models.loading.pretrained import class_of, config_from, from_pretrained, plain, tokenizer_from
 from rope_deploy.models.loading.stated_rotation import specs_to_compare
 from rope_deploy.models.module_tree import pretrained_parts
-from rope_deploy.models.patches.own_attention import replaceable
+from rope_deploy.models.patches.attention_and_mask import replaceable
 from rope_deploy.models.patches.patched import patched
 from rope_deploy.rope import RopeSpec
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from rope_deploy.models.patches.attention_and_mask import EAGER_ATTENTION, OWN_ATTENTION
 from rope_deploy.models.patches.dense_experts import DENSE_EXPERTS
 from rope_deploy.models.patches.dynamic_rotary import DYNAMIC_ROTARY
 from rope_deploy.models.patches.gguf_reader import GGUF_READER
 from rope_deploy.models.patches.griffin_states import GRIFFIN_STATES
-from rope_deploy.models.patches.own_attention import EAGER_ATTENTION, OWN_ATTENTION
 from rope_deploy.models.patches.patch import Patch
 from rope_deploy.models.patches.pickle_refused import PICKLE_REFUSED
 from rope_deploy.models.patches.recurrent_scans import RECURRENT_SCANS

@@ -12,8 +12,8 @@ import torch
 
 from rope_deploy.models.module_tree import python_modules
 from rope_deploy.models.patches.all_patches import PATCHES
+from rope_deploy.models.patches.attention_and_mask import own_settings
 from rope_deploy.models.patches.held_once import held_once
-from rope_deploy.models.patches.own_attention import own_settings
 from rope_deploy.models.patches.patch import Scope
 from rope_deploy.models.torch_private import uncompiled
 

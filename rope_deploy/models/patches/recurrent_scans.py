@@ -14,9 +14,9 @@ from types import FunctionType, MethodType
 import torch
 from torch import Tensor
 
+from rope_deploy.models.patches.function_replacement import module_functions
 from rope_deploy.models.patches.patch import Patch, Replacement, replaced
 from rope_deploy.models.patches.recurrences import gated_average, gated_delta_rule, lightning_attention, mamba2
-from rope_deploy.models.patches.replaced_functions import module_functions
 
 BY_ARGUMENTS = (
     ({"query", "key", "value", "g", "beta", "chunk_size", "initial_state"}, gated_delta_rule),

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rope_deploy.models.patches.replaced_functions import functions_replaced
+from rope_deploy.models.patches.function_replacement import functions_replaced
 
 WORD = "rotary"
 LATEST = 8  # a layer rotates q and k, each whole or in a few pieces

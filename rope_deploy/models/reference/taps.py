@@ -18,7 +18,7 @@ from unittest import mock
 import torch
 
 from rope_deploy.models.loaded_model import LoadedModel
-from rope_deploy.models.patches.own_attention import Listener, listening
+from rope_deploy.models.patches.attention_and_mask import Listener, listening
 from rope_deploy.models.reference.rotary_functions import BeforeAfter, rotary_calls
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rope_deploy.models.patches.replaced_functions import functions_replaced
+from rope_deploy.models.patches.function_replacement import functions_replaced
 
 ROTARY = re.compile(r"rotary|rope|rotate_queries")
 AXES = (3, 4)  # [S, N, H], or heads with a batch

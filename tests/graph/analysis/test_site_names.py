@@ -12,7 +12,7 @@ from rope_deploy.models import run_reference, wrap
 from rope_deploy.parity import check
 from rope_deploy.runtimes import open_ort, open_torch
 from tests import tiny
-from tests.models.patches.test_own_attention import SPARSE
+from tests.models.patches.test_attention_and_mask import SPARSE
 
 AGAIN = {key: value for key, value in tiny.LLAMA.items() if key != "num_key_value_heads"}
 AGAIN |= {"head_dim": 16, "num_hidden_layers": 1, "H_cycles": 1, "L_cycles": 2}

@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
-from rope_deploy.graph.operators import PLUGIN_UNUSED
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
+from rope_deploy.graph.rotating_operators import PLUGIN_UNUSED
 from tests.graph.graphs import (
     EVENS_AND_ODDS,
     FORMS,

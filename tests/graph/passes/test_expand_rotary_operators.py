@@ -6,9 +6,9 @@ import pytest
 
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
-from rope_deploy.graph.operators import ROTARY_EMBEDDING
 from rope_deploy.graph.passes.expand_rotary_operators import ExpandRotaryOperatorsPass
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
+from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING
 from tests.graph.graphs import POSITIONS, ROWS, activation, oracle, rotation_graph, run
 
 

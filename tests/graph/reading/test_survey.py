@@ -8,10 +8,10 @@ import pytest
 from onnx import helper
 
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
-from rope_deploy.graph.operators import MULTIPLY_ADD, OPERATORS, RotatingOperator
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.graph.reading.survey import survey, survey_of
+from rope_deploy.graph.rotating_operators import MULTIPLY_ADD, OPERATORS, RotatingOperator
 from tests.audit.files import CONFIG, FORMS, Decoder, stored, write
 from tests.graph import graphs
 from tests.graph.graphs import ROWS, graph, rotation_graph

@@ -18,7 +18,7 @@ from transformers.models.recurrent_gemma.modeling_recurrent_gemma import Recurre
 from rope_deploy.errors import EnvironmentMissing
 from rope_deploy.models import patched, run_untouched, torch_private, transformers_private
 from rope_deploy.models.module_tree import python_modules
-from rope_deploy.models.patches import own_attention
+from rope_deploy.models.patches import attention_and_mask
 from rope_deploy.models.patches.all_patches import PATCHES
 from rope_deploy.models.patches.patched import patches_in
 from rope_deploy.models.reference.run_untouched import Piece
@@ -99,7 +99,7 @@ def test_blocks_may_overlap_in_any_order():
     assert patches_in(models[0]) and patches_in(models[1])
     blocks[2].__exit__(None, None, None)
     assert not patches_in(models[0])
-    assert patches_in(models[1]) and own_attention.NAME in transformers_private.ATTENTIONS
+    assert patches_in(models[1]) and attention_and_mask.NAME in transformers_private.ATTENTIONS
     blocks[1].__exit__(None, None, None)
     for model, was in zip(models, before, strict=True):
         assert same(was, list(state(model)))
@@ -141,7 +141,7 @@ def test_a_target_that_has_changed_is_refused(monkeypatch, owner, changed, famil
 
 
 def test_a_mask_that_has_changed_is_refused(monkeypatch):
-    monkeypatch.setattr(own_attention, "sdpa_mask", lambda batch_size, q_length, kv_length: None)
+    monkeypatch.setattr(attention_and_mask, "sdpa_mask", lambda batch_size, q_length, kv_length: None)
     with pytest.raises(EnvironmentMissing, match="sdpa_mask does not take"), patched(tiny.build("llama"), "run"):
         pass
 

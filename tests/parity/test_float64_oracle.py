@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rope_deploy.parity.oracle import Oracle
+from rope_deploy.parity.float64_oracle import Oracle
 from rope_deploy.parity.tolerances import ROUNDINGS
 from rope_deploy.rope import RopeSpec, rotate, tables
 from tests.runtimes.toy import ROWS, Twin, spec, write_toy

@@ -21,15 +21,15 @@ from rope_deploy.runs.bench_contestants import (
     ratio_keys,
     time_all,
 )
-from rope_deploy.runs.judge_ratio import load_remark
+from rope_deploy.runs.judge_slowdown import load_remark
 from rope_deploy.runs.progress import Progress
 from rope_deploy.runs.report_frame import machine
-from rope_deploy.runtime_kinds import RUNTIMES
+from rope_deploy.runtime_registry import RUNTIMES
 
 UPDATE = "Make it anew on this machine with `rope-deploy ci CONFIG.toml --update-baseline`."
 
 
-class LatencyGate:
+class BaselineGate:
     """Times the contestants of a `ci` run and judges them by the baseline.
 
     It is made before any work, so that a baseline that cannot serve is refused early, and asked again after the timing.

@@ -8,7 +8,7 @@ import transformers as hf
 
 from rope_deploy.errors import ModelError
 from rope_deploy.models import patched
-from rope_deploy.models.patches.own_attention import UNSUPPORTED, attend, picked
+from rope_deploy.models.patches.attention_and_mask import UNSUPPORTED, attend, picked
 from tests import tiny
 
 SPARSE = {
@@ -35,7 +35,7 @@ def test_only_what_the_indexer_picked_is_read():
 
 def test_reading_everything_is_another_answer(monkeypatch):
     monkeypatch.setattr(
-        "rope_deploy.models.patches.own_attention.picked", lambda numbers, keys, size=1: torch.tensor(True)
+        "rope_deploy.models.patches.attention_and_mask.picked", lambda numbers, keys, size=1: torch.tensor(True)
     )
     assert (answers(None) - answers("eager"))[:, SPARSE["index_topk"] :].abs().max() > 0.05
 

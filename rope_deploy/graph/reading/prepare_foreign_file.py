@@ -16,10 +16,10 @@ from rope_deploy.errors import UnmatchedRotation, UsageError
 from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
-from rope_deploy.graph.operators import ROTARY_EMBEDDING, rotates
 from rope_deploy.graph.passes.sequences import find_shapes_to_rewrite, run, unpack_to_rewrite
 from rope_deploy.graph.passes.set_opset import OLDEST
 from rope_deploy.graph.reading.axis_names import name_axes
+from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING, rotates
 
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}

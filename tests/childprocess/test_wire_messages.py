@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from rope_deploy.childprocess.messages import receive, send
+from rope_deploy.childprocess.wire_messages import receive, send
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])

@@ -5,8 +5,8 @@ import pytest
 from onnx import helper
 
 from rope_deploy.errors import UnmatchedRotation
-from rope_deploy.graph.operators import CONTRIB, OPERATORS, ROTARY_EMBEDDING
-from rope_deploy.graph.reading.foreign_file import read_foreign
+from rope_deploy.graph.reading.prepare_foreign_file import read_foreign
+from rope_deploy.graph.rotating_operators import CONTRIB, OPERATORS, ROTARY_EMBEDDING
 from tests.audit.files import CONFIG, Decoder, stored, write
 
 KEPT = [(one.domain, one.name) for one in OPERATORS if one.name != ROTARY_EMBEDDING]

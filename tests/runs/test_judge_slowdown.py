@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.results.records import LatencyRecord
-from rope_deploy.runs.judge_ratio import QUIET, is_settled, judge_ratio
+from rope_deploy.runs.judge_slowdown import QUIET, is_settled, judge_ratio
 
 LIMIT = 1.25
 

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from rope_deploy.graph.operators import CONTRIB, GROUP_QUERY_ATTENTION, OPERATORS, forms_of_style, rotates
+from rope_deploy.graph.rotating_operators import CONTRIB, GROUP_QUERY_ATTENTION, OPERATORS, forms_of_style, rotates
 from rope_deploy.styles import STYLES
 
 
