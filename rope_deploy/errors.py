@@ -26,7 +26,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LONGEST_QUOTE = 300  # characters of what a library said
+LONGEST_QUOTE = 300  # characters of a quoted message
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)?", re.DOTALL)
 
 BUG = (
@@ -35,12 +35,12 @@ BUG = (
 )
 
 
-def quoted(speaker: str, said: BaseException | str) -> str:
-    """What a library said, as a detail under a sentence of ours: "transformers says: ValueError: no such file".
+def quoted(speaker: str, text: BaseException | str) -> str:
+    """The message of a library, as a detail under a sentence of ours: "transformers says: ValueError: no such file".
 
     On one line, without what a terminal would obey, and cut.
     """
-    text = f"{type(said).__name__}: {said}" if isinstance(said, BaseException) else said
+    text = f"{type(text).__name__}: {text}" if isinstance(text, BaseException) else text
     text = "".join(one if one.isprintable() else " " for one in _ESCAPES.sub("", text))
     text = " ".join(text.split()).removesuffix(":") or "nothing"
     return f"{speaker} says: {text if len(text) <= LONGEST_QUOTE else f'{text[:LONGEST_QUOTE]} …'}"

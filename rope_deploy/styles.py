@@ -1,8 +1,8 @@
 """The styles: how an exported graph may write a rotation. One record a style, and no other list of their names.
 
-A new style is a record here, its operators in `graph/rotating_operators.py`, its lowering in `graph/lower/`, that lowering's
-test and a line of docs. The command line,
-the TOML reader, the manifest, the reader of files, the preference of engines and the gates of `ci` derive from STYLES.
+A new style is a record here, its operators in `graph/rotating_operators.py`, its lowering in `graph/lower/`, its
+test and a line of docs. The command line, the TOML reader, the manifest, the reader of files, the preference
+of engines and the gates of `ci` derive from STYLES.
 """
 
 from __future__ import annotations

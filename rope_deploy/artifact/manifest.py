@@ -107,7 +107,7 @@ class Limits:
     reads only that element; later steps read all of them). `padded_past`: padding may lie between real tokens of
     the past, as when prompts were padded on the right; where False, a fused sliding window counts real tokens
     while PyTorch's counts columns. `tokens`: as many as a call may have, past and padding included; beyond, the model
-    goes a way that this graph does not have.
+    takes a branch that this graph does not have.
     """
 
     left_padding: bool = True

@@ -1,7 +1,7 @@
 """How far anything may be from the reference or the oracle: every number that decides a verdict of a check.
 
 Other modules measure errors; this one says which are allowed, and why. (Tables are judged without running them by
-`audit/tolerances.py`.) Four questions:
+`audit/table_tolerances.py`.) Four questions:
 
 1. Results, q, k and the cache against PyTorch. The fixed tolerances by dtype are `artifact.TOLERANCES`, which the
    manifest states too; a command may give others, and a check never takes those of a manifest. That of logits is

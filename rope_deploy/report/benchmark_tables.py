@@ -25,8 +25,8 @@ def times(report: Report) -> Table:
 
 def needs(report: Report) -> Table:
     """Who took part or was left out, and what each needed; empty if there is nothing to say of anybody."""
-    told = [record for record in report.contestants if record.verdict != "passed" or record.peak_bytes or record.note]
-    return NEEDS, [_need(record) for record in told]
+    shown = [record for record in report.contestants if record.verdict != "passed" or record.peak_bytes or record.note]
+    return NEEDS, [_need(record) for record in shown]
 
 
 def narrow(table: Table, dropped: Sequence[str]) -> Table:
@@ -41,11 +41,11 @@ def narrow(table: Table, dropped: Sequence[str]) -> Table:
 
 def remarks(report: Report) -> list[tuple[str, str]]:
     """(remark, who), each remark once."""
-    said: dict[str, list[str]] = {}
+    by_remark: dict[str, list[str]] = {}
     for record in report.contestants:
         if record.note:
-            said.setdefault(wording.line(record.note), []).append(wording.target(record.style, record.runtime))
-    return [(remark, ", ".join(who)) for remark, who in said.items()]
+            by_remark.setdefault(wording.line(record.note), []).append(wording.target(record.style, record.runtime))
+    return [(remark, ", ".join(who)) for remark, who in by_remark.items()]
 
 
 def left_out(report: Report) -> list[tuple[str, str]]:

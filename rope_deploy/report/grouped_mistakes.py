@@ -32,11 +32,11 @@ class Mistake:
 
 
 def mistakes(report: Report) -> tuple[Mistake, ...]:
-    """In the order of the diagnoses; what several styles share is said once, as the worst of them says it."""
+    """In the order of the diagnoses; what several styles share is shown once, with the figures of the worst of them."""
     shared: dict[tuple[object, ...], list[DiagnosisRecord]] = {}
     for record in report.diagnoses:
-        place = (record.layers, record.roles) if record.layers else record.where
-        shared.setdefault((record.code, record.explanation, place), []).append(record)
+        location = (record.layers, record.roles) if record.layers else record.where
+        shared.setdefault((record.code, record.explanation, location), []).append(record)
     return tuple(_mistake(records) for records in shared.values())
 
 

@@ -84,7 +84,7 @@ def legend() -> tuple[tuple[int, str], ...]:
     """(step, what it stands for), from the smallest error on."""
     ends = [wording.number(end) if end > 1 else f"{end:g}" for end in STEPS[:-1]]
     meanings = [f"up to {ends[0]}", *(f"to {end}" for end in ends[1:]), "more"]
-    return tuple((step, f"{said}: sound" if step == SOUND - 1 else said) for step, said in enumerate(meanings))
+    return tuple((step, f"{meaning}: sound" if step == SOUND - 1 else meaning) for step, meaning in enumerate(meanings))
 
 
 def _heat_map(maps: Sequence[ErrorMap]) -> HeatMap:
@@ -104,9 +104,9 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
                 grid[index][column] = value
             if value > worst:
                 worst, where = value, (index, layer, position)
-    said = "nothing was seen"
+    text = "nothing was seen"
     if where is not None:
-        said = f"{worst_words(worst)} at layer {where[1]}, near position {where[2]}"
+        text = f"{worst_text(worst)} at layer {where[1]}, near position {where[2]}"
     return Panel(
         role={"q": "queries", "k": "keys"}.get(found.role, wording.line(found.role)),
         columns=columns.count,
@@ -114,13 +114,13 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
         paths=tuple(_paths(grid)),
         x_ticks=ticks_of(columns.runs, {position: columns.middle(position) for position in columns.of}),
         y_ticks=_layer_ticks(found.layers),
-        worst=said,
+        worst=text,
         at=(columns.middle(where[2]), 100 * (where[0] + 0.5) / len(found.layers)) if where and worst > 1 else None,
-        label=wording.line(f"{found.role}, {len(found.layers)} layers by {len(found.positions)} positions: {said}"),
+        label=wording.line(f"{found.role}, {len(found.layers)} layers by {len(found.positions)} positions: {text}"),
     )
 
 
-def worst_words(ratio: float) -> str:
+def worst_text(ratio: float) -> str:
     """An error in units of its tolerance, in wording."""
     return "not a finite number" if math.isinf(ratio) else wording.percent(ratio)
 

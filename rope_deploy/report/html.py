@@ -39,7 +39,7 @@ def to_html(report: Report) -> str:
         bar_charts=bar_charts(report),
         benchmark=benchmark_tables,
         texts=_texts(report),
-        words=wording,
+        wording=wording,
         check_message=check_message,
         footer=f"{wording.maker(report.kind)} {FOOTER}",
         text_verdict=text_verdict,
@@ -47,13 +47,13 @@ def to_html(report: Report) -> str:
 
 
 def _texts(report: Report) -> list[tuple[str, list[tuple[str, str, list[GenerationRecord], str]]]]:
-    """Per prompt: (text, verdict, who said it, how it differs), equal texts once."""
+    """Per prompt: (text, verdict, who generated it, how it differs), equal texts once."""
     grouped = []
     for prompt in dict.fromkeys(g.prompt for g in report.generations):
-        said: dict[tuple[str, bool], list[GenerationRecord]] = {}
+        by_text: dict[tuple[str, bool], list[GenerationRecord]] = {}
         for g in report.generations:
             if g.prompt == prompt:
-                said.setdefault((g.text, g.agrees is False), []).append(g)
+                by_text.setdefault((g.text, g.agrees is False), []).append(g)
         variants = [
             (
                 text,
@@ -61,7 +61,7 @@ def _texts(report: Report) -> list[tuple[str, list[tuple[str, str, list[Generati
                 who,
                 departure(report, who[0]) if differs else "",
             )
-            for (text, differs), who in said.items()
+            for (text, differs), who in by_text.items()
         ]
         grouped.append((prompt, variants))
     return grouped

@@ -20,7 +20,7 @@ _HTML = re.compile(rf"<footer>([^<]*) {re.escape(FOOTER)}</footer>")
 
 
 def may_replace(path: Path, kind: Kind) -> bool:
-    """Whether a report of `kind` may take the place of the file at `path`: it is one itself, or empty."""
+    """Whether a report of `kind` may replace the file at `path`: it is one itself, or empty."""
     text = _read(path)
     return text is not None and (not text.strip() or _kind(text) == kind)
 
@@ -43,11 +43,11 @@ def _kind(text: str) -> Kind | None:
     if text.startswith("{"):
         return _json_kind(text)
     if text.startswith(tuple(f"# {icon} " for icon in ICONS.values())):
-        return _said(_MARKDOWN.search(text))
-    return _said(_JUNIT.match(text) or _HTML.search(text))
+        return _kind_of_match(_MARKDOWN.search(text))
+    return _kind_of_match(_JUNIT.match(text) or _HTML.search(text))
 
 
-def _said(match: re.Match[str] | None) -> Kind | None:
+def _kind_of_match(match: re.Match[str] | None) -> Kind | None:
     return wording.made(match[1]) if match else None
 
 

@@ -64,7 +64,7 @@ def to_sarif(report: Report) -> str:
 def _diagnosed(report: Report) -> Iterator[dict[str, Any]]:
     for one in report.diagnoses:
         message = f"{wording.clean(one.explanation)} Where: {wording.line(one.where)}."
-        yield _result(report, one.code, "error", message, one.style, _places(one))
+        yield _result(report, one.code, "error", message, one.style, _locations(one))
 
 
 def _undiagnosed(report: Report) -> Iterator[dict[str, Any]]:
@@ -82,24 +82,24 @@ def _notes(report: Report) -> Iterator[dict[str, Any]]:
             yield _result(report, found[1], "note", wording.clean(found[2]), "", [])
 
 
-def _places(one: DiagnosisRecord) -> list[tuple[str, str]]:
+def _locations(one: DiagnosisRecord) -> list[tuple[str, str]]:
     """(name, kind) of the table or node, and of each layer."""
-    places = [(wording.line(one.where), "resource")] if one.where else []
-    return places + [(f"layer {layer}", "module") for layer in one.layers]
+    locations = [(wording.line(one.where), "resource")] if one.where else []
+    return locations + [(f"layer {layer}", "module") for layer in one.layers]
 
 
 def _result(
-    report: Report, code: str, level: str, message: str, style: str, places: list[tuple[str, str]]
+    report: Report, code: str, level: str, message: str, style: str, locations: list[tuple[str, str]]
 ) -> dict[str, Any]:
     file, code, message = _file(report), wording.line(code), message.strip() or code
     logical = [
         {"name": name, "kind": kind, "fullyQualifiedName": f"{wording.line(style) or file}/{name}"}
-        for name, kind in places
+        for name, kind in locations
     ]
     location: dict[str, Any] = {"physicalLocation": {"artifactLocation": {"uri": file}}}
     if logical:
         location["logicalLocations"] = logical
-    identity = hashlib.sha256("|".join([code, file, *(name for name, _ in places)]).encode("utf-8", "replace"))
+    identity = hashlib.sha256("|".join([code, file, *(name for name, _ in locations)]).encode("utf-8", "replace"))
     return {
         "ruleId": code,
         "level": level,
@@ -119,16 +119,16 @@ def _file(report: Report) -> str:
 def _rule(code: str, title: str) -> dict[str, Any]:
     if code not in CODES:
         return {"id": code, "name": code.capitalize(), "shortDescription": {"text": KINDS.get(code) or title or code}}
-    told = page_of(code)
+    page = page_of(code)
     anchor = f"{DOCUMENT}#{code.lower()}"
     return {
         "id": code,
         "name": code,
-        "shortDescription": {"text": told.title},
-        "fullDescription": {"text": _plain(told.what)},
+        "shortDescription": {"text": page.title},
+        "fullDescription": {"text": _plain(page.what)},
         "help": {
-            "text": f"{_plain(told.what)}\n\n{_plain(told.fix)}\n\nSee {anchor}.",
-            "markdown": f"{told.what}\n\n**Why it happens.** {told.why}\n\n**Fix.** {told.fix}\n\n"
+            "text": f"{_plain(page.what)}\n\n{_plain(page.fix)}\n\nSee {anchor}.",
+            "markdown": f"{page.what}\n\n**Why it happens.** {page.why}\n\n**Fix.** {page.fix}\n\n"
             f"[{anchor}]({anchor}), `rope-deploy check --explain {code}`",
         },
         "defaultConfiguration": {"level": "error"},

@@ -103,7 +103,7 @@ def problems(report: Report) -> tuple[Problem, ...]:
 
 
 def check_message(check: CheckRecord) -> str:
-    """The message of a check and, for one that compared something, the worst place with its figures."""
+    """The message of a check and, for one that compared something, the worst location with its figures."""
     parts = [wording.clean(check.message).strip()] if check.message.strip() else []
     if check.worst is not None:
         error, limit = check.worst.error, check.worst.tolerance
@@ -115,10 +115,10 @@ def check_message(check: CheckRecord) -> str:
 def difference(report: Report, generation: GenerationRecord) -> str:
     """A text that differs, beside PyTorch's."""
     expected = _reference(report, generation)
-    said = f"says “{wording.line(generation.text)}”"
+    shown = f"says “{wording.line(generation.text)}”"
     if expected is None:
-        return f"{said}, which is not PyTorch's text"
-    return f"{said} where PyTorch says “{wording.line(expected.text)}”; {departure(report, generation)}"
+        return f"{shown}, which is not PyTorch's text"
+    return f"{shown} where PyTorch says “{wording.line(expected.text)}”; {departure(report, generation)}"
 
 
 def departure(report: Report, generation: GenerationRecord) -> str:

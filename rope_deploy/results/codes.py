@@ -1,6 +1,6 @@
 """The stable codes of every mistake that can be named, and their titles. Each has a page in docs/diagnostics.md.
 
-RD1xx how a pair is turned · RD2xx where a token stands · RD3xx how far a pair turns · RD4xx how long it becomes ·
+RD1xx layout and direction · RD2xx positions · RD3xx angles · RD4xx lengths of vectors ·
 RD5xx in which precision · RD6xx what a file holds · RD9xx what is not a rotation, or not understood.
 A code is never reused for something else.
 """

@@ -36,7 +36,7 @@ class ExportRecord:
 
 @dataclass(frozen=True)
 class GraphRecord:
-    """What one exported file turns out to hold when it is read again, independently of what the export said.
+    """What one exported file holds when it is read again, independently of what the export recorded.
 
     `rotations` of `expected` were recognised in the form of the style; `forms` counts every form that was found.
     `tables` cos and sin tables feed them where `needed` are enough. `providers` says how many nodes ONNX Runtime gave
@@ -90,7 +90,7 @@ class CheckRecord:
     `worst` is the tensor that came closest to its tolerance, or exceeded it most; `logits_error` and `rotated_error`
     (relative to the largest element of its tensor, if that is above 1)
     are the largest errors of their kind, wherever they lie (None: that kind was not compared). `oracle_error` is the
-    largest error of a rotation against the fp64 oracle that turns the same input, `reference_error` PyTorch's own.
+    largest error of a rotation against the fp64 oracle that rotates the same input, `reference_error` PyTorch's own.
     """
 
     style: str
@@ -136,7 +136,7 @@ class ErrorMap:
 
 @dataclass(frozen=True)
 class DiagnosisRecord:
-    """One mistake, named. `code` and `title` are those of `report.codes`; `where` says in words where it shows.
+    """One mistake, named. `code` and `title` are those of `results.codes`; `where` is a text that says where it shows.
 
     `explanation` is one sentence with what was estimated ("rope_theta is 10 000 instead of 1 000 000").
     `error` is the largest error seen and `residual` what is left of it if the mistake is taken into account, both in

@@ -143,14 +143,14 @@ def target(style: str, runtime_name: str) -> str:
 def location(worst: Worst) -> str:
     """Where an error lies: "rotated q, layer 3, position 127, row 1"."""
     if worst.role in ("q", "k") and worst.layer is not None:
-        words = [f"rotated {worst.role}", f"layer {worst.layer}"]
+        parts = [f"rotated {worst.role}", f"layer {worst.layer}"]
     else:
-        words = [line(worst.tensor)]
+        parts = [line(worst.tensor)]
     if worst.position is not None:
-        words.append(f"position {worst.position}")
+        parts.append(f"position {worst.position}")
     if worst.batch is not None:
-        words.append(f"batch row {worst.batch}")
-    return ", ".join(words)
+        parts.append(f"batch row {worst.batch}")
+    return ", ".join(parts)
 
 
 def share(worst: Worst) -> float:

@@ -23,7 +23,7 @@ INTERLEAVED = frozenset({
 # These choose by `rope_interleave`, true unless stated.
 INTERLEAVED_BY_KEY = frozenset({"axk1", "deepseek_v3", "glm4_moe_lite", "mistral4", "youtu"})
 
-# x·cos + (x2, −x1)·sin: turns clockwise.
+# x·cos + (x2, −x1)·sin: rotates clockwise.
 REVERSED = frozenset({"nanochat"})
 
 # rope_theta where it is not stated and not 10 000.
@@ -98,17 +98,17 @@ LAYERED: Mapping[str, tuple[str, float, str, float, bool]] = {
     "olmo3": ("rope_theta", 500_000.0, "", 500_000.0, False),
 }
 
-# Whose pairs belong to the axes of a position in turn; elsewhere each axis has a run of pairs.
+# Pairs go to the axes of a position alternately; elsewhere each axis has a run of pairs.
 AXES_IN_TURN = frozenset({
     "cohere_compass_text", "cosmos3_edge_text", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_omni_moe_talker_text",
     "qwen3_omni_moe_text", "qwen3_vl_moe_text", "qwen3_vl_text", "qwen4_exp_text",
 })  # fmt: skip
 
-# Whose first two sections are rows and columns by turns, and the third, of the last pairs, is the first axis: time.
+# The first two sections alternate between rows and columns; the third, the last pairs, is the first axis: time.
 ROWS_AND_COLUMNS_FIRST = frozenset({"ernie4_5_vl_moe_text"})
 
 # Whose sections cut the head where others' cut its pairs. Of a position whose axes differ, the two elements of a pair
-# turn by different angles: that is no rotation. They are taken with one position for each token, as text has.
+# are rotated by different angles: that is no rotation. They are taken with one position for each token, as text has.
 SECTIONS_OF_THE_HEAD = frozenset({"hunyuan_vl_text"})
 
 # Sections of a multi-axis position where they are not stated.

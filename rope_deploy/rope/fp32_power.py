@@ -1,6 +1,6 @@
 """The power base ** exponents, in fp32 rounded as PyTorch's CPU kernel rounds it.
 
-Why so much care over one ulp: at position 100 000 an ulp of the fastest frequency turns the angle by 6e-3.
+Why so much care over one ulp: at position 100 000 an ulp of the fastest frequency changes the angle by 6e-3.
 Everything else in a scaling rule is a correctly rounded IEEE operation, equal in numpy and PyTorch; the power
 is the one that is not. PyTorch computes it with SLEEF's `powf` in whole blocks of two vector registers and
 with the C library's `powf` for what is left over. The first is repeated here in double-float arithmetic, the

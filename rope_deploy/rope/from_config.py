@@ -155,7 +155,7 @@ def _shape_faults(config: Mapping[str, Any]) -> list[str]:
 
 
 def _require_rope(config: Mapping[str, Any]) -> None:
-    """Raise ModelError where nothing is said to rotate, or where a rotation is of a kind that no RopeSpec can state."""
+    """Raise ModelError where no rotation is stated, or where a rotation is of a kind that no RopeSpec can state."""
     model_type = str(config.get("model_type"))
     stated = any(config.get(key) is not None for key in _SIGNS) or model_type in INTERLEAVED | LAYERED.keys()
     stated |= "rope_scaling" in config  # null: a configuration of version 4 without scaling
@@ -253,7 +253,7 @@ def _spec(
     if not (is_number(partial) and 0 < partial <= 1):
         faults.append(f"partial_rotary_factor must lie above 0 and not above 1, not {short(partial)}.")
     rotary_dim = exponent_dim = 0
-    if not faults:  # else the rule's own faults too, as far as they can be told
+    if not faults:  # else the rule's own faults too, as far as they are known
         whole = rule.rope_type == "proportional"
         rotary_dim, exponent_dim = (head_dim, 0) if whole else _widths(config, head_dim, partial)
         if rotary_dim % 2 or not 0 < rotary_dim <= head_dim:

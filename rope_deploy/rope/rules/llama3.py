@@ -31,14 +31,14 @@ class Llama3(Scaling):
     def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         inv_freq = 1 / wavelengths(spec, dtype)
         # A number over a tensor is, in PyTorch, the number times the tensor's reciprocal: two roundings.
-        turn = (1 / inv_freq) * inv_freq.dtype.type(2 * math.pi)
+        wavelength = (1 / inv_freq) * inv_freq.dtype.type(2 * math.pi)
         original, low, high = self.original_max_position_embeddings, self.low_freq_factor, self.high_freq_factor
-        slow, fast = turn > original / low, turn < original / high
+        slow, fast = wavelength > original / low, wavelength < original / high
 
         stretched = np.where(slow, inv_freq / self.factor, inv_freq)
         if high == low:  # Llama 4 Scout: no pair lies between
             return stretched
-        smooth = ((1 / turn) * original - low) / (high - low)
+        smooth = ((1 / wavelength) * original - low) / (high - low)
         blended = (1 - smooth) * stretched / self.factor + smooth * stretched
         return np.where(slow | fast, stretched, blended)
 

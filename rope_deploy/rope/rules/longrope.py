@@ -18,7 +18,7 @@ class LongRope(Scaling):
     """transformers' `_compute_longrope_parameters`.
 
     `short_factor` applies up to `original_max_position_embeddings` tokens, `long_factor` to every position of a
-    longer sequence: keys cached before the switch were turned by the other set. The attention scaling is the
+    longer sequence: keys cached before the switch were rotated by the other set. The attention scaling is the
     same for both: `attention_factor`, else sqrt(1 + ln factor / ln original), `factor` being the ratio of the
     two context lengths unless stated. Phi-3.5-MoE states one for each side of the switch instead, `short_mscale` and
     `long_mscale` (transformers' `PhimoeRotaryEmbedding.forward`).

@@ -1,4 +1,4 @@
-"""Proportional rotation (Gemma 4): the fast pairs turn, the slow ones stand still, over the whole head."""
+"""Proportional rotation (Gemma 4): the fast pairs are rotated, the slow ones are not; pairs span the whole head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rope_deploy.rope.rules.base import RuleInput, Scaling, positive, ramp
 class Proportional(Scaling):
     """transformers' `_compute_proportional_rope_parameters`.
 
-    Unlike a partial rotation, which turns a prefix of the head, this one pairs across the whole head
+    Unlike a partial rotation, which rotates a prefix of the head, this one pairs across the whole head
     (rotary_dim = head_dim) and gives the pairs beyond `partial_rotary_factor` frequency zero, so cos = 1 and
     sin = 0. Exponents are fractions of the head.
     """
