@@ -23,7 +23,7 @@ STAMP := $(VENV)/.installed
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
-	@echo "make demo-faults  break that export in ten ways, and see each one named"
+	@echo "make demo-faults  break that export in twelve ways, and see each one named"
 	@echo "make test         lint and run the tests"
 	@echo "make packages     build wheel and sdist, and use them in a clean environment"
 	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
