@@ -24,6 +24,7 @@ from rope_deploy.options import (
     RewriteOptions,
     Unsettled,
 )
+from rope_deploy.runs.progress import Progress, silent
 
 if TYPE_CHECKING:
     from rope_deploy.doctor import Diagnosis
@@ -35,27 +36,9 @@ if TYPE_CHECKING:
     from rope_deploy.trt.plugin import PluginLibrary
 
 __all__ = [
-    "audit",
-    "bench",
-    "build",
-    "check",
-    "doctor",
-    "explain",
-    "export",
-    "inspect",
-    "load",
-    "plugin_build",
-    "plugin_info",
-    "rewrite",
-    "run_ci",
-    "write_report",
-]
-
-Progress = Callable[[str], None]
-
-
-def _silent(_: object) -> None:
-    pass
+    "audit", "bench", "build", "check", "doctor", "explain", "export", "inspect", "load", "plugin_build", "plugin_info",
+    "rewrite", "run_ci", "write_report",
+]  # fmt: skip
 
 
 def _path(given: str | Path | None) -> Path | None:
@@ -85,7 +68,7 @@ def export(
     accept: Sequence[str] = ExportOptions.accept,
     trust_remote_code: bool = ExportOptions.trust_remote_code,
     force: bool = ExportOptions.force,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> tuple[ExportRecord, ...]:
     """Export a model to ONNX in one or more styles, tracing it once.
 
@@ -130,7 +113,7 @@ def rewrite(
     accept: Sequence[str] = RewriteOptions.accept,
     run: bool = RewriteOptions.run,
     force: bool = RewriteOptions.force,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> ExportRecord:
     """Rewrite the rotations of an ONNX file that somebody else exported to `style`; the rest stays what it was.
 
@@ -180,7 +163,7 @@ def check(
     trust_remote_code: bool = CheckOptions.trust_remote_code,
     allow_limits: Sequence[str] = CheckOptions.allow_limits,
     accept: Sequence[str] = CheckOptions.accept,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Report:
     """Compare an artifact (or each one in a folder of artifacts) with PyTorch, case by case.
 
@@ -228,7 +211,7 @@ def audit(
     max_position: int | None = AuditOptions.max_position,
     fail_on: Sequence[str] = AuditOptions.fail_on,
     ignore_hashes: bool = AuditOptions.ignore_hashes,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Report:
     """Hold what an .onnx file by any exporter stores and computes against its model's configuration.
 
@@ -272,7 +255,7 @@ def bench(
     other_machine: OtherMachine = BenchOptions.other_machine,
     unsettled: Unsettled = BenchOptions.unsettled,
     trust_remote_code: bool = BenchOptions.trust_remote_code,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Report:
     """Time a prefill of each length in `prompt` and, per token, decoding `new` after it, in interleaved rounds.
 
@@ -325,14 +308,10 @@ def build(
     options = BuildOptions(
         style=style,
         flavor=flavor,
-        capabilities=tuple(capabilities),
-        profiles=tuple(profiles),
-        plugin=_path(plugin),
-        timing_cache=_path(timing_cache),
-        taps=taps,
-        accept=tuple(accept),
-        force=force,
-    )
+        capabilities=tuple(capabilities), profiles=tuple(profiles),
+        plugin=_path(plugin), timing_cache=_path(timing_cache),
+        taps=taps, accept=tuple(accept), force=force,
+    )  # fmt: skip
     from rope_deploy.runs.build import build_styled
 
     return build_styled(Path(source), Path(target), options, progress=progress)
@@ -345,7 +324,7 @@ def plugin_build(
     tensorrt_root: str | Path | None = None,
     build_folder: str | Path | None = None,
     force: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> PluginLibrary:
     """Compile the TensorRT plugin library, without a GPU, for compute capabilities such as "8.9", by default for all.
 
@@ -357,8 +336,8 @@ def plugin_build(
     return build_plugin(
         Path(target),
         architectures=tuple(architectures),
-        tensorrt_root=Path(tensorrt_root) if tensorrt_root is not None else None,
-        build_folder=Path(build_folder) if build_folder is not None else None,
+        tensorrt_root=_path(tensorrt_root),
+        build_folder=_path(build_folder),
         force=force,
         progress=progress,
     )
@@ -377,7 +356,7 @@ def run_ci(
     source: str | None = CiOptions.source,
     force: bool = CiOptions.force,
     update_baseline: bool = CiOptions.update_baseline,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> tuple[Report, dict[str, Path]]:
     """Carry out a configuration file: export, build, check, bench, generate, judge, and write the reports.
 
@@ -386,11 +365,7 @@ def run_ci(
 
     Raises ConfigError with every fault of the file, UsageError for an unfit baseline, and what the single steps raise.
     """
-    options = CiOptions(
-        source=source,
-        force=force,
-        update_baseline=update_baseline,
-    )
+    options = CiOptions(source=source, force=force, update_baseline=update_baseline)
     from rope_deploy.runs.ci import run_file
 
     return run_file(Path(config), options, progress=progress)
@@ -416,7 +391,7 @@ def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
     return inspect_subject(subject, trust_remote_code=trust_remote_code)
 
 
-def doctor(*, progress: Callable[[Diagnosis], None] = _silent) -> tuple[Diagnosis, ...]:
+def doctor(*, progress: Callable[[Diagnosis], None] = silent) -> tuple[Diagnosis, ...]:
     """What is installed, what of it works, and what to install. Never raises for what it finds."""
     from rope_deploy.doctor import diagnose
 

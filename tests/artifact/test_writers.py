@@ -28,7 +28,7 @@ ALLOWED = {
     "trt/engine_build.py": "a timing cache moves from one hidden folder to another",
     "trt/engine_manifest.py": "takes back a manifest whose engine did not come",
     "trt/plugin/compile_library.py": "CMake's folder, and its library copied to the hidden one",
-    "trt/build_worker.py": "writes the engine to the hidden file that its parent names",
+    "trt/vendor_build.py": "writes the engine to the hidden file that its parent names",
 }
 
 

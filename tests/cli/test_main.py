@@ -259,5 +259,6 @@ def test_every_command_loads_takes_json_and_explains_itself(name: str) -> None:
     for one in command.commands.values() if isinstance(command, click.Group) else (command,):
         assert one.help
         assert "--json" in {option for parameter in one.params for option in parameter.opts}
-        assert "print_json(" in inspect.getsource(sys.modules[one.callback.__module__])
+        source = inspect.getsource(sys.modules[one.callback.__module__])
+        assert "print_json(" in source or "show_and_write(" in source
         assert all(parameter.help for parameter in one.params if isinstance(parameter, click.Option))

@@ -90,4 +90,4 @@ def test_a_rule_of_its_own_is_exported_as_the_graph_has_it(stray, tmp_path):
     (rotation,) = prepared.raised.rotations
     angles = np.arange(96)[:, None] / 500_000.0 ** (np.arange(0, 16, 2) / 16)
     np.testing.assert_allclose(rotation.table.cos, np.cos(angles), atol=1e-5)
-    assert [finding.code for finding in prepared.findings] == ["no-config"]
+    assert [finding.code for finding in prepared.findings] == ["no-tokenizer", "no-config"]

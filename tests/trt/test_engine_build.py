@@ -198,7 +198,7 @@ def test_an_engine_without_a_manifest_is_refused(tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", '{"schema_version": 99}', "[1]"])
 def test_a_damaged_engine_manifest_is_refused(tmp_path, content):
     manifest_path(tmp_path / "g.engine").write_text(content)
-    with pytest.raises(ConfigError, match="not a valid engine manifest"):
+    with pytest.raises(ConfigError, match=r"not a valid engine manifest|has schema version 99"):
         load_engine_manifest(tmp_path / "g.engine")
 
 

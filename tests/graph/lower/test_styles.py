@@ -4,7 +4,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from rope_deploy import artifact
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
@@ -179,8 +178,3 @@ def test_caches_are_half_width_with_a_row_of_nan_and_shared():
         assert array.shape == (ROWS + 1, 4)
         np.testing.assert_array_equal(array[:-1], raised.rotations[0].table.cos)
         assert np.isnan(array[-1]).all()
-
-
-def test_every_style_of_artifacts_has_its_record():
-    assert tuple(STYLES) == artifact.STYLES
-    assert [style.name for style in STYLES.values()] == list(STYLES)

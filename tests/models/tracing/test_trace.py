@@ -102,7 +102,7 @@ def test_the_program_is_not_traced_a_second_time(family):
 
 
 def test_a_spelling_without_a_translation_would_be_noticed(monkeypatch):
-    monkeypatch.setattr(translation, "_respell", lambda program: None)
+    monkeypatch.setattr(translation, "_rewrite", lambda program: None)
     assert observed("llama").decomposed == 1
 
 
