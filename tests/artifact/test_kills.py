@@ -162,7 +162,7 @@ def tiny_ci(style: str) -> Callable[..., object]:
         output = SimpleNamespace(folder=str(place / "ci"), formats=("json", "markdown"))
         config = SimpleNamespace(output=output, bench=None)
 
-        def run(config, **options):
+        def run(config, options, **progress):
             tiny_artifact(style)(place / "ci", force)
             return replace(sample(), title=style, kind="ci"), place / "ci"
 
