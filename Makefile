@@ -97,4 +97,4 @@ $(STAMP): pyproject.toml constraints.txt
 
 clean:
 	rm -rf build dist out .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find rope_deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find rope_deploy tests conformance faults fuzz benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +

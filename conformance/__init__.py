@@ -1,1 +1,1 @@
-"""What the product is held against: every model family, every exporter, every client."""
+"""What the product is held against beside its tests: every model family of transformers that rotates."""

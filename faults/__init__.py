@@ -1,11 +1,19 @@
-"""Mistakes on purpose: RoPE faults planted into exported graphs, to see whether `check` names each of them.
+"""Every mistake that is planted into exported graphs and artifacts, to see whether `check` and `audit` name it.
 
-    graph       an artifact's graph, opened for surgery
-    turn        what a rotation site does, and how it is made to do something else
-    faults      the mistakes: a table of frozen dataclasses, by what goes wrong
-    families    the tiny models they are planted into
-    workshop    exports, references and checks, each made once
-    matrix      every fault in every style, type and layer; untouched artifacts for false alarms
+Rotations, one fault at a time (`python -m faults --all`, `python -m faults.demo` on SmolLM2):
 
-`python -m faults --all` runs everything, `python -m faults.demo` breaks SmolLM2 in twelve ways.
+    mistakes/           the faults: frozen dataclasses, a file for each kind
+    plant_rotation      what a site does, and two ways to make it do something else
+    edit_graph          an artifact's graph, opened so that nodes can be inserted and inputs changed
+    models              the models that faults are planted into: tiny ones, and a real one
+    workshop            exports, references and checks, each made once
+    matrix, judged      every fault in every style, type and layer; was it caught, was it named
+    bare_rotation       the same mistakes in numpy, on a rotation without a model: the examples of docs/diagnostics.md
+
+Whole artifacts that no check may pass, whatever their manifest says:
+
+    wrong_graphs        edits of an `onnx.ModelProto`
+    wrong_artifacts     copies of an artifact with such edits
+    manifest_edits      edits of a manifest, by path
+    manifest_tampering  what somebody might write into a manifest so that a wrong artifact passes
 """

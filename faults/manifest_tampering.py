@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 
 from faults.wrong_artifacts import BASE
+from rope_deploy.artifact.manifest import SCHEMA_VERSION
 
 Manifest = dict[str, Any]
 Tampering = Callable[[Manifest, Path, Any], None]
@@ -257,7 +258,7 @@ TAMPERINGS: dict[str, tuple[Tampering, tuple[Any, ...]]] = {
     "source": (_set("source"), ("", "nowhere", "os:getcwd", "evilmod:make", "input/a", ".", "hf-internal/none")),
     "patches": (_set("patches"), ([], ["nothing"])),
     "versions": (_set("versions"), ({}, {"rope-deploy": "99"})),
-    "schema": (_set("schema_version"), (0, 2)),
+    "schema": (_set("schema_version"), (0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1)),
     "configuration": (
         _config,
         (

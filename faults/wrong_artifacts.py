@@ -43,6 +43,7 @@ def edit_graph(folder: Path, *edits: wrong_graphs.Edit) -> None:
     for edit in edits:
         edit(model)
     files = list(folder.glob(f"{MODEL_NAME}.*.data"))
+    assert len(files) <= 1, "an export writes one file of weights"
     for file in files:
         file.unlink()
     stored = {"save_as_external_data": True, "location": files[0].name, "size_threshold": 1024} if files else {}

@@ -36,6 +36,7 @@ def other_base(base: float = 5e5) -> Edit:
 
             def other(table: Table, function: Callable = function) -> Table:
                 rows, pairs = table.shape
+                assert np.isnan(table[-1]).all(), "the last row of an exported table is no number"
                 table[:-1] = function(np.arange(rows - 1)[:, None] * base ** (-np.arange(pairs) / pairs))
                 return table
 
@@ -63,6 +64,7 @@ def frozen_from(position: int) -> Edit:
     """From `position` on, the tables repeat the row before it."""
 
     def frozen(table: Table) -> Table:
+        assert np.isnan(table[-1]).all(), "the last row of an exported table is no number"
         table[position:-1] = table[position - 1]
         return table
 

@@ -13,9 +13,10 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("rope_deploy", "tests", "conformance", "faults", "fuzz", "benchmarks", "docs", "plugins", "examples")
 SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 CHECKED = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "Makefile")]
+PAGES += [ROOT / ".ci" / "run", ROOT / ".ci" / "packages", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES += sorted((ROOT / "rope_deploy" / "results" / "pages").glob("*.md"))
-OURS = re.compile(r"\b(?:rope_deploy|conformance|faults|fuzz|benchmarks)(?:\.\w+)+")
+OURS = re.compile(r"(?<![\w./])(?:rope_deploy|conformance|faults|fuzz|benchmarks|tests|docs)(?:\.[a-zA-Z]\w*)+")
 FILE = re.compile(r"(?<![\w./*-])((?:\w+/)*\w+\.py)\b")
 # Files of other projects, and names that only look like modules of ours: keys of metadata, custom operators.
 ELSEWHERE = {"modeling_rope_utils.py", "numpy.py", "file.py"}
@@ -36,9 +37,11 @@ def prose(path: Path) -> str:
 
 @cache
 def names_of(module: Path) -> frozenset[str]:
-    """What a module defines or imports at its top level, and the members of its classes."""
+    """What a module defines or imports, and the members of its classes."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+    tree = ast.parse(module.read_text("utf-8"))
+    blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef | ast.If | ast.Try))]
+    for node in (node for block in blocks for node in block):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.ImportFrom | ast.Import):

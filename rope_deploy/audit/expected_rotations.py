@@ -76,7 +76,9 @@ def _read(config: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], di
     """
     try:
         from rope_deploy.models.loading.stated_rotation import stated_rotation
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
         note = f"{source} was read as it is written: transformers, which knows the defaults of its class, is missing."
         return config, specs_from_config(config), (note,)
     read = stated_rotation(config)

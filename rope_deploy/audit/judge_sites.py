@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from rope_deploy.audit.collect_findings import Findings, sites_text
 from rope_deploy.audit.expected_rotations import Expected
 from rope_deploy.graph.reading import FoundSite, Reading
+from rope_deploy.results.wording import LAYOUTS
 from rope_deploy.results.wording import layers as layers_of
-
-LAYOUT = {True: "interleaved", False: "half-split"}
 
 
 def judge_sites(reading: Reading, expected: Expected | None, findings: Findings) -> None:
@@ -45,7 +44,7 @@ def rotations_text(reading: Reading) -> str:
         counts = " and ".join(f"{number} {role} heads" for role, number in heads)
         elements = f"{rotary} of {head} elements" if head else f"{rotary} elements"
         parts.append(
-            ", ".join(part for part in (sites_text(mine), LAYOUT[interleaved], elements, counts, form) if part)
+            ", ".join(part for part in (sites_text(mine), LAYOUTS[interleaved], elements, counts, form) if part)
         )
     return "; ".join(parts) + "."
 
@@ -66,7 +65,8 @@ def _layouts(sites: Sequence[FoundSite], expected: Expected, findings: Findings)
         if all(spec.interleaved != site.interleaved for spec in specs) and site.rotary_dim > 2:
             findings.mistake(
                 "RD101",
-                f"The pairs are {LAYOUT[site.interleaved]}; {expected.source} has them {LAYOUT[not site.interleaved]} "
+                f"The pairs are {LAYOUTS[site.interleaved]}; {expected.source} has them "
+                f"{LAYOUTS[not site.interleaved]} "
                 "(unless whoever wrote the file permuted the weights of q and k, which an audit does not read).",
                 where,
                 **about,

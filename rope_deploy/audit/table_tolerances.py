@@ -2,10 +2,10 @@
 
     |found − expected| ≤ scale · (half an ulp at 1 of the table's type + FP32_SLACK + FREQUENCY · angle)
 
-`expected` is computed in fp64. FP32_SLACK is a cosine of PyTorch's (an ulp) and the product with attention_scaling
-(another); FREQUENCY is what eight roundings to fp32 on the way from rope_theta to the angle amount to: a power, a
-reciprocal, the product with the position, and for scaling rules a blend. Half-precision arithmetic on that way costs
-hundreds of times as much, so it does not pass; an exporter with its own order of operations does.
+`expected` is computed in fp64. FP32_SLACK (rope/table_rounding.py) is a cosine of PyTorch's (an ulp) and the product
+with attention_scaling (another). FREQUENCY is what eight roundings to fp32 between rope_theta and the angle amount to:
+a power, a reciprocal, the product with the position, and for scaling rules a blend. Half-precision arithmetic there
+costs hundreds of times as much, so it does not pass; an exporter with its own order of operations does.
 
 (What a runtime computes is judged by `parity/tolerances.py`.)
 """
@@ -17,8 +17,8 @@ import numpy as np
 
 from rope_deploy.graph.reading import FoundTable
 from rope_deploy.rope import RopeSpec
+from rope_deploy.rope.table_rounding import table_rounding
 
-FP32_SLACK = 2.5e-7
 FREQUENCY = 8 * 2.0**-24
 ONE_ROUNDING = 0.51  # of the last place at 1: a half, and what fp32 expected values add
 TOWER_ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}  # of cos² + sin², relative to its median
@@ -38,7 +38,7 @@ def slack(table: FoundTable) -> float:
     A table in a shorter type than the activations it rotates gets no more than one in float32.
     """
     name = table.precision.table if table.precision.table == table.precision.activations else "float32"
-    return float(ml_dtypes.finfo(name).eps) / 2 + FP32_SLACK
+    return table_rounding(name)
 
 
 def one_rounding(table: FoundTable, spec: RopeSpec) -> float:

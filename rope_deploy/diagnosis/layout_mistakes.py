@@ -9,9 +9,8 @@ import numpy as np
 
 from rope_deploy.diagnosis.evidence import Evidence
 from rope_deploy.diagnosis.hypothesis import ApplyFunction, Mistake, angles_of_rule, apply_in_layout
+from rope_deploy.results.wording import LAYOUTS
 from rope_deploy.rope import Proportional, RopeSpec, rotate
-
-LAYOUT = {True: "interleaved", False: "half-split"}
 
 
 def application_mistakes(evidence: Evidence) -> Iterator[Mistake]:
@@ -30,7 +29,7 @@ def application_mistakes(evidence: Evidence) -> Iterator[Mistake]:
     twice = "They are turned twice as far."
     yield applied("RD107", twice, lambda x, cos, sin: rotated(rotated(x, cos, sin), cos, sin))
     yield applied("RD102", "The sine has the wrong sign.", lambda x, cos, sin: rotated(x, cos, -sin))
-    layouts = f"The pairs are {LAYOUT[not spec.interleaved]}; the rule's are {LAYOUT[spec.interleaved]}."
+    layouts = f"The pairs are {LAYOUTS[not spec.interleaved]}; the rule's are {LAYOUTS[spec.interleaved]}."
     yield applied("RD101", layouts, apply_in_layout(not spec.interleaved))
     if width < head:
         explanation = f"The last {width} of {head} elements are turned; the rule turns the first."

@@ -16,11 +16,10 @@ import numpy as np
 from rope_deploy.artifact import Finding
 from rope_deploy.graph.markers import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
+from rope_deploy.rope.table_rounding import table_rounding
 from rope_deploy.rope.tables import Angles
 
 Whose = Literal["model", "file"]  # whose rotations are audited
-# PyTorch's fp32 cosine may differ from the correctly rounded one by an ulp, and attention_scaling by another.
-FP32_SLACK = 2.5e-7
 # The largest difference of a table from its rule that other rounding of its angles alone explains.
 ROUNDED = 1e-1
 
@@ -109,11 +108,9 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec, of: Whose) -> It
 
 
 def _slack(rotation: RaisedRotation) -> float:
-    """How far a table may be from the rule by rounding alone: half an ulp at 1 of the table's type, and fp32's."""
+    """How far a table may be from the rule by rounding alone."""
     scale = max(1.0, float(np.abs(rotation.table.cos.astype(np.float64)).max(initial=0.0)))
-    import ml_dtypes
-
-    return scale * (float(ml_dtypes.finfo(rotation.table.cos.dtype).eps) / 2 + FP32_SLACK)
+    return scale * table_rounding(rotation.table.cos.dtype)
 
 
 def table_error(rotation: RaisedRotation, spec: RopeSpec, angles: Angles = "model") -> tuple[float, int]:

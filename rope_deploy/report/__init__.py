@@ -1,4 +1,4 @@
-"""Results as records, and one renderer a format. A renderer reads a `Report` and nothing else.
+"""One renderer a format. A renderer reads a `Report` of `rope_deploy.results` and nothing else.
 
 `render(report, "html")` returns the text of one report; writing it is the caller's business.
 """

@@ -25,6 +25,7 @@ VERDICT_WORDS: dict[Verdict, str] = {"passed": "passed", "failed": "failed", "sk
 # What must not reach a terminal or an XML parser: control characters except tab and newline, lone surrogates,
 # non-characters, and the marks that reorder the text around them.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+LAYOUTS = {True: "interleaved", False: "half-split"}  # by whether a rotation is interleaved
 
 
 def layers(numbers: Sequence[int]) -> str:

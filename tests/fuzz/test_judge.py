@@ -9,7 +9,7 @@ from fuzz.judge import LARGEST, LONGEST, Outcome, faults, leftovers
 
 SOUND = Outcome(2, "Error: it has no weights", 1.0, 10**8)
 TRACE = """Traceback (most recent call last):
-  File "/x/rope_deploy/graph/passes/simplify.py", line 37, in _merge_equal
+  File "/x/rope_deploy/graph/passes/merge_equal.py", line 37, in _merge_equal
     tensor.string_data
 Error: Unexpected AttributeError: 'Tensor' object has no attribute 'string_data'
 This is a fault in rope-deploy, not in what you asked for.
@@ -29,7 +29,7 @@ def test_an_exit_code_of_the_list_is_sound(code: int) -> None:
         ({"code": 5}, "internal error: an exception at no place of ours"),
         (
             {"code": 1, "text": TRACE},
-            "internal error: AttributeError at rope_deploy/graph/passes/simplify.py:37 _merge_equal",
+            "internal error: AttributeError at rope_deploy/graph/passes/merge_equal.py:37 _merge_equal",
         ),
         ({"seconds": LONGEST + 1}, "hang"),
         ({"code": -9, "timed_out": True}, "hang"),

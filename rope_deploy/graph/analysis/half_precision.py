@@ -12,16 +12,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
 from rope_deploy.graph.analysis.data_movement import Marks
 from rope_deploy.graph.analysis.dependence import Dependence
 from rope_deploy.graph.analysis.evaluate import HALF, ancestors
+from rope_deploy.rope.table_rounding import table_rounding
 
 TRIGONOMETRIC = ("Cos", "Sin")
-FP32_SLACK = 2.5e-7
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def loss(found: Sequence[np.ndarray], wide: Sequence[np.ndarray]) -> tuple[float
     worst, where = 0.0, 0
     for mine, theirs in zip(found, wide, strict=True):
         scale = max(1.0, float(np.abs(np.nan_to_num(theirs)).max(initial=0.0)))
-        slack = scale * (float(ml_dtypes.finfo(mine.dtype).eps) / 2 + FP32_SLACK)
+        slack = scale * table_rounding(mine.dtype)
         error = np.abs(mine.astype(np.float64) - theirs).max(axis=1, initial=0.0)
         error = np.where(np.isnan(error), 2 * scale, error)  # an angle beyond fp16 is infinite: no number comes of it
         if error.size and error.max() > max(slack, worst):
