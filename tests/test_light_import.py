@@ -8,6 +8,7 @@ import time
 import pytest
 
 from rope_deploy.cli.main import COMMANDS
+from tests.runtimes.toy import write_toy
 
 HEAVY = {"jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "polygraphy", "pydantic"}
 RUNTIMES = {"onnxruntime", "polygraphy", "tensorrt", "tensorrt_rtx", "torch", "transformers"}
@@ -71,3 +72,11 @@ def test_top_help_takes_less_than_three_tenths_of_a_second() -> None:
         return time.perf_counter() - start
 
     assert min(once() for _ in range(7)) < 0.3
+
+
+@pytest.mark.parametrize("taps", [False, True])
+def test_running_a_graph_needs_no_graph_library(tmp_path, taps: bool) -> None:
+    """Each runtime under check imports what it needs in a process of its own."""
+    write_toy(tmp_path)
+    program = f"from rope_deploy.runtimes import open_ort; open_ort({str(tmp_path)!r}, taps={taps})"
+    assert heavy_modules_after(program) == {"numpy", "onnx", "onnxruntime", "pydantic"}

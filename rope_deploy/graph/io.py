@@ -11,15 +11,18 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
-import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.validation import ExternalFiles, Unsound, check_model, check_shapes
 from rope_deploy.graph.validation.graphs import all_nodes, subgraphs
 from rope_deploy.graph.validation.tensors import check_tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 LARGEST_FILE = 2**31 - 1  # of protobuf
 AGAIN = "Export or download it again."
@@ -58,6 +61,8 @@ def read_model(path: Path, *, weights: bool = True) -> ir.Model:
 
     Raises UsageError, and FileNotFoundError when a tensor is asked for whose file is missing.
     """
+    import onnx_ir as ir  # a second for those who only run a graph, each in a process of its own
+
     proto, files = read_proto(path, weights=weights)
     for tensor in _tensors_of(proto):
         if (data := check_tensor(tensor, "a tensor", files)) is not None:

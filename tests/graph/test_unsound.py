@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.io import read_proto
+from rope_deploy.graph.validation.tensors import KNOWN_TYPES, element_bits
 from tests.graph.sound import entry, node, tensor, whole
 
 
@@ -310,3 +312,12 @@ def test_an_unsound_file_is_refused_with_what_is_wrong(path, change):
         read_proto(path)
     assert str(caught.value).startswith(f"{path} is not a")
     assert "Error" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", sorted(KNOWN_TYPES - {TensorProto.STRING}))
+def test_an_element_takes_as_many_bits_as_onnx_ir_says(kind):
+    assert element_bits(kind) == ir.DataType(kind).bitwidth
+
+
+def test_every_type_that_onnx_ir_knows_is_known():
+    assert {int(kind) for kind in ir.DataType} == KNOWN_TYPES | {TensorProto.UNDEFINED}

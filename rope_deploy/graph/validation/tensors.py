@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx
-import onnx_ir as ir
 from onnx import TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from rope_deploy.graph.validation.external_files import ExternalFiles
 from rope_deploy.graph.validation.unsound_error import Unsound, quoted_name
@@ -24,8 +24,14 @@ FIELDS = {
 }
 # fmt: on
 ALL_FIELDS = ("float_data", "double_data", "uint64_data", "int64_data", "int32_data", "string_data")
+# Types that are packed: bits of an element. (onnx-ir knows them too, but takes a second to import, and every process
+# that runs a graph reads one.)
+PACKED = {
+    **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
+    **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
+    **dict.fromkeys((TensorProto.FLOAT6E2M3, TensorProto.FLOAT6E3M2), 6),
+}
 KNOWN_TYPES = frozenset(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
-KNOWN_TYPES &= frozenset(int(kind) for kind in ir.DataType)
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,10 @@ def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> Extern
     if tensor.HasField("segment"):
         raise Unsound(f"{what} is a segment of a tensor, which is not read here")
     count = check_shape(list(tensor.dims), what)
-    kind = ir.DataType(tensor.data_type)
+    kind = tensor.data_type
     if tensor.data_location == TensorProto.EXTERNAL:
-        return _external(tensor, what, files, count, kind)
-    if kind == ir.DataType.STRING:
+        return _external(tensor, what, files, count)
+    if kind == TensorProto.STRING:
         if len(tensor.string_data) != count or tensor.HasField("raw_data"):
             raise Unsound(f"{what} should have {count} strings and has {len(tensor.string_data)}")
         return None
@@ -72,23 +78,23 @@ def check_tensor(tensor: TensorProto, what: str, files: ExternalFiles) -> Extern
         if any(len(getattr(tensor, field)) for field in ALL_FIELDS):
             raise Unsound(f"{what} states its elements twice")
         return None
-    _check_fields(tensor, what, count, kind)
+    _check_fields(tensor, what, count)
     return None
 
 
-def _external(tensor: TensorProto, what: str, files: ExternalFiles, count: int, kind: ir.DataType) -> ExternalData:
+def _external(tensor: TensorProto, what: str, files: ExternalFiles, count: int) -> ExternalData:
     stated = {entry.key: entry.value for entry in tensor.external_data}
     if any(isinstance(text, bytes) for text in (*stated, *stated.values())):  # as protobuf gives what is not UTF-8
         raise Unsound(f"{what} lies in another file whose location is no text")
     if not stated.get("location"):
         raise Unsound(f"{what} lies in another file, which is not named")
-    if kind == ir.DataType.STRING:
+    if tensor.data_type == TensorProto.STRING:
         raise Unsound(f"{what} holds strings outside the graph file")
     if tensor.HasField("raw_data"):
         raise Unsound(f"{what} states its elements twice")
     path, size = files.find(stated["location"])
     offset, length = (_number(stated.get(key, ""), f"{key} of {what}") for key in ("offset", "length"))
-    needed = _bytes(count, kind)
+    needed = _bytes(count, tensor.data_type)
     if length not in (None, needed):
         raise Unsound(f"{what} should have {needed} bytes and states {length}")
     end = (offset or 0) + needed
@@ -105,22 +111,29 @@ def _number(text: str, what: str) -> int | None:
     return int(text)
 
 
-def _bytes(count: int, kind: ir.DataType) -> int:
-    return -(-count * kind.bitwidth // 8)
+def element_bits(kind: int) -> int:
+    """How many bits an element of the type with this number takes in raw_data; not for strings."""
+    return PACKED.get(kind) or 8 * tensor_dtype_to_np_dtype(kind).itemsize
 
 
-def _check_fields(tensor: TensorProto, what: str, count: int, kind: ir.DataType) -> None:
+def _bytes(count: int, kind: int) -> int:
+    return -(-count * element_bits(kind) // 8)
+
+
+def _check_fields(tensor: TensorProto, what: str, count: int) -> None:
     field = FIELDS.get(tensor.data_type, "int32_data")
     needed = count
     if tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128):
         needed = 2 * count
-    elif kind.bitwidth in (2, 4):  # several in one; six bits have one each
-        needed = _bytes(count, kind)
+    elif element_bits(tensor.data_type) in (2, 4):  # several in one; six bits have one each
+        needed = _bytes(count, tensor.data_type)
     found = {name: len(getattr(tensor, name)) for name in ALL_FIELDS}
     if found.pop(field) != needed or any(found.values()):
         raise Unsound(f"{what} should have {needed} elements in {field} and has {len(getattr(tensor, field))}")
     try:
+        import onnx_ir as ir
+
         onnx.numpy_helper.to_array(tensor)
         ir.from_proto(tensor).numpy()
     except Exception:  # numpy, ml_dtypes and onnx each raise their own for a number that does not fit the type
-        raise Unsound(f"{what} has numbers that do not fit its type, {kind.name.lower()}") from None
+        raise Unsound(f"{what} has numbers that do not fit its type, {TensorProto.DataType.Name(tensor.data_type).lower()}") from None
