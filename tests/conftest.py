@@ -59,3 +59,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("tensorrt") and importlib.util.find_spec("tensorrt") is None:
             item.add_marker(pytest.mark.skip(reason="needs the tensorrt package"))
+
+
+def pytest_collection_finish() -> None:
+    """Tests that trace have imported PyTorch by now."""
+    if "torch" in sys.modules:
+        from tests.quick_traces import quicken
+
+        quicken()
