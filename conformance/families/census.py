@@ -8,6 +8,7 @@ for `count` to say.
 from __future__ import annotations
 
 import importlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,18 +74,11 @@ def config_class(module: str, name: str) -> type:
 @cache
 def families() -> tuple[Family, ...]:
     """Every family of the installed transformers whose code mentions rotation, by name."""
-    tables = _tables()
-    groups: dict[tuple[str, str], list[ModelClass]] = defaultdict(list)
-    for one in _classes():
-        groups[one.module, one.config].append(one)
     found: dict[str, Family] = {}
-    for (module, config), classes in groups.items():
-        if not config or not any(one.rotates for one in classes):
-            continue
-        chosen = min(classes, key=lambda one: _rank(one, tables))
-        if chosen.rotates and (family := _family(chosen, module, config, tables)) is not None:
+    for package in _packages():
+        for family in _families_of(package):
             found.setdefault(family.name, family)
-    return tuple(sorted(_without_inner_decoders(found.values())))
+    return tuple(sorted(found.values()))
 
 
 def select(names: Iterable[str] = (), categories: Iterable[str] = ()) -> tuple[Family, ...]:
@@ -92,25 +86,56 @@ def select(names: Iterable[str] = (), categories: Iterable[str] = ()) -> tuple[F
 
     Raises KeyError for a name there is not.
     """
-    every = families()
     if names := tuple(names):
-        known = {family.name: family for family in every}
+        # Parsing all of transformers takes half a minute: first the packages that state these names.
+        known = {family.name: family for package in _stating(names) for family in _families_of(package)}
+        if not known.keys() >= set(names):
+            known = {family.name: family for family in families()}
         if strange := sorted(set(names) - known.keys()):
             raise KeyError(f"transformers has no rotating family {', '.join(strange)}.")
         return tuple(known[name] for name in names)
     categories = tuple(categories)
-    return tuple(family for family in every if not categories or family.category in categories)
+    return tuple(family for family in families() if not categories or family.category in categories)
 
 
-def _classes() -> Iterable[ModelClass]:
+@cache
+def _packages() -> tuple[Path, ...]:
     import transformers
 
-    root = Path(transformers.__file__).parent / "models"
-    for path in sorted(root.glob("*/modeling_*.py")):
+    return tuple(sorted({path.parent for path in Path(transformers.__file__).parent.glob("models/*/modeling_*.py")}))
+
+
+def _stating(names: Iterable[str]) -> list[Path]:
+    """The packages whose configurations state one of `names` as their model type; of two with one name the first is last."""
+    stated = re.compile(
+        rf"""^    model_type(?:: *str)? *= *["'](?:{"|".join(map(re.escape, names))})["']""", re.MULTILINE
+    )
+    return [
+        package
+        for package in reversed(_packages())
+        if any(stated.search(path.read_text("utf-8")) for path in package.glob("configuration_*.py"))
+    ]
+
+
+@cache
+def _families_of(package: Path) -> tuple[Family, ...]:
+    tables = _tables()
+    groups: dict[tuple[str, str], list[ModelClass]] = defaultdict(list)
+    for path in sorted(package.glob("modeling_*.py")):
         if not path.stem.startswith(("modeling_tf_", "modeling_flax_")):
-            yield from model_classes(path, f"transformers.models.{path.parent.name}.{path.stem}")
+            for one in model_classes(path, f"transformers.models.{package.name}.{path.stem}"):
+                groups[one.module, one.config].append(one)
+    found: dict[str, Family] = {}
+    for (module, config), classes in groups.items():
+        if not config or not any(one.rotates for one in classes):
+            continue
+        chosen = min(classes, key=lambda one: _rank(one, tables))
+        if chosen.rotates and (family := _family(chosen, module, config, tables)) is not None:
+            found.setdefault(family.name, family)
+    return tuple(_without_inner_decoders(found.values()))
 
 
+@cache
 def _tables() -> dict[str, dict[str, int]]:
     """Of every model class the auto tables it stands in, with its place there (0: the first choice of its type)."""
     from transformers.models.auto import modeling_auto

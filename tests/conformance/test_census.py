@@ -116,3 +116,10 @@ def test_the_subset_stands_for_every_kind() -> None:
     chosen = census.select(SUBSET)
     assert len(chosen) >= 25
     assert {"decoder", "masked-lm", "encoder-decoder", "multimodal", "vision"} <= {one.category for one in chosen}
+
+
+def test_families_chosen_by_name_are_those_of_the_whole_census() -> None:
+    whole = {family.name: family for family in census.families()}
+    assert census.select(whole) == tuple(whole.values())
+    for name in SUBSET:
+        assert census.select([name]) == (whole[name],)

@@ -136,4 +136,6 @@ def _check_fields(tensor: TensorProto, what: str, count: int) -> None:
         onnx.numpy_helper.to_array(tensor)
         ir.from_proto(tensor).numpy()
     except Exception:  # numpy, ml_dtypes and onnx each raise their own for a number that does not fit the type
-        raise Unsound(f"{what} has numbers that do not fit its type, {TensorProto.DataType.Name(tensor.data_type).lower()}") from None
+        raise Unsound(
+            f"{what} has numbers that do not fit its type, {TensorProto.DataType.Name(tensor.data_type).lower()}"
+        ) from None
