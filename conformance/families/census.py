@@ -106,7 +106,7 @@ def _packages() -> tuple[Path, ...]:
 
 
 def _stating(names: Iterable[str]) -> list[Path]:
-    """The packages whose configurations state one of `names` as their model type; of two with one name the first is last."""
+    """The packages with a configuration whose model type is one of `names`, the first of one name last."""
     stated = re.compile(
         rf"""^    model_type(?:: *str)? *= *["'](?:{"|".join(map(re.escape, names))})["']""", re.MULTILINE
     )
