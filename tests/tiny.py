@@ -15,8 +15,8 @@
     modernbert        an encoder with two rules and a masked language model's head
     modernbert_bare   the same without the head
 
-Weights are drawn so that logits have a spread of about one and depend on where tokens stand: with transformers'
-own initialisation (0.02) every logit is nearly zero and a wrong rotation passes any tolerance.
+Their weights are drawn as those of `conformance.families.tiny`: logits have a spread of about one and depend on where
+tokens stand.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import torch
 import transformers as hf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from conformance.families.tiny import draw_weights
 from rope_deploy.models import LoadedModel, wrap
 from rope_deploy.models.loading.factory import cast
 
@@ -137,13 +138,7 @@ def fresh(model_class: type[hf.PreTrainedModel], config: hf.PreTrainedConfig, *,
     """A model with weights that carry a signal through every layer."""
     torch.manual_seed(seed)
     model = model_class(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim >= 2:
-                parameter.normal_(0, 1.2 / parameter.shape[-1] ** 0.5)
-            elif parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.tie_weights()
+    draw_weights(model)
     return model
 
 

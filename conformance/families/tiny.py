@@ -29,18 +29,18 @@ def tiny_model(family: Family, *, seed: int = 0, config: PreTrainedConfig | None
 
     torch.manual_seed(seed)
     model = family.model_class()(config or tiny_config(family)).eval()
-    lively(model)
+    draw_weights(model)
     return model.requires_grad_(False)
 
 
-def lively(model: PreTrainedModel) -> None:
-    """Weights that carry a signal: matrices keep the size of what they multiply, vectors are shaken a little."""
+def draw_weights(model: PreTrainedModel) -> None:
+    """Draw weights that carry a signal: matrices keep the size of what they multiply, vectors move by a tenth."""
     import torch
 
     from rope_deploy.models.torch_private import ConvNd
 
     convolutions = [module for module in model.modules() if isinstance(module, ConvNd)]
-    # A transposed one gives each place what all channels have for it, and few of the places of its kernel.
+    # A transposed one sums over all channels, and over few of the positions in its kernel.
     inputs = {id(one.weight): len(one.weight) if one.transposed else one.weight[0].numel() for one in convolutions}
     with torch.no_grad():
         for parameter in model.parameters():
