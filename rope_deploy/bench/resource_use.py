@@ -15,7 +15,7 @@ import psutil
 from rope_deploy.artifact import Manifest
 from rope_deploy.bench.contestant_job import ContestantJob, open_job, run_workloads
 from rope_deploy.bench.latency import Workload, initial_past, random_feeds
-from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, how_ended, run_in_child
+from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, run_in_child
 from rope_deploy.errors import RopeDeployError
 from rope_deploy.runtime_registry import RUNTIMES
 
@@ -45,16 +45,16 @@ def resource_use_in_child(job: ContestantJob, *, patience: float = PATIENCE) -> 
     except ChildTimedOut:
         return ResourceUse(note=f"Not measured: it took more than {patience:.0f} seconds.")
     except ChildDied as death:
-        return _unmeasured(str(death), death.lines[-1] if death.lines else "it said nothing")
+        last = death.lines[-1].strip() if death.lines else "it said nothing"
+        return ResourceUse(note=f"Not measured: its process {death} ({last[:LONGEST_NOTE]}).")
     except RopeDeployError as error:
-        return _unmeasured(f"ended {how_ended(error.exit_code)}", error.asked)
+        return _unmeasured(error.asked)
     except Exception as error:
-        return _unmeasured(f"ended {how_ended(1)}", f"{type(error).__name__}: {error}")
+        return _unmeasured(f"{type(error).__name__}: {error}")
 
 
-def _unmeasured(how: str, reason: str) -> ResourceUse:
-    last = next((line.strip() for line in reversed(reason.splitlines()) if line.strip()), "it said nothing")
-    return ResourceUse(note=f"Not measured: its process {how} ({last[:LONGEST_NOTE]}).")
+def _unmeasured(reason: str) -> ResourceUse:
+    return ResourceUse(note=f"Not measured: {' '.join(reason.split())[:LONGEST_NOTE]}")
 
 
 def measure_resource_use(job: ContestantJob) -> ResourceUse:
