@@ -10,18 +10,20 @@ processor times moved by 2 % (benchmarks/results/gate_under_load.json).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from rope_deploy.bench.contestant_job import ContestantJob, open_job
 from rope_deploy.bench.latency import Contestant, measure
-from rope_deploy.childprocess import Task, run_in_child
+from rope_deploy.childprocess import ChildFailed, Task, run_in_child
+from rope_deploy.errors import RopeDeployError
 from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.fresh_process:measure_comparison"
 PATIENCE = 1800  # seconds
+LONGEST_NOTE = 200  # characters of the reason
 MORE_ROUNDS = 2  # times as many with one thread: a verdict that rests on them alone wants a narrow interval
 
 
@@ -33,25 +35,35 @@ class Comparison:
     rounds: int
 
 
-def measure_in_fresh_process(comparison: Comparison, *, patience: float = PATIENCE) -> tuple[LatencyRecord, ...]:
-    """What a fresh process measures; () if it failed or took longer than `patience` seconds.
+def measure_in_fresh_process(
+    comparison: Comparison, note: Callable[[str], None], *, patience: float = PATIENCE
+) -> tuple[LatencyRecord, ...]:
+    """What a fresh process measures; () if it failed or took longer than `patience` seconds: `note` is told why.
 
-    A failure is not reported: the same contestants were measured before, and that measurement then stands alone.
+    No failure of the run: the same contestants were measured before, and that measurement then stands alone.
     """
     try:
         return run_in_child(Task(MEASURE, (comparison,)), patience=patience)
-    except Exception:  # whatever happened to the child
+    except (ChildFailed, RopeDeployError) as error:
+        reason = error.asked if isinstance(error, RopeDeployError) else f"it {error}."
+        threads = " with one thread" if comparison.jobs[0].threads == 1 else ""
+        note(f"Not measured{threads} in a fresh process: {' '.join(reason.split())[:LONGEST_NOTE]}")
         return ()
 
 
-def with_processor_ratios(latencies: Sequence[LatencyRecord], comparison: Comparison) -> tuple[LatencyRecord, ...]:
-    """`latencies` of the contestants compared, with the ratios of processor times that a fresh process measures."""
+def with_processor_ratios(
+    latencies: Sequence[LatencyRecord], comparison: Comparison, note: Callable[[str], None]
+) -> tuple[LatencyRecord, ...]:
+    """`latencies` of the contestants compared, with the ratios of processor times that a fresh process measures.
+
+    Where it measures nothing they stay without, and `note` is told why.
+    """
     reference, *others = comparison.jobs
     others = [job for job in others if RUNTIMES[job.runtime].sets_threads]
     if not RUNTIMES[reference.runtime].sets_threads or not others or reference.threads == 1:
         return tuple(latencies)
     single = tuple(replace(job, threads=1) for job in (reference, *others))
-    measured = measure_in_fresh_process(Comparison(single, MORE_ROUNDS * comparison.rounds))
+    measured = measure_in_fresh_process(Comparison(single, MORE_ROUNDS * comparison.rounds), note)
     found = {(one.runtime, one.style, one.workload): one for one in measured}
     return tuple(
         replace(

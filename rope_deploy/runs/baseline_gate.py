@@ -43,6 +43,7 @@ class BaselineGate:
         self._wanted: tuple[Key, ...] = ()
         self._baseline: Baseline | None = None
         self._contestants: Sequence[PlannedContestant] = ()
+        self._notes: list[str] = []
         if update and not (config.bench and config.bench.baseline):
             raise UsageError(
                 "There is no baseline to update: the configuration names none.",
@@ -93,7 +94,9 @@ class BaselineGate:
         if self._judging:
             self._wanted = ratio_keys(contestants, self._plan)
             self._baseline = self._admit(self._wanted, contestants[0].label)
-        return time_all(contestants, loaded, self._plan, progress)
+        timed = time_all(contestants, loaded, self._plan, progress)
+        self._notes += timed.notes
+        return timed
 
     def gates(self, timed: Timed, progress: Progress) -> tuple[GateRecord, ...]:
         """A gate for each ratio that the baseline has; none where there is no baseline. Called after `time`."""
@@ -105,12 +108,15 @@ class BaselineGate:
             self._baseline,
             self._wanted,
             self._options.max_slowdown,
-            measure_again=lambda keys: measure_ratios_again(self._contestants, self._plan, keys, progress),
+            measure_again=lambda keys: measure_ratios_again(
+                self._contestants, self._plan, keys, progress, self._notes.append
+            ),
             unsettled=self._options.unsettled,
         )
 
     def with_baseline_written(self, report: Report) -> Report:
-        """Write the baseline if that was asked for; the report with a note of it."""
+        """Write the baseline if that was asked for; the report with notes of it and of what could not be measured."""
+        report = replace(report, notes=(*report.notes, *dict.fromkeys(self._notes)))
         if not self._update:
             return report
         path = self._options.baseline

@@ -55,6 +55,7 @@ def bench_artifacts(folder: Path, options: BenchOptions, *, progress: Progress =
         loaded = load_reference(artifacts, model, trust_remote_code=options.trust_remote_code)
     timed = time_all(contestants, loaded, plan, progress)
     gates: tuple[GateRecord, ...] = ()
+    notes = list(timed.notes)
     if baseline is not None:
         gates = gates_against(
             timed.latencies,
@@ -62,9 +63,11 @@ def bench_artifacts(folder: Path, options: BenchOptions, *, progress: Progress =
             baseline,
             ratio_keys(contestants, plan),
             options.max_slowdown,
-            measure_again=lambda wanted: measure_ratios_again(contestants, plan, wanted, progress),
+            measure_again=lambda wanted: measure_ratios_again(contestants, plan, wanted, progress, notes.append),
             unsettled=options.unsettled,
         )
-    remark = load_remark(timed.latencies)
-    notes = () if remark is None else (f"{remark}: on a quiet machine ratios are others.",)
-    return frame.report(notes=notes, latencies=timed.latencies, contestants=timed.contestants, gates=gates)
+    if remark := load_remark(timed.latencies):
+        notes.append(f"{remark}: on a quiet machine ratios are others.")
+    return frame.report(
+        notes=tuple(dict.fromkeys(notes)), latencies=timed.latencies, contestants=timed.contestants, gates=gates
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,10 +65,11 @@ class BenchPlan:
 
 @dataclass(frozen=True)
 class Timed:
-    """What a benchmark measured, and who took part in it."""
+    """What a benchmark measured, who took part in it, and what of it could not be measured."""
 
     latencies: tuple[LatencyRecord, ...] = ()
     contestants: tuple[ContestantRecord, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def plan_contestants(
@@ -134,20 +135,28 @@ def time_all(
             threads=options.threads,
             progress=lambda workload, done, total: progress(f"Timing {workload}: round {done} of {total}"),
         )
+    notes: list[str] = []
     if plan.processor_ratios:
         present = {(one.runtime, one.style) for one in records if one.verdict == "passed"}
         jobs = [_job(one, plan) for one in contestants if (one.runtime, one.style) in present]
         if None not in jobs:
             progress("Timing with one thread in a fresh process")
-            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), options.rounds))
-    timed = Timed(latencies, tuple(records))
+            latencies = with_processor_ratios(latencies, Comparison(tuple(jobs), options.rounds), notes.append)
+    timed = Timed(latencies, tuple(records), tuple(notes))
     return _profile(contestants, timed, plan, progress) if options.profile else timed
 
 
 def measure_ratios_again(
-    contestants: Sequence[PlannedContestant], plan: BenchPlan, wanted: Collection[Key], progress: Progress
+    contestants: Sequence[PlannedContestant],
+    plan: BenchPlan,
+    wanted: Collection[Key],
+    progress: Progress,
+    note: Callable[[str], None],
 ) -> tuple[LatencyRecord, ...]:
-    """The ratios `wanted` once more, in a fresh process; () where PyTorch was handed over loaded, without a name."""
+    """The ratios `wanted` once more, in a fresh process; if that fails, `note` is told why.
+
+    () also where PyTorch was handed over loaded, without a name.
+    """
     options, reference = plan.options, contestants[0]
     others = [one for one in contestants[1:] if any((one.runtime, one.style) == key[:2] for key in wanted)]
     jobs = [_job(one, plan) for one in (reference, *others)]
@@ -158,7 +167,7 @@ def measure_ratios_again(
     new = options.new if names - {one.name for one in workloads(lengths, 0)} else 0
     progress(f"Measuring again in a fresh process: {', '.join(sorted(names))}")
     rerun = Comparison(tuple(replace(job, prompts=lengths, new=new) for job in jobs), options.rounds)
-    return with_processor_ratios(measure_in_fresh_process(rerun), rerun)
+    return with_processor_ratios(measure_in_fresh_process(rerun, note), rerun, note)
 
 
 def _enter(
@@ -215,7 +224,7 @@ def _profile(contestants: Sequence[PlannedContestant], timed: Timed, plan: Bench
             )
         records.append(record)
     latencies = (replace(one, rotation_share=shares.get((*_who(one), one.workload))) for one in timed.latencies)
-    return Timed(tuple(latencies), tuple(records))
+    return replace(timed, latencies=tuple(latencies), contestants=tuple(records))
 
 
 def _on_one_line(error: Exception) -> str:

@@ -165,6 +165,15 @@ def test_a_baseline_is_written_then_held_against_and_a_slowdown_fails(source, tm
     assert baseline.read_bytes() == kept
 
 
+def test_a_baseline_without_processor_times_says_so(source, tmp_path, monkeypatch):
+    monkeypatch.setattr("rope_deploy.bench.fresh_process.MEASURE", "tests.crashes:aborts")
+    assert main(["ci", timed(tmp_path, source), "--update-baseline"]) == 0
+    notes = json.loads((tmp_path / "out" / "report.json").read_text())["notes"]
+    assert "Not measured with one thread in a fresh process: it ended by SIGABRT." in notes
+    written = json.loads((tmp_path / "baseline.json").read_text())
+    assert {one["processor_ratio"] for one in written["latencies"]} == {None}
+
+
 def test_a_baseline_lies_in_no_artifact(source, tmp_path, capfd):
     config = Path(timed(tmp_path, source))
     config.write_text(config.read_text().replace("/baseline.json", "/out/onnx/baseline.json"))
