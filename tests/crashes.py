@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rope_deploy.errors import ConfigError
@@ -32,6 +33,14 @@ def sleeps_in_native_code():
 
 def unpicklable():
     return lambda: 1
+
+
+def writes_over_answers(progress):
+    progress("Reading the second file")
+    for number in range(3, 20):  # one of them leads to the parent
+        with suppress(OSError):
+            os.write(number, b"\xff" * 64)
+    time.sleep(60)
 
 
 def grows():

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from rope_deploy.childprocess.interpreter import environment, how_ended, python
-from rope_deploy.childprocess.wire_messages import Request, Task, receive, send
+from rope_deploy.childprocess.wire_messages import DamagedMessage, Request, Task, receive, send
 
 MODULE = "rope_deploy.childprocess"
 LAST_LINES = 8  # of standard error, kept to explain a death
@@ -25,9 +25,10 @@ class ChildFailed(Exception):
 
 
 class ChildDied(ChildFailed):
-    """The child ended before it answered. `code` is its return code, `lines` the last ones on its standard error."""
+    """The child ended before it answered. `code` is its return code, None if it was ended because its bytes were no
+    answer; `lines` are the last ones on its standard error."""
 
-    def __init__(self, code: int, lines: tuple[str, ...] = (), text: str = ""):
+    def __init__(self, code: int | None, lines: tuple[str, ...] = (), text: str = ""):
         super().__init__(text or f"ended {how_ended(code)}")
         self.code, self.lines = code, lines
 
@@ -92,12 +93,15 @@ class Child:
             send(self._process.stdin, message)
 
     def receive(self) -> tuple[str, Any]:
-        """The next message. Raises ChildDied or ChildTimedOut; the child has then ended."""
+        """The next message. Raises ChildDied, also for damaged bytes, or ChildTimedOut; the child has then ended."""
         try:
             return receive(self._process.stdout, self._until)
         except TimeoutError:
             self.end()
             raise ChildTimedOut(self._patience) from None
+        except DamagedMessage as error:
+            self.end()
+            raise ChildDied(None, tuple(self._lines), "sends what is no answer") from error
         except EOFError:
             self.end(GRACE)
             raise ChildDied(self._process.returncode, tuple(self._lines)) from None

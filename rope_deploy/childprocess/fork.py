@@ -1,10 +1,12 @@
 """A function in a fork of this process: C++ that a hostile file can make hang or crash takes nobody with it.
 
-A fork and not a new interpreter: the call is over in milliseconds where nothing is wrong, and starts no thread.
+A fork and not a new interpreter: the call is over in milliseconds where nothing is wrong, and starts no thread. The
+answer is JSON and not a pickle: what a hostile file makes of the fork cannot make the parent run anything.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -13,19 +15,20 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from rope_deploy.childprocess.child import ChildDied, ChildTimedOut
-from rope_deploy.childprocess.wire_messages import receive, send
+from rope_deploy.childprocess.wire_messages import LENGTH, exactly, write_all
 
 SECONDS = 20.0
 ROOM = 1 << 30  # bytes beyond what the process has already
+MOST_ANSWERED = 1 << 28  # bytes of the answer
 
 
 def run_in_fork(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """What `function` returns. Where the system has no fork it is simply called.
+    """What `function` returns, which must be plain JSON. Where the system has no fork it is simply called.
 
-    Raises ChildTimedOut; ChildDied if it crashes, runs out of memory or raises anything.
+    Raises ChildTimedOut; ChildDied if it crashes, runs out of memory, raises anything or answers what is no JSON.
     """
     if not hasattr(os, "fork"):
         return function()
@@ -40,15 +43,25 @@ def run_in_fork(function: Callable[[], Any], seconds: float = SECONDS) -> Any:
     os.close(writes)
     try:
         with os.fdopen(reads, "rb", 0) as stream:
-            return receive(stream, time.monotonic() + seconds)
+            return _read(stream, time.monotonic() + seconds)
     except TimeoutError:
         raise ChildTimedOut(seconds) from None
     except EOFError:
         raise ChildDied(-signal.SIGKILL, text="crashes or runs out of memory") from None
+    except (ValueError, RecursionError) as error:
+        raise ChildDied(None, text="sends what is no answer") from error
     finally:
         with suppress(ProcessLookupError):  # it has ended by itself
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def _read(stream: BinaryIO, until: float) -> Any:
+    """The answer of the child. Raises ValueError and RecursionError for bytes that are none."""
+    size = LENGTH.unpack(exactly(stream, LENGTH.size, until))[0]
+    if size > MOST_ANSWERED:
+        raise ValueError(f"{size} bytes, of {MOST_ANSWERED} at most")
+    return json.loads(exactly(stream, size, until))
 
 
 def _answer(function: Callable[[], Any], reads: int, writes: int) -> NoReturn:
@@ -61,7 +74,8 @@ def _answer(function: Callable[[], Any], reads: int, writes: int) -> NoReturn:
             signal.signal(number, signal.SIG_DFL)
         _limit()
         with os.fdopen(writes, "wb", 0) as stream:
-            send(stream, function())
+            content = json.dumps(function()).encode()
+            write_all(stream, LENGTH.pack(len(content)) + content)
     finally:
         os._exit(0)
 

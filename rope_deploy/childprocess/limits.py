@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Limits:
         A folder that cannot be listed counts as empty: the work itself says what is wrong with it.
         """
         path = Path(path)
-        folder = path if path.is_dir() else path.parent
+        folder = path if os.path.isdir(path) else path.parent
         size = 0
         with suppress(OSError):
             size = sum(file.stat().st_size for file in folder.glob("*") if file.is_file())

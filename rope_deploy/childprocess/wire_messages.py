@@ -13,7 +13,8 @@ A message is pickled; the memory of its arrays follows the pickle as it is, neit
     the pickle, the buffers
 
 Nothing is unpickled that this package did not pickle: the pipes are the child's alone, and a library's output goes
-elsewhere.
+elsewhere. A library that crashes can still damage what it sends: a size beyond the bounds is refused before memory is
+taken for it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,13 @@ from typing import Any, BinaryIO
 from rope_deploy.childprocess.limits import WITHOUT_LIMITS, Limits
 
 HEAD, LENGTH = struct.Struct("<QQ"), struct.Struct("<Q")
+MOST_PICKLED = 1 << 32  # bytes of one pickle
+MOST_BUFFERS = 1 << 16
+MOST_BYTES = 1 << 36  # of all buffers of a message: no call of a model takes or returns so much
+
+
+class DamagedMessage(Exception):
+    """What was received is no message."""
 
 
 @dataclass(frozen=True)
@@ -87,24 +95,42 @@ def send(stream: BinaryIO, message: Any) -> None:
     parts = [buffer.raw() for buffer in buffers]
     lengths = b"".join(LENGTH.pack(part.nbytes) for part in parts)
     for part in (HEAD.pack(len(pickled), len(parts)) + lengths + pickled, *parts):
-        rest = memoryview(part)
-        while rest.nbytes:
-            rest = rest[stream.write(rest) :]
+        write_all(stream, part)
+
+
+def write_all(stream: BinaryIO, part: bytes | memoryview) -> None:
+    """Write `part` to an unbuffered stream, which may take less at a time."""
+    rest = memoryview(part)
+    while rest.nbytes:
+        rest = rest[stream.write(rest) :]
 
 
 def receive(stream: BinaryIO, until: float | None = None) -> Any:
     """The next message; its arrays can be written to. `stream` is unbuffered if `until` is given.
 
     Raises EOFError when the other side has ended, also in the middle of a message; TimeoutError at the time `until`
-    of the monotonic clock.
+    of the monotonic clock; DamagedMessage for bytes that are no message.
     """
-    size, count = HEAD.unpack(_exactly(stream, HEAD.size, until))
-    lengths = [LENGTH.unpack(_exactly(stream, LENGTH.size, until))[0] for _ in range(count)]
-    pickled = _exactly(stream, size, until)
-    return pickle.loads(pickled, buffers=[_exactly(stream, length, until) for length in lengths])
+    size, count = HEAD.unpack(exactly(stream, HEAD.size, until))
+    _require(size, MOST_PICKLED, "bytes in one pickle")
+    _require(count, MOST_BUFFERS, "buffers")
+    lengths = [LENGTH.unpack(exactly(stream, LENGTH.size, until))[0] for _ in range(count)]
+    _require(sum(lengths), MOST_BYTES, "bytes in buffers")
+    pickled = exactly(stream, size, until)
+    buffers = [exactly(stream, length, until) for length in lengths]
+    try:
+        return pickle.loads(pickled, buffers=buffers)
+    except Exception as error:  # damaged pickles raise nearly every type
+        raise DamagedMessage(f"{type(error).__name__}: {error}") from error
 
 
-def _exactly(stream: BinaryIO, size: int, until: float | None) -> bytearray:
+def _require(size: int, most: int, of: str) -> None:
+    if size > most:
+        raise DamagedMessage(f"{size} {of}, of {most} at most")
+
+
+def exactly(stream: BinaryIO, size: int, until: float | None) -> bytearray:
+    """The next `size` bytes. Raises EOFError and TimeoutError as `receive` does."""
     found = bytearray(size)
     view, done = memoryview(found), 0
     while done < size:

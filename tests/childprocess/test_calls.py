@@ -36,6 +36,11 @@ def test_a_death_is_an_error_that_names_the_file_last_worked_on(by):
     assert "so this is how it ends" in caught.value.exists
 
 
+def test_damaged_bytes_are_the_death_of_the_child():
+    with pytest.raises(RuntimeCrashed, match="Reading the second file sends what is no answer"):
+        call(f"{HERE}:writes_over_answers", doing="Reading", progress=lambda step: None)
+
+
 def test_limits_are_errors_in_words(monkeypatch):
     with pytest.raises(VendorError, match="Spinning took more than 1 seconds"):
         call(f"{HERE}:spins", doing="Spinning", limits=Limits(seconds=1))

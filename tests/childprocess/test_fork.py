@@ -1,9 +1,10 @@
 import os
+import struct
 import time
 
 import pytest
 
-from rope_deploy.childprocess import ChildDied, ChildTimedOut, run_in_fork
+from rope_deploy.childprocess import ChildDied, ChildTimedOut, fork, run_in_fork
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -20,6 +21,28 @@ def test_a_crash_is_an_answer_and_not_the_end():
 def test_an_exception_is_no_answer():
     with pytest.raises(ChildDied):
         run_in_fork(lambda: 1 // 0)
+
+
+def test_what_is_not_json_is_no_answer():
+    with pytest.raises(ChildDied):
+        run_in_fork(lambda: {1, 2})
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x80\x04N.", b"[" * (1 << 20), b"\xff\xfe{}", b"{"],
+    ids=["a-pickle", "deep", "no-text", "cut"],
+)
+def test_damaged_bytes_are_no_answer(monkeypatch, sent):
+    monkeypatch.setattr(fork, "write_all", lambda stream, part: stream.write(struct.pack("<Q", len(sent)) + sent))
+    with pytest.raises(ChildDied):
+        run_in_fork(lambda: 1)
+
+
+def test_an_answer_of_any_size_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(fork, "write_all", lambda stream, part: stream.write(struct.pack("<Q", 1 << 60)))
+    with pytest.raises(ChildDied, match="no answer"):
+        run_in_fork(lambda: 1)
 
 
 def test_what_hangs_is_ended_in_time():

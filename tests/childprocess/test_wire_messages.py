@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from rope_deploy.childprocess.wire_messages import receive, send
+from rope_deploy.childprocess.wire_messages import LENGTH, DamagedMessage, receive, send
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "bool"])
@@ -38,6 +38,21 @@ def test_a_message_cut_short_is_the_end():
     for size in (0, 4, 20, len(stream.getvalue()) - 1):
         with pytest.raises(EOFError):
             receive(io.BytesIO(stream.getvalue()[:size]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        LENGTH.pack(1 << 62) + LENGTH.pack(0),
+        LENGTH.pack(4) + LENGTH.pack(1 << 62),
+        LENGTH.pack(4) + LENGTH.pack(1) + LENGTH.pack(1 << 62),
+        LENGTH.pack(4) + LENGTH.pack(0) + b"libr",
+    ],
+    ids=["pickle", "count", "buffer", "content"],
+)
+def test_damaged_bytes_are_refused_before_memory_is_taken_for_them(content):
+    with pytest.raises(DamagedMessage):
+        receive(io.BytesIO(content))
 
 
 def test_a_reader_gives_up_in_time_also_in_the_middle_of_a_message():
