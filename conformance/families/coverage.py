@@ -91,7 +91,7 @@ in place of a row.
 
 
 def page(records: Iterable[Record], verified: Mapping[str, Any] | None = None) -> str:
-    """The whole page; families that rotate nothing come last. `verified`: what verify_families found."""
+    """The whole page; families that rotate nothing come last. `verified`: what `verify.py` found."""
     every = sorted(records, key=lambda record: record.family)
     rotating = [record for record in every if record.verdict not in ("no-rotation", "unbuildable")]
     confirmed = {name for name, one in (verified or {}).get("families", {}).items() if one["verdict"] == "right"}

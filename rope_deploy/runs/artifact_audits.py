@@ -32,7 +32,7 @@ def start_audits(artifacts: Collection[Artifact], pool: Executor, *, trusted: bo
             known = trusted and artifact.manifest.task != "tower"
             stated = stated_by(artifact.folder, artifact.manifest) if known else None
         except RopeDeployError as error:
-            audits[artifact.folder] = pool.submit(_stopped, artifact, error)
+            audits[artifact.folder] = pool.submit(_failed, artifact, error)
         else:
             audits[artifact.folder] = pool.submit(_audit, artifact, stated, trusted)
     return audits
@@ -52,10 +52,11 @@ def _audit(artifact: Artifact, stated: Stated | None, trusted: bool) -> Audit:
             limits=Limits.of_file(folder),
         )
     except RopeDeployError as error:
-        return _stopped(artifact, error)
+        return _failed(artifact, error)
 
 
-def _stopped(artifact: Artifact, error: RopeDeployError) -> Audit:
+def _failed(artifact: Artifact, error: RopeDeployError) -> Audit:
+    """The audit that `error` stopped: one failed record."""
     findings = Findings(artifact.manifest.style)
     findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
     return findings.audit()

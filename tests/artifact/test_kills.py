@@ -309,7 +309,7 @@ def moved_away_first(place: Path, force: bool) -> None:
 
 
 def engine_last(place: Path, force: bool) -> None:
-    """The manifest before its engine_build, as it was."""
+    """The manifest before its engine, as it was."""
     other = place.parent / "other"
     tiny_engine("new")(other, True)
     for name in ("e.engine.json", "e.engine"):

@@ -27,7 +27,7 @@ def published():
 
 
 def closed(node):
-    """The same json_schema, in which what it does not name is a fault: a record it forgot would be noticed."""
+    """The same schema, in which what it does not name is a fault: a record it forgot would be noticed."""
     if isinstance(node, list):
         return [closed(one) for one in node]
     if not isinstance(node, dict):

@@ -113,7 +113,7 @@ VERSION_4: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", VERSION_4)
 def test_version_4_reads_as_transformers_converts_it(name: str) -> None:
-    """Ours of the old file equals ours of what transformers 5 makes of it (whose numbers test_families checks)."""
+    """Ours of the old file equals ours of what transformers 5 makes of it (whose numbers tests/families/ checks)."""
     old = VERSION_4[name]
     converted = AutoConfig.for_model(**copy.deepcopy(old)).to_dict()
     assert "rope_parameters" in converted or "rotary_dim" in converted

@@ -1,4 +1,4 @@
-"""Styles chosen for an build, with the real parser of TensorRT-RTX where it has a say."""
+"""Styles chosen for a build, with the real parser of TensorRT-RTX where it has a say."""
 
 import json
 import shutil

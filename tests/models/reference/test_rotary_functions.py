@@ -1,4 +1,4 @@
-"""What a model's rotation was given is found by rotary_calls it, for every family, and never made up."""
+"""What a model's rotation was given is found for every family, and never made up."""
 
 import sys
 
