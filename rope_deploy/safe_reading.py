@@ -16,6 +16,7 @@ from rope_deploy.errors import UsageError
 LARGEST = 1 << 28  # bytes; a report of a large check has a few millions
 LARGEST_UNPACKED = 1 << 30
 DEEPEST = 100
+CONFIG_NAME = "config.json"  # a model's configuration, in the format of Hugging Face
 LONGEST_NUMBER = 300  # digits; longer ones are no numbers of any kind here
 
 Fail = Callable[[str], UsageError]

@@ -6,6 +6,7 @@ Frozen dataclasses, decoded and validated by pydantic.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, artifact_around, link_fault, name_fault
+from rope_deploy.artifact.subject import GRAPH_ENDING
 from rope_deploy.artifact.versioned_json import read_versioned
 from rope_deploy.artifact.write_files import listing
 from rope_deploy.errors import ConfigError, UsageError
@@ -22,6 +24,7 @@ from rope_deploy.styles import StyleName
 SCHEMA_VERSION = 2
 # A cache goes in as past_key_values.{layer}.{part} and comes out as present.{layer}.{part}.
 PAST_PREFIX, PRESENT_PREFIX = "past_key_values.", "present."
+TOKENS_KEY = "rope_deploy.tokens"  # in a graph's metadata: how many tokens it takes at most, where it was limited
 
 
 @dataclass(frozen=True)
@@ -215,14 +218,14 @@ _MANIFEST = TypeAdapter(Manifest)
 def load_manifest(folder: Path) -> Manifest:
     """Read and validate `folder/rope_deploy.json`; every fault is reported at once."""
     path = Path(folder) / MANIFEST_NAME
-    if Path(folder).is_file():
+    if os.path.isfile(folder):
         within = artifact_around(folder)
         raise UsageError(
             f"{folder} is a file, and an artifact is a folder.",
             exists=f"It lies in the artifact {within}." if within else "",
             todo="Name that folder." if within else _instead(Path(folder)),
         )
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(
             f"{folder} is not an artifact: it has no {MANIFEST_NAME}.",
             exists=f"It holds: {listing(Path(folder))}.",
@@ -238,7 +241,8 @@ def load_manifest(folder: Path) -> Manifest:
 
 def _instead(file: Path) -> str:
     make = "Make an artifact with `rope-deploy export MODEL -o DIR`"
-    return f"{make}{', or look at this file with `rope-deploy check --audit FILE`' if file.suffix == '.onnx' else ''}."
+    audit = ", or look at this file with `rope-deploy check --audit FILE`"
+    return f"{make}{audit if file.suffix.lower() == GRAPH_ENDING else ''}."
 
 
 def _elsewhere(folder: Path, manifest: Manifest) -> Iterator[str]:

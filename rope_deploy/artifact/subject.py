@@ -1,6 +1,7 @@
 """Decide what a path or a name stands for: an artifact, a graph, an engine, a model. Every command asks it here.
 
-The answer follows from names and from what lies on the disk; no file is opened.
+The answer follows from names and from what lies on the disk; no file is opened. A name that the system cannot look up,
+because it is too long or lies in a closed folder, is one where nothing lies: `os.path` says so where `Path` raises.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ from pathlib import Path
 
 from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME
 from rope_deploy.errors import UsageError
+from rope_deploy.safe_reading import CONFIG_NAME
 
 GRAPH_ENDING = ".onnx"
 ENGINE_ENDINGS = (".engine", ".plan", ".trt")
 GGUF_ENDING = ".gguf"
-CONFIG_NAME = "config.json"  # of Hugging Face's format
 
 
 class Kind(Enum):
-    """What a subject is. Files are told apart by their endings, so that a missing file has a kind too."""
+    """What a subject is. Files are told apart by their endings, so that a missing file has a kind too.
+
+    Upper and lower case of an ending are the same: no reader asks for either.
+    """
 
     ARTIFACT = "a folder with a manifest"
     ARTIFACT_GRAPH = "the model.onnx of an artifact"
@@ -36,7 +40,6 @@ class Kind(Enum):
     ABSENT = "a path where nothing is"
 
 
-FILES = (Kind.ARTIFACT_GRAPH, Kind.GRAPH, Kind.ENGINE, Kind.GGUF, Kind.OTHER_FILE)
 FOLDERS = (Kind.ARTIFACT, Kind.MODEL_FOLDER, Kind.OTHER_FOLDER)
 
 
@@ -59,8 +62,8 @@ def subject_of(given: str | Path) -> Subject:
     path = Path(given)
     if is_artifact(path):
         return Subject(path, Kind.ARTIFACT, path)
-    if path.is_dir():
-        return Subject(path, Kind.MODEL_FOLDER if (path / CONFIG_NAME).exists() else Kind.OTHER_FOLDER)
+    if os.path.isdir(path):
+        return Subject(path, Kind.MODEL_FOLDER if os.path.exists(path / CONFIG_NAME) else Kind.OTHER_FOLDER)
     if path.name == MODEL_NAME and is_artifact(path.parent):
         return Subject(path, Kind.ARTIFACT_GRAPH, path.parent)
     return Subject(path, _kind_of_file(str(given), path))
@@ -68,22 +71,17 @@ def subject_of(given: str | Path) -> Subject:
 
 def _kind_of_file(given: str, path: Path) -> Kind:
     by_ending = {GRAPH_ENDING: Kind.GRAPH, GGUF_ENDING: Kind.GGUF} | dict.fromkeys(ENGINE_ENDINGS, Kind.ENGINE)
-    if path.suffix in by_ending:
-        return by_ending[path.suffix]
-    if path.exists():
+    if (kind := by_ending.get(path.suffix.lower())) is not None:
+        return kind
+    if os.path.exists(path):
         return Kind.OTHER_FILE
-    if is_factory(given):
+    if ":" in given:
         return Kind.FACTORY
     return Kind.HUB_NAME if is_hub_name(given) else Kind.ABSENT
 
 
 def is_artifact(path: Path) -> bool:
-    return (Path(path) / MANIFEST_NAME).is_file()
-
-
-def is_factory(name: str) -> bool:
-    """Whether `name` is package.module:function; not where a file of that name lies."""
-    return ":" in name and not Path(name).exists()
+    return os.path.isfile(Path(path) / MANIFEST_NAME)
 
 
 def is_hub_name(name: str) -> bool:
@@ -97,7 +95,7 @@ def artifacts_inside(folder: Path) -> tuple[Path, ...]:
     Not those in hidden folders, which hold what a run is still making, or what a killed one left.
     """
     folder = Path(folder)
-    return tuple(sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST_NAME}"))) if folder.is_dir() else ()
+    return tuple(sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST_NAME}"))) if os.path.isdir(folder) else ()
 
 
 def artifact_folders(folder: Path) -> tuple[Path, ...]:

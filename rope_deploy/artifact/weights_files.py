@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from rope_deploy.artifact.disk import sync
+from rope_deploy.artifact.subject import GRAPH_ENDING
 
 HASH_DIGITS = 12
 JOURNAL = "weights"
@@ -44,9 +45,11 @@ def drop_unnamed(hidden: Path, target: Path) -> None:
 
 def graph_of(weights: Path) -> Path | None:
     """A graph beside `weights` that names them as its own; None without one."""
-    if weights.suffix == ".onnx" or not weights.is_file():
+    if weights.suffix.lower() == GRAPH_ENDING or not weights.is_file():
         return None
-    graphs = (path for path in sorted(weights.parent.glob("*.onnx")) if path.is_file())
+    graphs = (
+        path for path in sorted(weights.parent.iterdir()) if path.suffix.lower() == GRAPH_ENDING and path.is_file()
+    )
     return next((path for path in graphs if _names(path, weights.name)), None)
 
 

@@ -141,7 +141,7 @@ def refuse_inside_file(target: Path) -> None:
 
 
 def listing(folder: Path, most: int = 6) -> str:
-    if not folder.is_dir():
-        return "nothing (it is a file)" if folder.exists() else "nothing (there is no such folder)"
+    if not os.path.isdir(folder):
+        return "nothing (it is a file)" if os.path.exists(folder) else "nothing (there is no such folder)"
     names = sorted(entry.name for entry in folder.iterdir())
     return (", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")) or "nothing"

@@ -20,7 +20,8 @@ from rope_deploy.errors import ConfigError, ModelError, UsageError
 from rope_deploy.graph.analysis.influences import OTHERS
 from rope_deploy.graph.reading import Reading, read_rotations
 from rope_deploy.rope import RopeSpec, cos_sin
-from rope_deploy.rope.read_config import CONFIG_NAME, read_config_file
+from rope_deploy.rope.read_config import read_config_file
+from rope_deploy.safe_reading import CONFIG_NAME
 
 NO_RULE = (
     "{style}: no rule is stated, neither in the manifest nor in a config.json: it was seen that the tables rotate, "

@@ -56,6 +56,8 @@ def describe(error: BaseException) -> Failure:
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failure("DiskFull", 3, f"The disk is full{_where(error)}.", todo="Free some space and try again.")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return Failure(kind, 2, f"A name is too long for the system: {error.filename}.", todo="Give a shorter one.")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         reason = (error.strerror or "not permitted").lower()
         return Failure(kind, 3, f"The system refused access{_where(error)}: {reason}.")

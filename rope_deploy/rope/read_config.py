@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rope_deploy.errors import ConfigError
-from rope_deploy.safe_reading import parse_json, read_bytes
-
-CONFIG_NAME = "config.json"
+from rope_deploy.safe_reading import CONFIG_NAME, parse_json, read_bytes
 
 
 def read_config_file(path: Path) -> Mapping[str, Any]:
     """The mapping in `path`, or in the config.json of the folder `path`. Raises ConfigError for anything else."""
     todo = "Give the model's config.json, or its folder."
-    path = Path(path) / CONFIG_NAME if Path(path).is_dir() else Path(path)
+    path = Path(path) / CONFIG_NAME if os.path.isdir(path) else Path(path)
     try:
         read = parse_json(read_bytes(path))
     except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from rope_deploy.graph.reading.file_facts import read_facts
 from rope_deploy.options import AuditOptions
 from rope_deploy.results.codes import require_codes
 from rope_deploy.results.records import Report
-from rope_deploy.rope.read_config import CONFIG_NAME, read_config_file
+from rope_deploy.rope.read_config import read_config_file
 from rope_deploy.runs.manifest_claims import against_graph, unlisted_files
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.report_frame import Frame
+from rope_deploy.safe_reading import CONFIG_NAME
 
 
 def audit_path(path: Path, options: AuditOptions, *, progress: Progress = silent) -> Report:
@@ -58,10 +60,10 @@ def _expected(config: Path, name: str, options: AuditOptions) -> Expected:
 def _expected_beside(path: Path, options: AuditOptions, notes: list[str]) -> Expected | None:
     """The rules of the configuration beside a file; without one, a note that only invariants can be checked."""
     config = path.parent / CONFIG_NAME
-    if config.is_file():
+    if os.path.isfile(config):
         notes.append(f"Compared with {config}, which lies beside the file; --against names another.")
         return _expected(config, str(config), options)
-    if path.is_file():
+    if os.path.isfile(path):
         notes.append(f"No rule is known for {path.name}: give --against with the model's {CONFIG_NAME}.")
     return None
 
@@ -95,7 +97,7 @@ def _audited_paths(path: Path) -> list[Path]:
     if artifacts != (path,):
         # A graph without a manifest is not passed over: it is a file like any other.
         return [*artifacts, *(graph for stray in folders_of_stray_graphs(path) for graph in graphs_in(stray))]
-    if files := ([path / MODEL_NAME] if (path / MODEL_NAME).is_file() else sorted(path.glob("[!.]*.onnx"))):
+    if files := ([path / MODEL_NAME] if (path / MODEL_NAME).is_file() else graphs_in(path)):
         return files
     names = sorted(entry.name for entry in path.iterdir())[:6]
     raise UsageError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rope_deploy.artifact import MODEL_NAME, load_manifest, new_folder, refuse_existing
-from rope_deploy.artifact.subject import Kind, artifact_folders, is_artifact, subject_of
+from rope_deploy.artifact.subject import Kind, Subject, artifact_folders, is_artifact, subject_of
 from rope_deploy.errors import GraphRefused, UsageError, VendorError
 from rope_deploy.options import AUTO, BuildOptions, ExportOptions
 from rope_deploy.results.codes import require_codes
@@ -41,7 +41,8 @@ def build_styled(
     flavor = find_flavor(options.flavor)
     choices = preferred(flavor, plugin=options.plugin is not None)
     choices = tuple(choice for choice in choices if options.style in (AUTO, choice.style))
-    if subject_of(source).kind is Kind.GRAPH:
+    subject = subject_of(source)
+    if subject.kind is Kind.GRAPH:
         _require_nothing_accepted(source, options, "this is an ONNX file")
         if options.style != AUTO:
             raise UsageError(
@@ -49,7 +50,7 @@ def build_styled(
                 todo="Leave --style out, or bring its rotations to that style with `rope-deploy rewrite`.",
             )
         return build(source)
-    artifacts = _artifacts_by_style(source)
+    artifacts = _artifacts_by_style(subject)
     if artifacts:
         _require_nothing_accepted(source, options, "this is exported already")
         if not (choices := tuple(choice for choice in choices if choice.style in artifacts)):
@@ -85,15 +86,15 @@ def _require_nothing_accepted(source: Path, options: BuildOptions, why: str) -> 
         )
 
 
-def _artifacts_by_style(source: Path) -> Mapping[str, Path]:
-    """Folders by style; {} if `source` is no artifact and holds none. Raises UsageError for two of one style."""
+def _artifacts_by_style(subject: Subject) -> Mapping[str, Path]:
+    """Folders by style; {} if `subject` is no artifact and holds none. Raises UsageError for two of one style."""
     found: dict[str, Path] = {}
-    for folder in artifact_folders(source.parent if source.name == MODEL_NAME else source):
+    for folder in artifact_folders(subject.artifact or subject.path):
         if is_artifact(folder):
             style = load_manifest(folder).style
             if style in found:
                 raise UsageError(
-                    f"{source} has two artifacts of style {style}: {found[style].name} and {folder.name}.",
+                    f"{subject.path} has two artifacts of style {style}: {found[style].name} and {folder.name}.",
                     todo="Give the one to build.",
                 )
             found[style] = folder

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.artifact.subject import is_hub_name
+from rope_deploy.artifact.subject import Kind, is_hub_name, subject_of
 from rope_deploy.errors import ModelError, UsageError
 from rope_deploy.runs.artifacts import Artifact
 
@@ -55,9 +55,9 @@ def source_in_manifest(manifest: Manifest, *, trusted: bool) -> str:
     Raises UsageError for a factory and ModelError for a hub name that is not in the cache, unless `trusted`.
     """
     source = manifest.source
-    if trusted or Path(source).exists():
+    if trusted or os.path.exists(source):
         return source
-    if ":" in source:
+    if subject_of(source).kind is Kind.FACTORY:
         raise UsageError(
             f"The manifest names a factory, {source!r}: code that would be imported and called.",
             exists="An artifact may come from anybody, so what it names is not run.",

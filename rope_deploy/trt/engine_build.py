@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rope_deploy import __version__
 from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
+from rope_deploy.artifact.subject import GRAPH_ENDING
 from rope_deploy.errors import ConfigError, GraphRefused, UsageError
 from rope_deploy.results.records import EngineRecord
 from rope_deploy.trt.build_in_child import build_in_child
@@ -60,7 +61,7 @@ def build_engine(
     refuse_manifest(target)
     chosen_flavor = find_flavor(flavor)
     graph = open_source(Path(source))
-    if target.suffix == ".onnx" or (target.exists() and target.samefile(graph.model)):
+    if target.suffix.lower() == GRAPH_ENDING or (target.exists() and target.samefile(graph.model)):
         raise UsageError(
             f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
         )

@@ -142,7 +142,7 @@ def load_engine_manifest(engine: Path) -> EngineManifest:
     Whether it fits the engine is for `state_of` to say, except where a killed build left two: it is the one that does.
     """
     path = manifest_path(engine)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"{engine} has no {path.name} beside it.", todo="Build it again with `rope-deploy build`.")
     todo = "Build the engine again."
     manifest = read_versioned(path, _ADAPTER, SCHEMA_VERSION, what="engine manifest", todo=todo)

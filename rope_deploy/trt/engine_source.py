@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def open_source(path: Path) -> Source:
         ConfigError: the manifest is invalid.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UsageError(f"There is no {path}.", todo="Give an artifact folder or an .onnx file.")
     subject = subject_of(path)
     if subject.kind in FOLDERS or subject.artifact is not None:

@@ -26,6 +26,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (f"art/{MODEL_NAME}", Kind.ARTIFACT_GRAPH),
         ("b.onnx", Kind.GRAPH),
         ("absent.onnx", Kind.GRAPH),
+        ("ABSENT.ONNX", Kind.GRAPH),
+        ("absent.Plan", Kind.ENGINE),
+        ("absent.GGUF", Kind.GGUF),
         ("absent.engine", Kind.ENGINE),
         ("absent.plan", Kind.ENGINE),
         ("a.gguf", Kind.GGUF),
@@ -40,6 +43,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("/absent/folder", Kind.ABSENT),
         ("a/b/c", Kind.ABSENT),
         ("with\0null", Kind.HUB_NAME),
+        ("a" * 300, Kind.HUB_NAME),
+        ("./" + "a" * 300, Kind.ABSENT),
+        ("a:" + "b" * 300, Kind.FACTORY),
+        ("a" * 300 + ".onnx", Kind.GRAPH),
     ],
 )
 def test_kind(here: Path, given: str, kind: Kind) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rope_deploy.artifact import put
 from rope_deploy.models.loaded_model import LoadedModel
+from rope_deploy.safe_reading import CONFIG_NAME
 
 
 def save_companions(loaded: LoadedModel, folder: Path) -> None:
     """Write config.json and, where the model has them, generation_config.json and the tokenizer's files."""
-    put(folder / "config.json", json.dumps(loaded.config, indent=2, sort_keys=True) + "\n")
+    put(folder / CONFIG_NAME, json.dumps(loaded.config, indent=2, sort_keys=True) + "\n")
     generation = getattr(loaded.model, "generation_config", None)
     if generation is not None:
         # Not save_pretrained: it refuses settings that are merely unused, such as a temperature without sampling.

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from rope_deploy.errors import ModelError
-from rope_deploy.safe_reading import parse_json, read_bytes
+from rope_deploy.safe_reading import CONFIG_NAME, parse_json, read_bytes
 
-CONFIG, TOKENIZER, ADAPTER = "config.json", "tokenizer_config.json", "adapter_config.json"
+TOKENIZER, ADAPTER = "tokenizer_config.json", "adapter_config.json"
 GENERATION, SPECIAL = "generation_config.json", "special_tokens_map.json"
 TOKENIZERS = (TOKENIZER, "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SAFE, INDEX = ".safetensors", ".safetensors.index.json"
@@ -32,9 +32,9 @@ FROM_THE_HUB = re.compile(r"[/:@]")  # of an implementation: owner/kernel, to be
 def check_folder(folder: Path) -> None:
     """Raise ModelError for a folder that transformers could not open, or that would make it open something else."""
     names = sorted(path.name for path in folder.iterdir())
-    if CONFIG not in names:
+    if CONFIG_NAME not in names:
         raise ModelError(
-            f"{folder} is no model folder: it has no {CONFIG}.",
+            f"{folder} is no model folder: it has no {CONFIG_NAME}.",
             exists=f"It holds: {_listed(names)}.",
             todo="Give the folder that save_pretrained wrote.",
         )
@@ -69,7 +69,7 @@ def check_settings(folder: Path, *, config: bool = True) -> None:
             f"{folder} holds an adapter ({ADAPTER}), which changes the model or is loaded from elsewhere.",
             todo="Merge it first: model.merge_and_unload().save_pretrained(FOLDER).",
         )
-    if config and (path := folder / CONFIG).exists():
+    if config and (path := folder / CONFIG_NAME).exists():
         _check_config(path, read_json(path))
     for name in (TOKENIZER, SPECIAL):
         if (path := folder / name).exists():

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from rope_deploy.artifact.subject import is_factory
+from rope_deploy.artifact.subject import Kind, subject_of
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.models.example_inputs import reads_text
 from rope_deploy.models.loaded_model import DTYPES, LoadedModel
@@ -41,7 +41,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise UsageError(f"Unknown dtype {dtype!r}.", exists=f"Known: {', '.join(DTYPES)}.")
-    if is_factory(source):
+    if subject_of(source).kind is Kind.FACTORY:
         model, config = from_factory(source)
         return wrap(cast(model, DTYPES[dtype]), config, source=source, dtype=dtype)
     location = locate(source)
@@ -62,7 +62,7 @@ def read_config(source: str, *, trust_remote_code: bool = False) -> dict[str, An
 
     A factory's model has to be made to be asked. Raises ModelError as `load_model` does.
     """
-    if is_factory(source):
+    if subject_of(source).kind is Kind.FACTORY:
         return from_factory(source)[1]
     return plain(_config(source, trust_remote_code))
 
@@ -72,7 +72,7 @@ def is_tower(source: str, *, trust_remote_code: bool = False) -> bool:
 
     Raises ModelError as `load_model` does.
     """
-    if is_factory(source):
+    if subject_of(source).kind is Kind.FACTORY:
         return not reads_text(from_factory(source)[0])
     return not reads_text(class_of(_config(source, trust_remote_code)))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from rope_deploy.artifact.subject import GGUF_ENDING, is_hub_name
+from rope_deploy.artifact.subject import FOLDERS, Kind, is_hub_name, subject_of
 from rope_deploy.errors import ModelError
 from rope_deploy.models.loading.folder_safety import check_folder, check_settings
 from rope_deploy.models.loading.gguf_rotation import FileRotation, check_gguf
@@ -33,22 +33,23 @@ def locate(source: str) -> ModelLocation:
     Raises ModelError for a path that is nothing transformers could open, for a folder without safetensors or one that
     names files elsewhere, and for a GGUF file whose rotation transformers would not load.
     """
-    path = Path(source)
     if not source.strip() or "\0" in source:
         raise ModelError("No model was named.", todo=KINDS)
-    if path.suffix == GGUF_ENDING:
-        if not path.is_file():
+    subject = subject_of(source)
+    path = subject.path
+    if subject.kind is Kind.GGUF:
+        if not os.path.isfile(path):
             raise ModelError(f"There is no file {source}.", todo="Give the path of an existing .gguf file.")
         rotation = check_gguf(path)
         check_settings(path.parent, config=False)  # transformers looks at what lies beside it
         return ModelLocation(source, str(path.parent), {"gguf_file": path.name}, rotation)
-    if path.is_dir():
+    if subject.kind in FOLDERS:
         check_folder(path)
         return ModelLocation(source, source)
-    if path.exists() or not is_hub_name(source):
+    if os.path.exists(path) or not is_hub_name(source):
         raise ModelError(
             f"{source} is no model folder.",
-            exists="It is a file of an unknown kind." if path.exists() else "There is no such folder.",
+            exists="It is a file of an unknown kind." if os.path.exists(path) else "There is no such folder.",
             todo=KINDS,
         )
     return ModelLocation(source, source)

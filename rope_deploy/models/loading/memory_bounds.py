@@ -11,9 +11,9 @@ import psutil
 from rope_deploy.errors import EnvironmentMissing, ModelError
 from rope_deploy.rope import text_config
 from rope_deploy.rope.bounds import require_layers
+from rope_deploy.rope.from_config import WIDTH_KEYS
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "depth")
-WIDTHS = ("hidden_size", "n_embd", "d_model")
 HEIGHTS = ("vocab_size", "intermediate_size", "n_inner", "ffn_dim")
 SMALLEST = 8  # times that weights grow when they are loaded: from four bits to fp32
 SPARE = 1 << 30  # bytes; a matrix that small may as well be wrong for other reasons
@@ -27,7 +27,7 @@ def require_memory(config: Mapping[str, Any], where: str, itemsize: int) -> None
             if _count(part.get(key)):
                 require_layers(part[key], "The configuration")
     text = text_config(config)
-    width = max((text[key] for key in WIDTHS if _count(text.get(key))), default=1)
+    width = max((text[key] for key in WIDTH_KEYS if _count(text.get(key))), default=1)
     height, key = max(((text[key], key) for key in HEIGHTS if _count(text.get(key))), default=(1, ""))
     needed = height * width * itemsize
     if needed <= SPARE:

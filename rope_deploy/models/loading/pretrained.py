@@ -17,13 +17,13 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import cached_file
 
 from rope_deploy.artifact import Finding
+from rope_deploy.artifact.subject import GGUF_ENDING
 from rope_deploy.errors import EnvironmentMissing, ModelError, RopeDeployError, quoted
 from rope_deploy.models.example_inputs import reads_text
 from rope_deploy.models.library_errors import code_line, missing_package
 from rope_deploy.models.loading.buffer_proof import prove
 from rope_deploy.models.loading.folder_safety import (
     ADAPTER,
-    CONFIG,
     INDEX,
     SPECIAL,
     TOKENIZER,
@@ -38,6 +38,7 @@ from rope_deploy.models.loading.memory_bounds import require_memory
 from rope_deploy.models.loading.stated_rotation import check_file, specs_to_compare
 from rope_deploy.models.patches.patched import patched
 from rope_deploy.models.transformers_private import classes_by_configuration, without_hub_errors
+from rope_deploy.safe_reading import CONFIG_NAME
 
 HUB_SECONDS = 10.0
 NO_TOKENIZER = "The model has no tokenizer: none is written, and a check feeds random tokens instead of text."
@@ -116,7 +117,7 @@ def _check_cached(location: ModelLocation) -> None:
     if location.extra or os.path.isdir(location.where):
         return
     _require_reachable(location.where)
-    for name in (CONFIG, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
+    for name in (CONFIG_NAME, TOKENIZER, SPECIAL, ADAPTER, f"model{INDEX}"):
         try:
             found = cached_file(location.where, name, **without_hub_errors())
         except Exception:  # no such model, no connection: huggingface_hub has an error for each
@@ -135,7 +136,7 @@ def _require_reachable(name: str) -> None:
     nowhere = f"{name} cannot be loaded: there is no such folder here, and none came from the hub."
     todo = "Give a local folder or a .gguf file, or check the name and the connection."
     try:
-        if not isinstance(try_to_load_from_cache(name, CONFIG), str):
+        if not isinstance(try_to_load_from_cache(name, CONFIG_NAME), str):
             HfApi().model_info(name, timeout=HUB_SECONDS)
     except RepositoryNotFoundError as error:
         raise ModelError(nowhere, exists="The hub shows no model of that name.", todo=todo) from error
@@ -264,7 +265,7 @@ def _reason(source: str, error: Exception) -> tuple[str, str]:
     if "couldn't connect" in text or "is not a local folder" in text or "offline" in text:
         todo = "Give a local folder or a .gguf file, or check the name and the connection."
         return "there is no such folder here, and none came from the hub", todo
-    if source.endswith(".gguf") or "safetensor" in text or "header" in text:
+    if source.lower().endswith(GGUF_ENDING) or "safetensor" in text or "header" in text:
         todo = "The file looks damaged or incomplete: compare its size with the original and copy it again."
         return "a file of it cannot be read", todo
     if "does not recognize this architecture" in text:

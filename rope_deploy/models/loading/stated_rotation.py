@@ -27,7 +27,15 @@ from rope_deploy.models.loading.rotary_module import disagreements
 from rope_deploy.models.transformers_private import CONFIG_MAPPING
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
-from rope_deploy.rope.from_config import LIKE_ROPE, RULE_KEYS, TEXT_PARTS, denies_rotation, stated_twice, unread_keys
+from rope_deploy.rope.from_config import (
+    LIKE_ROPE,
+    RULE_KEYS,
+    TEXT_PARTS,
+    THETA_KEYS,
+    denies_rotation,
+    stated_twice,
+    unread_keys,
+)
 from rope_deploy.rope.read_config import read_config_file
 from rope_deploy.rope.read_rule import is_number
 from rope_deploy.rope.rope_parameters import short
@@ -41,7 +49,7 @@ _LEFT_OUT = frozenset({
 })  # fmt: skip
 _RENAMED = frozenset({"type", "rope_type", "xdrope_section"})  # judged by name, by who reads them
 # Beside the rope dictionaries, as published files spell a base and the share of a head that rotates.
-_BASES, _SHARES = ("rope_theta", "rotary_emb_base"), ("rotary_pct", "rotary_emb_fraction")
+_SHARES = ("rotary_pct", "rotary_emb_fraction")
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "head_dim", "max_position_embeddings")
 
 
@@ -214,11 +222,11 @@ def _dropped_beside(
     """
     declared = getattr(type(own), "__dataclass_fields__", {})
     attention = config.get("attn_config")
-    stated = [(key, key, config.get(key)) for key in (*_BASES, *_SHARES) if key not in declared]
+    stated = [(key, key, config.get(key)) for key in (*THETA_KEYS, *_SHARES) if key not in declared]
     if isinstance(attention, Mapping):
-        stated += [(f"attn_config.{key}", key, attention.get(key)) for key in (*_BASES, *_SHARES)]
+        stated += [(f"attn_config.{key}", key, attention.get(key)) for key in (*THETA_KEYS, *_SHARES)]
     for where, key, value in stated:
-        field, usual = ("rope_theta", own.default_theta) if key in _BASES else ("partial_rotary_factor", 1)
+        field, usual = ("rope_theta", own.default_theta) if key in THETA_KEYS else ("partial_rotary_factor", 1)
         if is_number(value) and not any(rule.get(field, usual) == value for rule in rules):
             yield f"{where} is {short(value)}, and no rule of {type(own).__name__} has it."
 
