@@ -18,15 +18,16 @@ from rope_deploy.styles import require_styles
 
 Angles = Literal["model", "float64"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+FileFormat = Literal["json", "junit", "markdown", "html", "sarif"]
 FlavorName = Literal["tensorrt", "rtx"]
 OtherMachine = Literal["refuse", "skip", "compare"]
 Unsettled = Literal["pass", "fail"]
 
 AUTO = "auto"  # instead of a style: the one that an engine is best built from
 MOST_THREADS = 1024  # each costs memory and a start; no machine has more for one session
-# Fewer rounds say too little about their own noise (`rope_deploy.bench.FEWEST_ROUNDS`).
-ROUNDS_OF_A_BASELINE = 5
-OLDEST_OPSET = 17  # `graph.passes.set_opset` writes no older one
+# With five rounds the whole range holds the true median in 15 runs of 16, with fewer it says too little to judge by.
+FEWEST_ROUNDS = 5
+OLDEST_OPSET = 17  # no older one is written
 
 
 @dataclass(frozen=True)
@@ -219,10 +220,10 @@ class BenchOptions:
             raise UsageError(
                 f"{self.threads} threads cannot be had.", todo=f"Give --threads a number from 1 to {MOST_THREADS}."
             )
-        if self.baseline is not None and self.rounds < ROUNDS_OF_A_BASELINE:
+        if self.baseline is not None and self.rounds < FEWEST_ROUNDS:
             raise UsageError(
                 f"{self.rounds} rounds are too few for a baseline: their spread says nothing.",
-                todo=f"Give --rounds {ROUNDS_OF_A_BASELINE} or more.",
+                todo=f"Give --rounds {FEWEST_ROUNDS} or more.",
             )
 
 

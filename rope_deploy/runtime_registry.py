@@ -26,6 +26,10 @@ class RuntimeKind:
     optional      many machines cannot run it although nothing is wrong (no GPU, no C++ compiler): a benchmark goes on
                   without it
     sets_threads  its number of threads is chosen when it is opened, so that one thread's processor time can be measured
+    compiles      its first call of a workload compiles, which can fail and is not to be timed
+    on_gpu        it computes on a GPU alone, so that the processor's time says nothing of it
+    profiled      its profiler tells the rotation's share of the time (`runtimes.ort_profile`)
+    generated     `ci` continues the prompts of [generate] with it, beside the reference
     """
 
     name: str
@@ -37,6 +41,10 @@ class RuntimeKind:
     reference: bool = False
     optional: bool = False
     sets_threads: bool = False
+    compiles: bool = False
+    on_gpu: bool = False
+    profiled: bool = False
+    generated: bool = False
 
 
 _RECORDS = (
@@ -44,7 +52,13 @@ _RECORDS = (
         "torch", "PyTorch", "model", "rope_deploy.runtimes.pytorch", ("torch",), reference=True, sets_threads=True
     ),
     RuntimeKind(
-        "torch-compile", "torch.compile", "model", "rope_deploy.runtimes.torch_compiled", ("torch",), optional=True
+        "torch-compile",
+        "torch.compile",
+        "model",
+        "rope_deploy.runtimes.torch_compiled",
+        ("torch",),
+        optional=True,
+        compiles=True,
     ),
     RuntimeKind(
         "ort",
@@ -54,6 +68,8 @@ _RECORDS = (
         ("onnxruntime",),
         checked=True,
         sets_threads=True,
+        profiled=True,
+        generated=True,
     ),
     RuntimeKind(
         "trt",
@@ -63,6 +79,7 @@ _RECORDS = (
         ("tensorrt", "tensorrt-rtx"),
         checked=True,
         optional=True,
+        on_gpu=True,
     ),
 )
 RUNTIMES: Mapping[str, RuntimeKind] = {kind.name: kind for kind in _RECORDS}
@@ -71,6 +88,11 @@ CHECKED = tuple(name for name, kind in RUNTIMES.items() if kind.checked)
 # `check` takes the reference too, and does with it what it does anyway.
 ACCEPTED_BY_CHECK = tuple(name for name, kind in RUNTIMES.items() if kind.checked or kind.reference)
 OPTIONAL = tuple(name for name, kind in RUNTIMES.items() if kind.optional)
+ON_GPU = tuple(name for name, kind in RUNTIMES.items() if kind.on_gpu)
+GENERATED = tuple(name for name, kind in RUNTIMES.items() if kind.generated)
+REFERENCE = next(name for name, kind in RUNTIMES.items() if kind.reference)
+FILE = "file"  # stands in a record for a runtime: what it says was read from the file, and nothing was run
+TITLES: Mapping[str, str] = {name: kind.title for name, kind in RUNTIMES.items()} | {FILE: "the file itself"}
 # For annotations that pydantic validates: a type checker sees a string, since the names are computed.
 TimedName = Literal[TIMED]
 CheckedName = Literal[CHECKED]

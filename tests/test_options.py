@@ -10,14 +10,10 @@ from pathlib import Path
 import pytest
 
 from rope_deploy import api
-from rope_deploy.bench import FEWEST_ROUNDS, ROUNDS
 from rope_deploy.cli.main import main
 from rope_deploy.config import bench_options, build_options, check_options, decode_config, export_options
 from rope_deploy.errors import UsageError
-from rope_deploy.graph.passes.set_opset import OLDEST
 from rope_deploy.options import (
-    OLDEST_OPSET,
-    ROUNDS_OF_A_BASELINE,
     AuditOptions,
     BenchOptions,
     BuildOptions,
@@ -172,10 +168,6 @@ def test_the_guard_sees_an_option_that_nothing_can_give(given) -> None:
 
     assert {one.name for one in fields(Newer)} - {*given(ExportOptions)} == {"new_field"}
     assert "new_field" not in inspect.signature(api.export).parameters
-
-
-def test_numbers_that_are_stated_on_two_floors_agree() -> None:
-    assert (ROUNDS_OF_A_BASELINE, BenchOptions.rounds, OLDEST_OPSET) == (FEWEST_ROUNDS, ROUNDS, OLDEST)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, link_faul
 from rope_deploy.artifact.manifest import (
     PAST_PREFIX,
     PRESENT_PREFIX,
+    TOKENS_KEY,
     TOLERANCES,
     FileInfo,
     Finding,
@@ -30,6 +31,7 @@ __all__ = [
     "MODEL_NAME",
     "PAST_PREFIX",
     "PRESENT_PREFIX",
+    "TOKENS_KEY",
     "TOLERANCES",
     "FileInfo",
     "Finding",

@@ -10,8 +10,7 @@ from rope_deploy.graph.reading import FoundSite
 from rope_deploy.results import wording
 from rope_deploy.results.codes import CODES
 from rope_deploy.results.records import CheckRecord, DiagnosisRecord, Verdict, Worst
-
-RUNTIME = "file"
+from rope_deploy.runtime_registry import FILE
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Findings:
         names = {record.case for record in self.records}
         while case in names:
             case += "'"
-        self.records.append(CheckRecord(self.style, RUNTIME, case, detail, verdict, worst, message, seconds))
+        self.records.append(CheckRecord(self.style, FILE, case, detail, verdict, worst, message, seconds))
 
     def mistake(
         self,
@@ -75,7 +74,7 @@ class Findings:
         self.diagnoses.append(
             DiagnosisRecord(
                 style=self.style,
-                runtime=RUNTIME,
+                runtime=FILE,
                 code=code,
                 title=CODES[code],
                 where=where,

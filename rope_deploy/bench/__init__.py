@@ -2,13 +2,11 @@
 
 from rope_deploy.bench.contestant_job import ContestantJob
 from rope_deploy.bench.fresh_process import Comparison, measure_in_fresh_process, with_processor_ratios
-from rope_deploy.bench.latency import ROUNDS, Contestant, Workload, measure, workloads
-from rope_deploy.bench.ratio_interval import FEWEST_ROUNDS, Interval, of_median, quotient
+from rope_deploy.bench.latency import Contestant, Workload, measure, workloads
+from rope_deploy.bench.ratio_interval import Interval, of_median, quotient
 from rope_deploy.bench.resource_use import ResourceUse, resource_use_in_child
 
 __all__ = [
-    "FEWEST_ROUNDS",
-    "ROUNDS",
     "Comparison",
     "Contestant",
     "ContestantJob",

@@ -12,6 +12,9 @@ from rope_deploy.graph.analysis.vocabulary import with_vocabulary
 from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Runtime, Target, as_past, open_runtime
 
+PATIENCE = 1800  # seconds for a process that measures
+LONGEST_NOTE = 200  # characters of the reason why nothing was measured
+
 
 @dataclass(frozen=True)
 class ContestantJob:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from rope_deploy.bench.contestant_job import ContestantJob, open_job
+from rope_deploy.bench.contestant_job import LONGEST_NOTE, PATIENCE, ContestantJob, open_job
 from rope_deploy.bench.latency import Contestant, measure
 from rope_deploy.childprocess import ChildFailed, Task, run_in_child
 from rope_deploy.errors import RopeDeployError
@@ -22,8 +22,6 @@ from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.fresh_process:measure_comparison"
-PATIENCE = 1800  # seconds
-LONGEST_NOTE = 200  # characters of the reason
 MORE_ROUNDS = 2  # times as many with one thread: a verdict that rests on them alone wants a narrow interval
 
 

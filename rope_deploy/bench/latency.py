@@ -18,12 +18,13 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.bench.processor_contention import TimeSpent
 from rope_deploy.bench.ratio_interval import Interval, of_median
 from rope_deploy.errors import UsageError
+from rope_deploy.graph.analysis.vocabulary import FALLBACK_VOCABULARY
+from rope_deploy.options import BenchOptions
 from rope_deploy.results.records import LatencyRecord
+from rope_deploy.runtime_registry import ON_GPU
 from rope_deploy.runtimes import Arrays, Runtime, as_past, counted_positions, empty_past
 
-FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 WARMUP = 2
-ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def workloads(prompts: Sequence[int], new: int) -> tuple[Workload, ...]:
 def measure(
     contestants: Sequence[Contestant],
     *,
-    prompts: Sequence[int] = (128,),
-    new: int = 16,
-    rounds: int = ROUNDS,
+    prompts: Sequence[int] = BenchOptions.prompt,
+    new: int = BenchOptions.new,
+    rounds: int = BenchOptions.rounds,
     warmup: int = WARMUP,
     baseline: str | None = None,
     threads: int | None = None,
@@ -141,7 +142,7 @@ def _record(
     p10, median, p90 = np.percentile(np.array(own.wall) / workload.steps, (10, 50, 90)) * 1e3
     ratio = _ratio(own.wall, other.wall) if other else None
     # Several threads spend processor time on waiting.
-    single = threads == 1 and contestant.runtime.name != "trt"
+    single = threads == 1 and contestant.runtime.name not in ON_GPU
     processor = _ratio(own.processor, other.processor) if other and single else None
     waiting = [one.waiting for one in (own, other) if one is not None and one.waiting is not None]
     return LatencyRecord(

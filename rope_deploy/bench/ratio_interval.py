@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
-# With five rounds the whole range holds the true median in 15 runs of 16, with fewer it says too little to judge by.
-FEWEST_ROUNDS = 5
 
 
 @dataclass(frozen=True)

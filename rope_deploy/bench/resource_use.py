@@ -13,16 +13,14 @@ from pathlib import Path
 import psutil
 
 from rope_deploy.artifact import Manifest
-from rope_deploy.bench.contestant_job import ContestantJob, open_job, run_workloads
+from rope_deploy.bench.contestant_job import LONGEST_NOTE, PATIENCE, ContestantJob, open_job, run_workloads
 from rope_deploy.bench.latency import Workload, initial_past, random_feeds
 from rope_deploy.childprocess import ChildDied, ChildTimedOut, Task, run_in_child
 from rope_deploy.errors import RopeDeployError
 from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.resource_use:measure_resource_use"
-PATIENCE = 1800  # seconds
 COUNTED = 5  # runs of each workload that the profile is made of, after one that is not counted
-LONGEST_NOTE = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,11 @@ def measure_resource_use(job: ContestantJob) -> ResourceUse:
         resident = psutil.Process().memory_info().rss
         peak = most_resident()
     found = ResourceUse(peak_bytes=max(peak, resident), resident_bytes=resident, before_bytes=before)
-    if job.runtime == "ort":
+    kind = RUNTIMES[job.runtime]
+    if kind.profiled:
         return _with_profile(found, job, manifest, wanted)
-    title = RUNTIMES[job.runtime].title
-    note = f"The rotation's share of the time is read from ONNX Runtime's profiler; {title} has none here."
+    profiled = " and ".join(one.title for one in RUNTIMES.values() if one.profiled)
+    note = f"The rotation's share of the time is read from {profiled}'s profiler; {kind.title} has none here."
     return replace(found, note=note)
 
 

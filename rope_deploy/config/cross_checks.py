@@ -15,7 +15,8 @@ from rope_deploy.config.schema import (
     ModelSection,
     OutputSection,
 )
-from rope_deploy.options import ROUNDS_OF_A_BASELINE
+from rope_deploy.options import FEWEST_ROUNDS
+from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.styles import STYLES
 
 
@@ -90,8 +91,8 @@ def profiles_ascend(build: BuildSection | None) -> Iterator[str]:
 
 def trt_has_an_engine(check: CheckSection, build: BuildSection | None, bench: BenchSection | None) -> Iterator[str]:
     for table, runtimes in (("check", check.runtimes), ("bench", bench.runtimes if bench else ())):
-        if "trt" in runtimes and build is None:
-            yield f"[{table}] runtimes: trt needs an engine; add a [build] table."
+        if build is None and (needing := [name for name in runtimes if RUNTIMES[name].opens == "engine"]):
+            yield f"[{table}] runtimes: {needing[0]} needs an engine; add a [build] table."
 
 
 def positions_fit_the_table(
@@ -116,12 +117,13 @@ def latency_gate_has_a_benchmark(gates: GatesSection, bench: BenchSection | None
 def slowdown_has_a_baseline(gates: GatesSection, bench: BenchSection | None, export: ExportSection) -> Iterator[str]:
     if gates.max_slowdown is not None and not (bench and bench.baseline):
         yield "[gates] max_slowdown: there is nothing to hold it against; name a file in [bench] baseline."
-    if bench and bench.baseline and bench.rounds is not None and bench.rounds < ROUNDS_OF_A_BASELINE:
+    if bench and bench.baseline and bench.rounds is not None and bench.rounds < FEWEST_ROUNDS:
         yield (
             f"[bench] rounds: {bench.rounds} are too few to be held against a baseline; "
-            f"it takes {ROUNDS_OF_A_BASELINE} at least."
+            f"it takes {FEWEST_ROUNDS} at least."
         )
-    contestants = sum(len(export.styles) if name == "ort" else 1 for name in bench.runtimes) if bench else 0
+    runtimes = bench.runtimes if bench else ()
+    contestants = sum(len(export.styles) if RUNTIMES[name].opens == "artifact" else 1 for name in runtimes)
     if bench and bench.baseline and contestants < 2:
         yield "[bench] baseline: ratios relate two contestants; add a runtime to [bench] runtimes."
 

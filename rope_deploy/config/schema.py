@@ -21,6 +21,7 @@ from rope_deploy.options import (
     CheckOptions,
     Dtype,
     ExportOptions,
+    FileFormat,
     FlavorName,
     OtherMachine,
     Unsettled,
@@ -44,9 +45,6 @@ Lengths = Annotated[
 MistakeCode = Annotated[str, Field(strict=True, pattern=r"^RD[0-9]{3}$")]
 
 Limit = Literal["left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past", "tokens", "max_position"]
-Format = Literal["json", "junit", "markdown", "html", "sarif"]
-
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 _closed = with_config(ConfigDict(extra="forbid"))
 
@@ -194,7 +192,7 @@ class OutputSection:
     """Where the artifacts and reports go. `folder` left out is `out/` and the file's name without `.toml`."""
 
     folder: Text = ""
-    formats: Annotated[tuple[Format, ...], Field(min_length=1)] = FORMATS
+    formats: Annotated[tuple[FileFormat, ...], Field(min_length=1)] = get_args(FileFormat)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rope_deploy.artifact import Finding
+from rope_deploy.artifact import TOKENS_KEY, Finding
 from rope_deploy.errors import UsageError
 from rope_deploy.export.audit_tables import Audited, audit, recomputed
 from rope_deploy.export.one_sided_layers import one_sided
@@ -19,7 +19,6 @@ from rope_deploy.models import LoadedModel, trace
 from rope_deploy.models.example_inputs import Example, cast, guess_example, read_example
 from rope_deploy.models.loaded_model import DTYPES
 from rope_deploy.models.torch_trig import cos, sin
-from rope_deploy.models.tracing.trace import TOKENS
 from rope_deploy.options import Angles, ExportOptions
 from rope_deploy.rope.from_config import stated_length, text_config
 
@@ -47,7 +46,7 @@ class Prepared:
     @property
     def tokens(self) -> int | None:
         """The most that a call may have; None if any number."""
-        stated = self.raised.model.metadata_props.get(TOKENS)
+        stated = self.raised.model.metadata_props.get(TOKENS_KEY)
         return None if stated is None else int(stated)
 
     @property

@@ -12,10 +12,10 @@ from zlib import crc32
 import numpy as np
 
 from rope_deploy.artifact import Manifest
+from rope_deploy.graph.analysis.vocabulary import FALLBACK_VOCABULARY
 from rope_deploy.parity.cases import REPEATS, STRIDE, Case
 from rope_deploy.runtimes import Arrays
 
-FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 DRAWN = 1024  # token ids drawn for each row at once, so that a longer case begins as a shorter one does
 SPREAD = 3  # tokens without order lie within this many times their number of positions
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from rope_deploy.errors import UsageError
+from rope_deploy.options import FileFormat
 from rope_deploy.results.records import Report
 
-Format = Literal["terminal", "json", "junit", "markdown", "html", "sarif"]
+Format = Literal["terminal"] | FileFormat
 
-FORMATS: tuple[Format, ...] = get_args(Format)
-FILE_NAMES: dict[Format, str] = {
+FORMATS: tuple[Format, ...] = ("terminal", *get_args(FileFormat))
+FILE_NAMES: dict[FileFormat, str] = {
     "json": "report.json",
     "junit": "report.xml",
     "markdown": "report.md",
@@ -50,7 +51,7 @@ def render(report: Report, format: Format) -> str:
     raise UsageError(f"There is no report format {format}.", exists=f"The formats are: {', '.join(FORMATS)}.")
 
 
-def format_of(path: str | Path) -> Format:
+def format_of(path: str | Path) -> FileFormat:
     """The format a file name asks for by its ending. Raises UsageError for any other ending."""
     endings = {Path(name).suffix: format for format, name in FILE_NAMES.items()} | {".htm": "html"}
     suffix = Path(path).suffix.lower()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rope_deploy.report.plot_axes import Tick, runs_of, ticks_of
 from rope_deploy.results import wording
 from rope_deploy.results.records import ErrorCurve, LatencyRecord, Report
+from rope_deploy.runtime_registry import REFERENCE
 
 # As many points as a plot has room for; of the positions that share one, the worst is drawn.
 COLUMNS = 400
@@ -204,7 +205,7 @@ def _bar_chart(workload: str, records: Sequence[LatencyRecord]) -> BarChart:
                 width=round(100 * record.median_ms / longest, 2),
                 low=round(100 * min(record.p10_ms, longest) / longest, 2),
                 high=round(100 * min(record.p90_ms, longest) / longest, 2),
-                reference=record.runtime == "torch",
+                reference=record.runtime == REFERENCE,
                 fastest=index == 0 and len(ordered) > 1,
             )
             for index, record in enumerate(ordered)

@@ -8,15 +8,8 @@ import re
 from collections.abc import Sequence
 
 from rope_deploy.results.records import Kind, Verdict, Worst
+from rope_deploy.runtime_registry import REFERENCE, TITLES
 
-RUNTIME_NAMES = {
-    "torch": "PyTorch",
-    "torch-compile": "torch.compile",
-    "ort": "ONNX Runtime",
-    "trt": "TensorRT",
-    "genai": "onnxruntime-genai",
-    "file": "the file itself",
-}
 _UNITS = (("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 # Ends every written report: by it the next report knows what it may replace (`report/recognise_report.py`).
 _MAKER = re.compile(r"Made by rope-deploy(?: \((check|audit|bench|ci|baseline)\))?\.")
@@ -130,13 +123,13 @@ def ratio(value: float | None) -> str:
 
 
 def runtime(name: str) -> str:
-    return RUNTIME_NAMES.get(name, line(name))
+    return TITLES.get(name, line(name))
 
 
 def target(style: str, runtime_name: str) -> str:
     """Style and runtime in one phrase: "tables · ONNX Runtime"; PyTorch alone has no style."""
     style = line(style)
-    if not style or runtime_name == style or (runtime_name == "torch" and style in ("-", "pytorch")):
+    if not style or runtime_name == style or (runtime_name == REFERENCE and style in ("-", "pytorch")):
         return runtime(runtime_name)
     return f"{style} · {runtime(runtime_name)}"
 

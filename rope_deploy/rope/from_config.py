@@ -54,8 +54,8 @@ _USUAL = {
 RULE_KEYS = {field for rule in RULES.values() for field in rule.__dataclass_fields__}
 _HEAD_DIM = ("head_dim", "attention_head_dim", "qk_rope_head_dim", "kv_channels")
 _HEAD_COUNT = ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_num_attention_heads")
-_HIDDEN = ("hidden_size", "n_embd", "d_model")
-_THETA = ("rope_theta", "rotary_emb_base")
+WIDTH_KEYS = ("hidden_size", "n_embd", "d_model")
+THETA_KEYS = ("rope_theta", "rotary_emb_base")
 UNSTATED_MAX_POSITION = 4096
 _MAX_POSITION = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length")
 
@@ -129,7 +129,7 @@ def stated_twice(config: Mapping[str, Any]) -> list[str]:
     config = text_config(config)
     inside = {**(config.get("rope_parameters") or {}), **(config.get("rope_scaling") or {})}
     found = []
-    for names in (_THETA, ("partial_rotary_factor", "rotary_pct"), ("original_max_position_embeddings",)):
+    for names in (THETA_KEYS, ("partial_rotary_factor", "rotary_pct"), ("original_max_position_embeddings",)):
         stated = {name: config[name] for name in names if config.get(name) is not None}
         stated |= {f"{name} in the rope dictionary": inside[name] for name in names if inside.get(name) is not None}
         if any(value != next(iter(stated.values())) for value in stated.values()):
@@ -334,7 +334,7 @@ def _head_dim(config: Mapping[str, Any], layer_type: str) -> Any:
         return own
     if stated := _first(config, _HEAD_DIM):
         return stated
-    hidden, heads = _first(config, _HIDDEN), _first(config, _HEAD_COUNT)
+    hidden, heads = _first(config, WIDTH_KEYS), _first(config, _HEAD_COUNT)
     return hidden // heads if _is_size(hidden) and _is_size(heads) else None
 
 
@@ -363,7 +363,7 @@ def _theta(config: Mapping[str, Any], settings: RopeParameters, model_type: str)
         return thetas[0]
     if own is not None or settings.states("rope_theta"):
         return own  # null as well: transformers cannot raise it to a power
-    stated = _first(config, _THETA)
+    stated = _first(config, THETA_KEYS)
     return THETA.get(model_type, 10_000.0) if stated is None else stated
 
 

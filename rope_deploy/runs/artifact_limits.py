@@ -15,6 +15,7 @@ from rope_deploy.errors import UsageError
 from rope_deploy.results.codes import CODES
 from rope_deploy.results.records import CheckRecord, DiagnosisRecord
 from rope_deploy.runs.manifest_claims import LIMITS, restrictions
+from rope_deploy.runtime_registry import FILE
 
 CODE = "RD608"
 
@@ -48,7 +49,7 @@ def report_limits(
     unproven = {"tokens"} if any(rotation.cos_cache for rotation in manifest.rotations) else {"tokens", "max_position"}
     failing = {name: text for name, text in found.items() if name not in allowed and (strict or name in unproven)}
     listed = "; ".join(f"{name}: {text}" for name, text in found.items())
-    about = manifest.style, "file"
+    about = manifest.style, FILE
     record = CheckRecord(
         *about,
         case="limits",

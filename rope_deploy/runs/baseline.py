@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rope_deploy.artifact import new_file, put
-from rope_deploy.bench import FEWEST_ROUNDS
 from rope_deploy.errors import ConfigError, UsageError
-from rope_deploy.options import BenchOptions, OtherMachine, Unsettled
+from rope_deploy.options import FEWEST_ROUNDS, BenchOptions, OtherMachine, Unsettled
 from rope_deploy.report.json_format import from_json, to_json
 from rope_deploy.results.records import ContestantRecord, GateRecord, LatencyRecord, Report
 from rope_deploy.runs.judge_slowdown import TRIES, is_settled, judge_ratio, limit_text, processor_ratio, wall_ratio

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rope_deploy.bench import FEWEST_ROUNDS
 from rope_deploy.errors import UsageError
-from rope_deploy.options import BenchOptions
+from rope_deploy.options import FEWEST_ROUNDS, BenchOptions
 from rope_deploy.results.records import GateRecord, Report
 from rope_deploy.runs.artifacts import load_artifacts
 from rope_deploy.runs.baseline import admit_baseline, gates_against

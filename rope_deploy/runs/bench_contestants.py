@@ -173,11 +173,11 @@ def measure_ratios_again(
 def _enter(
     stack: ExitStack, planned: PlannedContestant, loaded: LoadedModel | None, plan: BenchPlan, progress: Progress
 ) -> Contestant:
-    """Open a contestant. torch.compile also runs each workload once, since that is when it compiles or fails to."""
-    progress(f"{'Compiling' if planned.runtime == 'torch-compile' else 'Opening'} {planned.label}")
+    """Open a contestant. One that compiles also runs each workload once, since that is when it does so or fails to."""
+    progress(f"{'Compiling' if RUNTIMES[planned.runtime].compiles else 'Opening'} {planned.label}")
     manifest = with_vocabulary(planned.artifact.manifest, planned.artifact.folder)
     runtime = stack.enter_context(_open(planned, loaded, plan))
-    if planned.runtime == "torch-compile":
+    if RUNTIMES[planned.runtime].compiles:
         _run_once(runtime, manifest, plan)
     return Contestant(runtime, manifest, planned.style)
 

@@ -37,6 +37,7 @@ from rope_deploy.runs.graph_records import read_graph
 from rope_deploy.runs.progress import Progress, silent
 from rope_deploy.runs.report_files import refuse_foreign, write_report
 from rope_deploy.runs.report_frame import Frame
+from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Memoized, Runtime, open_torch
 from rope_deploy.runtimes.ort_placement import require_provider
 from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
@@ -193,8 +194,8 @@ def _check(
     with Memoized(open_torch(loaded)) as reference:
         for artifact in artifacts:
             for runtime in options.compared:
-                if runtime == "trt":
-                    outcomes.extend(_check_engine(config, artifact, reference, engines, plan, progress))
+                if RUNTIMES[runtime].opens == "engine":
+                    outcomes.extend(_check_engine(config, artifact, reference, runtime, engines, plan, progress))
                 else:
                     outcomes.append(check_or_fail(artifact, reference, runtime, plan, progress=progress))
     return outcomes
@@ -212,6 +213,7 @@ def _check_engine(
     config: RunConfig,
     artifact: Artifact,
     reference: Runtime,
+    runtime: str,
     engines: Sequence[EngineRecord],
     plan: CheckPlan,
     progress: Progress,
@@ -221,11 +223,11 @@ def _check_engine(
         return []
     try:
         engine = Path(engines[0].path)
-        return [check_or_fail(artifact, reference, "trt", plan, engine, progress=progress)]
+        return [check_or_fail(artifact, reference, runtime, plan, engine, progress=progress)]
     except EnvironmentMissing as error:
         record = CheckRecord(
             style=artifact.manifest.style,
-            runtime="trt",
+            runtime=runtime,
             case="engine",
             detail="every case on the engine",
             verdict="skipped",

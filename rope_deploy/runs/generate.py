@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from rope_deploy.errors import UsageError
 from rope_deploy.models import LoadedModel
 from rope_deploy.results.records import GenerationRecord
 from rope_deploy.runs.artifacts import Artifact
 from rope_deploy.runs.progress import Progress, silent
+from rope_deploy.runtime_registry import GENERATED, REFERENCE, RUNTIMES
 from rope_deploy.runtimes import Target, greedy, open_in_child, open_torch
 
 
@@ -29,7 +31,7 @@ def generate_all(
     *,
     progress: Progress = silent,
 ) -> tuple[GenerationRecord, ...]:
-    """PyTorch's continuation of each prompt, then each artifact's in ONNX Runtime with whether it is the same.
+    """PyTorch's continuation of each prompt, then each artifact's in a runtime with whether it is the same.
 
     Raises what `require_tokenizer` raises.
     """
@@ -40,15 +42,15 @@ def generate_all(
     with open_torch(loaded) as runtime:
         wanted = [greedy(runtime, artifacts[0].manifest, ids, new_tokens, stop=stop) for ids in encoded]
     records = [
-        _record(loaded, "torch", "", prompt, tokens, None) for prompt, tokens in zip(prompts, wanted, strict=True)
+        _record(loaded, REFERENCE, "", prompt, tokens, None) for prompt, tokens in zip(prompts, wanted, strict=True)
     ]
-    for artifact in artifacts:
-        progress(f"Generating with {artifact.manifest.style} in ONNX Runtime")
-        # ONNX Runtime may crash on the file.
-        with open_in_child("ort", Target(folder=artifact.folder.resolve())) as runtime:
+    for artifact, name in product(artifacts, GENERATED):
+        progress(f"Generating with {artifact.manifest.style} in {RUNTIMES[name].title}")
+        # It may crash on the file.
+        with open_in_child(name, Target(folder=artifact.folder.resolve())) as runtime:
             for prompt, ids, want in zip(prompts, encoded, wanted, strict=True):
                 tokens = greedy(runtime, artifact.manifest, ids, new_tokens, stop=stop)
-                records.append(_record(loaded, "ort", artifact.manifest.style, prompt, tokens, tokens == want))
+                records.append(_record(loaded, name, artifact.manifest.style, prompt, tokens, tokens == want))
     return tuple(records)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rope_deploy.artifact import (
     MANIFEST_NAME,
     MODEL_NAME,
+    TOKENS_KEY,
     TOLERANCES,
     Limits,
     Manifest,
@@ -27,7 +28,6 @@ from rope_deploy.graph.reading.file_facts import Facts
 if TYPE_CHECKING:
     from rope_deploy.models import LoadedModel
 
-TOKENS = "rope_deploy.tokens"  # what an export puts into a graph's metadata where it serves so many tokens at most
 RESULTS = ("logits", "last_hidden_state")
 # Of a rotation's rule these follow from the graph: how its pairs lie, and how many rows were asked for.
 FROM_GRAPH = ("interleaved", "max_position")
@@ -129,7 +129,7 @@ def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
         explained = inside and (name != "padded_past" or facts.windowed)
         if not getattr(limits, name) and not explained:
             yield f"limits.{name}: false; no operator of the graph has that limit."
-    stated = facts.metadata.get(TOKENS)
+    stated = facts.metadata.get(TOKENS_KEY)
     if (None if limits.tokens is None else str(limits.tokens)) != stated:
         yield f"limits.tokens: {limits.tokens}; the graph says {stated or 'nothing of that'}."
     if limits.tokens is not None and limits.tokens < 1:

@@ -112,13 +112,6 @@ def test_a_rule_fires_on_its_breach_and_only_then(breach, kept, says):
     decode_config(kept)
 
 
-def test_a_baseline_needs_as_many_rounds_here_as_where_it_is_judged():
-    from rope_deploy.bench import FEWEST_ROUNDS
-    from rope_deploy.options import ROUNDS_OF_A_BASELINE
-
-    assert ROUNDS_OF_A_BASELINE == FEWEST_ROUNDS
-
-
 def test_a_rule_waits_while_its_table_has_faults_of_its_own():
     assert faults(MODEL + "[build]\nstyle = 'plugin'\nflavour = 'rtx'\n[export]\nstyles = ['onnx']") == (
         "[build] flavour: there is no such key. Did you mean flavor?",

@@ -26,6 +26,7 @@ ELEMENTWISE = frozenset({
 # Operators that look rows up: which inputs are the table and the indices, and the attribute with the axis.
 LOOKUPS = {"Gather": (0, 1, "axis"), "GatherBlockQuantized": (0, 1, "gather_axis")}
 RESULT = "logits"
+FALLBACK_VOCABULARY = 2  # token ids every vocabulary has
 
 
 def with_vocabulary(manifest: Manifest, folder: Path) -> Manifest:

@@ -9,8 +9,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rope_deploy.errors import UsageError
+from rope_deploy.options import OLDEST_OPSET
 
-OLDEST = 17
 # Operators whose axes moved from an attribute to an input in opset 18.
 # fmt: off
 REDUCTIONS = frozenset({
@@ -23,8 +23,8 @@ REDUCTIONS = frozenset({
 def require_known(opset: int) -> None:
     """Raise UsageError for an opset that is too old for what is written here, or newer than the onnx package."""
     newest = onnx.defs.onnx_opset_version()
-    if not OLDEST <= opset <= newest:
-        raise UsageError(f"Opset {opset} is not supported.", exists=f"Supported: {OLDEST} to {newest}.")
+    if not OLDEST_OPSET <= opset <= newest:
+        raise UsageError(f"Opset {opset} is not supported.", exists=f"Supported: {OLDEST_OPSET} to {newest}.")
 
 
 class SetOpsetPass(ir.passes.InPlacePass):

@@ -17,9 +17,9 @@ from rope_deploy.graph.analysis.dependence import POSITION_INPUT
 from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.passes.sequences import find_shapes_to_rewrite, run, unpack_to_rewrite
-from rope_deploy.graph.passes.set_opset import OLDEST
 from rope_deploy.graph.reading.axis_names import name_axes
 from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING, rotates
+from rope_deploy.options import OLDEST_OPSET
 
 # Operators that mean something else from this opset on; models with rotations do not use them.
 CHANGED = {"DFT": 20, "GridSample": 20, "GroupNormalization": 21}
@@ -56,11 +56,11 @@ def read_foreign(path: Path, *, newest: int) -> ForeignFile:
 
 def _refuse(model: ir.Model, path: Path, newest: int) -> None:
     opset = model.graph.opset_imports.get("", 0)
-    if opset < OLDEST:
+    if opset < OLDEST_OPSET:
         raise UsageError(
             f"{path} is written in opset {opset}.",
-            exists=f"Opsets from {OLDEST} on can be rewritten.",
-            todo=f"Convert it first: onnx.version_converter.convert_version(model, {OLDEST}).",
+            exists=f"Opsets from {OLDEST_OPSET} on can be rewritten.",
+            todo=f"Convert it first: onnx.version_converter.convert_version(model, {OLDEST_OPSET}).",
         )
     for node in model.graph.all_nodes():
         if node.graph is not model.graph and not isinstance(node.graph, ir.Function):

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from rope_deploy.graph.analysis.data_movement import Marks
 from rope_deploy.graph.analysis.dependence import Dependence
 from rope_deploy.graph.analysis.evaluate import HALF, NotEvaluable, ancestors, evaluate
+from rope_deploy.graph.analysis.half_precision import TRIGONOMETRIC
 from rope_deploy.graph.analysis.influences import influences
 from rope_deploy.graph.raising.match import Match, NotARotation, with_batch
 from rope_deploy.graph.raising.tabulate import factors_of, halves
@@ -18,7 +19,6 @@ from rope_deploy.graph.reading.example_calls import ExampleCalls
 from rope_deploy.graph.reading.records import FoundTable, Positions, Precision, Unreadable
 
 PRODUCTS = ("MatMul", "Gemm", "Einsum")
-TRIGONOMETRIC = ("Cos", "Sin")
 SPAN = 4096  # tokens in a call of a graph that takes the first position alone
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 import torch
 
-from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, Finding
+from rope_deploy.artifact import PAST_PREFIX, PRESENT_PREFIX, TOKENS_KEY, Finding
 from rope_deploy.errors import ModelError
 from rope_deploy.models.example_inputs import Example, guess_example, handed_on, takes
 from rope_deploy.models.kv_cache import GROWING
@@ -33,7 +33,6 @@ from rope_deploy.models.tracing.untraceable import cannot_be_called, code_outsid
 # Sizes of the traced example. All differ and none is 1: the tracer would take 1 for a broadcast and equal
 # sizes for one axis.
 BATCH, SEQUENCE, PAST = 2, 3, 5
-TOKENS = "rope_deploy.tokens"
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def trace(loaded: LoadedModel, *, cache: bool = True, example: Example | None = 
     Decoders: input_ids, attention_mask, position_ids, past_key_values.N.PART → logits, present.N.PART, where PART
     is key, value or another of `rope_deploy.models.kv_cache`. With `cache=False`, and for encoders, the past and
     present tensors are absent. Where positions have several axes (M-RoPE), position_ids is [axes, batch, sequence].
-    Where the model takes another path in longer calls, the graph's metadata state under TOKENS how many tokens it
+    Where the model takes another path in longer calls, the graph's metadata state under TOKENS_KEY how many tokens it
     serves. A tower has the inputs and results of `trace_tower`; `example` is what it is fed, by default a guess.
 
     Raises ModelError when PyTorch cannot export the model, or where it does not follow what it is to be fed;
@@ -108,7 +107,7 @@ def _trace_text(loaded: LoadedModel, cache: bool, run: tuple[str, ...]) -> Trace
         )
         model = translate(sized.program)
     if sized.tokens is not None:
-        model.metadata_props[TOKENS] = str(sized.tokens)
+        model.metadata_props[TOKENS_KEY] = str(sized.tokens)
     _name(model.graph, names, tuple(past), result_name(loaded))
     return Traced(model, (*run, *more))
 
