@@ -149,15 +149,9 @@ class _Build:
         return build_engine(
             source,
             self.target,
-            flavor=self.options.flavor,
-            capabilities=self.options.capabilities,
-            profiles=self.options.profiles,
-            plugin=self.options.plugin,
-            timing_cache=self.options.timing_cache,
-            taps=self.options.taps,
+            self.options,
             chosen=reason,
             named=self.graph_name,
-            force=self.options.force,
             progress=self.progress,
         )
 

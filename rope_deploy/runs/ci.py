@@ -156,14 +156,7 @@ def _build(config: RunConfig, folder: Path, force: bool, progress: Progress) -> 
     options, target = build_options(config, force=force), engine_path(config)
     progress(f"Building the engine {target.name}")
     try:
-        return build_engine(
-            folder / options.style,
-            target,
-            flavor=options.flavor,
-            capabilities=options.capabilities,
-            profiles=options.profiles,
-            force=options.force,
-        )
+        return build_engine(folder / options.style, target, options)
     except VendorError as error:
         return EngineRecord(
             path=str(target),

@@ -12,6 +12,7 @@ from rope_deploy import __version__
 from rope_deploy.artifact import hash_file, new_file, refuse_existing, staging
 from rope_deploy.artifact.subject import GRAPH_ENDING
 from rope_deploy.errors import ConfigError, GraphRefused, UsageError
+from rope_deploy.options import BuildOptions
 from rope_deploy.results.records import EngineRecord
 from rope_deploy.trt.build_in_child import build_in_child
 from rope_deploy.trt.engine_manifest import EngineManifest, put_in_place, refuse_manifest
@@ -29,26 +30,18 @@ OTHERS = (b"PK\x03\x04", b"\x7fELF", b"%PDF", b"\x89PNG", b"GGUF", b"\x1f\x8b", 
 def build_engine(
     source: Path,
     target: Path,
+    options: BuildOptions,
     *,
-    flavor: str | None = None,
-    capabilities: Sequence[str] = (),
-    profiles: Sequence[str] = (),
-    plugin: Path | None = None,
-    timing_cache: Path | None = None,
-    taps: bool = False,
     chosen: str = "",
     named: Path | None = None,
-    force: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> EngineRecord:
     """Compile an artifact folder or ONNX file into the TensorRT engine `target`, with `target.json` beside it.
 
-    `capabilities`: GPUs to build for, e.g. ("8.0", "8.9"); by default what the flavour builds for by itself.
-    `profiles`: as on the command line, see requested_profiles.py. `plugin`: a library whose operators take
-    precedence over function bodies and native layers. `timing_cache`: kept by the tensorrt flavour, by default in
-    `target.cache`; TensorRT-RTX has none. `taps`: q and k of every layer, before and after their rotation, become
-    outputs, so that a check sees inside; it keeps the library from fusing across them. `chosen` says why it is
-    this style, and `named` where the graph will lie, for the manifest. Float32 is computed as float32, never as TF32.
+    Of `options` the style and what is accepted are the caller's: `source` is built as it is. A plugin's operators take
+    precedence over function bodies and native layers. The tensorrt flavour keeps its timing cache in `target.cache` by
+    default; TensorRT-RTX has none. Taps keep the library from fusing across q and k. `chosen` says why it is this
+    style, and `named` where the graph will lie, for the manifest. Float32 is computed as float32, never as TF32.
 
     Raises:
         UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
@@ -57,26 +50,27 @@ def build_engine(
         VendorError: the vendor's library failed otherwise.
     """
     target = Path(target)
-    refuse_existing(target, force=force)
+    refuse_existing(target, force=options.force)
     refuse_manifest(target)
-    chosen_flavor = find_flavor(flavor)
+    flavor, capabilities, plugin = find_flavor(options.flavor), options.capabilities, options.plugin
     graph = open_source(Path(source))
     if target.suffix.lower() == GRAPH_ENDING or (target.exists() and target.samefile(graph.model)):
         raise UsageError(
             f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
         )
-    wanted = requested_profiles(profiles, graph.inputs, graph.manifest)
-    if chosen_flavor.needs_gpu and timing_cache is None:
+    wanted = requested_profiles(options.profiles, graph.inputs, graph.manifest)
+    timing_cache = options.timing_cache
+    if flavor.needs_gpu and timing_cache is None:
         timing_cache = target.with_name(target.name + ".cache")
-    _check_options(chosen_flavor, graph, capabilities, plugin, timing_cache)
-    tapped = _taps(graph) if taps else ()
-    require(chosen_flavor)
-    _check_gpu(chosen_flavor, capabilities)
+    _check_options(flavor, graph, capabilities, plugin, timing_cache)
+    tapped = _taps(graph) if options.taps else ()
+    require(flavor)
+    _check_gpu(flavor, capabilities)
     with staging(target), ExitStack() as finishing:
-        unfinished = finishing.enter_context(new_file(target, force=force))
+        unfinished = finishing.enter_context(new_file(target, force=options.force))
         new_cache = unfinished.with_name(f"{unfinished.name}.cache")
         request = EngineRequest(
-            flavor=chosen_flavor.name,
+            flavor=flavor.name,
             model=str(graph.model.resolve()),
             output=str(unfinished.resolve()),
             profiles=tuple(profile.shapes(graph.inputs) for profile in wanted),
@@ -95,8 +89,8 @@ def build_engine(
             files=graph.files,
             style=graph.style,
             dtype="+".join(graph.dtypes),
-            flavor=chosen_flavor.name,
-            capabilities=_capabilities(chosen_flavor, capabilities),
+            flavor=flavor.name,
+            capabilities=_capabilities(flavor, capabilities),
             profiles=wanted,
             inputs=graph.inputs,
             plugins={plugin.name: hash_file(plugin)} if plugin else {},
@@ -107,7 +101,7 @@ def build_engine(
             warnings=outcome.warnings,
             versions={
                 "rope-deploy": __version__,
-                chosen_flavor.module: outcome.version,
+                flavor.module: outcome.version,
                 "polygraphy": version("polygraphy"),
             },
         )

@@ -27,12 +27,13 @@ from rope_deploy.graph.rewrite import rewrite_file
 from rope_deploy.runs import ci
 from rope_deploy.runs.baseline import write_baseline
 from rope_deploy.runs.report_files import write_report
-from rope_deploy.trt import build_engine, engine_build, load_engine_manifest, state_of
+from rope_deploy.trt import engine_build, load_engine_manifest, state_of
 from rope_deploy.trt.engine_request import BuildResult
 from rope_deploy.trt.plugin import compile_library
 from tests.families.prepared import prepared
 from tests.report.sample import sample
 from tests.runtimes.toy import write_toy
+from tests.trt.graphs import engine_of
 
 Parts = tuple[object, ...]  # what a reader sees of each output that is whole by itself; None where there is none
 
@@ -136,7 +137,7 @@ def tiny_engine(content: str) -> Callable[..., object]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine_build, "build_in_child", build)
             patch.setattr(engine_build, "require", lambda flavor: "1")
-            build_engine(place.parent / "toy", place / "e.engine", flavor="rtx", chosen=content, force=force)
+            engine_of(place.parent / "toy", place / "e.engine", flavor="rtx", chosen=content, force=force)
 
     return act
 

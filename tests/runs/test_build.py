@@ -141,7 +141,7 @@ def test_a_model_is_exported_beside_its_engine_in_the_style_that_is_built(source
 def refusing(*refused):
     """Stands in for the vendor: refuses these styles."""
 
-    def build(folder, target, *, chosen, **options):
+    def build(folder, target, options, *, chosen, **more):
         style = load_manifest(folder).style
         if style in refused:
             raise VendorError(f"{style} is refused.")

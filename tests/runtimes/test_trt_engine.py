@@ -179,13 +179,14 @@ def test_engine_manifest_is_json(tmp_path, manifest):
 @pytest.mark.gpu
 def test_engine_on_this_machine_agrees_with_the_twin(tmp_path, manifest):
     """Built and run for real, with whichever flavour is here."""
-    from rope_deploy.trt import build_engine, gpus, installed_version
+    from rope_deploy.trt import gpus, installed_version
     from rope_deploy.trt.flavors import RTX
+    from tests.trt.graphs import engine_of
 
     if not gpus() or installed_version(RTX) is None:
         pytest.skip("needs an NVIDIA GPU and tensorrt-rtx")
     toy = write_toy(tmp_path / "toy", "tables")
-    build_engine(tmp_path / "toy", tmp_path / "toy.engine", flavor="rtx", capabilities=(gpus()[0].capability,))
+    engine_of(tmp_path / "toy", tmp_path / "toy.engine", flavor="rtx", capabilities=(gpus()[0].capability,))
     with open_trt(tmp_path / "toy.engine", toy) as runtime:
         feeds = feeds_for(toy, 1, 5, 0)
         np.testing.assert_allclose(runtime.run(feeds)["logits"], Twin().run(feeds)["logits"], atol=1e-3)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 
 from rope_deploy.artifact import TOLERANCES, Manifest, TensorInfo
+from rope_deploy.options import BuildOptions
+from rope_deploy.results.records import EngineRecord
+from rope_deploy.trt import build_engine
+from rope_deploy.trt.engine_request import Progress
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="needs the tensorrt-rtx package"
@@ -39,6 +45,18 @@ UNNAMED = """
 g (float[?, 8] x) => (float[?, 8] y)
 { y = Relu(x) }
 """
+
+
+def engine_of(
+    source: Path,
+    target: Path,
+    *,
+    chosen: str = "",
+    progress: Callable[[Progress], None] | None = None,
+    **options: Any,
+) -> EngineRecord:
+    """`build_engine` with its options as keywords."""
+    return build_engine(source, target, BuildOptions(**options), chosen=chosen, progress=progress)
 
 
 def write_onnx(path: Path, text: str) -> Path:

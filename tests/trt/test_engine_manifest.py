@@ -12,7 +12,6 @@ from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.runs.inspect import inspect_subject
 from rope_deploy.trt import (
     EngineManifest,
-    build_engine,
     load_engine_manifest,
     manifest_path,
     refuse_foreign_engine,
@@ -20,6 +19,7 @@ from rope_deploy.trt import (
 )
 from rope_deploy.trt.engine_manifest import put_in_place
 from tests.runtimes.toy import write_toy
+from tests.trt.graphs import engine_of
 
 
 def manifest(content: bytes, folder: Path, **changes) -> EngineManifest:
@@ -77,7 +77,7 @@ def test_somebody_else_s_file_at_the_manifest_s_place_stays(tmp_path, force):
     write_toy(tmp_path / "toy", "tables")
     (tmp_path / "e.engine.json").write_text('{"mine": 1}')
     with pytest.raises(UsageError, match=r"e\.engine\.json is in the way"):
-        build_engine(tmp_path / "toy", tmp_path / "e.engine", flavor="rtx", force=force)
+        engine_of(tmp_path / "toy", tmp_path / "e.engine", flavor="rtx", force=force)
     assert (tmp_path / "e.engine.json").read_text() == '{"mine": 1}'
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_timing_cache_is_not_taken_for_one(tmp_path, content):
     write_toy(tmp_path / "toy", "tables")
     (tmp_path / "README.md").write_bytes(content)
     with pytest.raises(ConfigError, match=r"README\.md: what lies there is no timing cache"):
-        build_engine(tmp_path / "toy", tmp_path / "e.engine", flavor="tensorrt", timing_cache=tmp_path / "README.md")
+        engine_of(tmp_path / "toy", tmp_path / "e.engine", flavor="tensorrt", timing_cache=tmp_path / "README.md")
     assert (tmp_path / "README.md").read_bytes() == content
 
 
@@ -102,5 +102,5 @@ def test_nor_is_what_lies_where_the_timing_cache_goes_by_itself(tmp_path):
     write_toy(tmp_path / "toy", "tables")
     (tmp_path / "e.engine.cache").write_text("mine")
     with pytest.raises(ConfigError, match=r"e\.engine\.cache: what lies there is no timing cache"):
-        build_engine(tmp_path / "toy", tmp_path / "e.engine", flavor="tensorrt")
+        engine_of(tmp_path / "toy", tmp_path / "e.engine", flavor="tensorrt")
     assert (tmp_path / "e.engine.cache").read_text() == "mine"
