@@ -11,7 +11,7 @@ import numpy as np
 from rope_deploy.artifact import MODEL_NAME, Manifest, hash_file
 from rope_deploy.audit.audit_reading import audit
 from rope_deploy.audit.audit_tower import audit_tower
-from rope_deploy.audit.collect_findings import Audit, Findings, sites_text
+from rope_deploy.audit.collect_findings import Audit, Findings, roles_and_layers
 from rope_deploy.audit.compare_table import positions_of
 from rope_deploy.audit.expected_rotations import Expected, from_config, from_manifest
 from rope_deploy.audit.judge_tables import FOLLOWS
@@ -112,7 +112,9 @@ def _by_position_alone(readings: Sequence[Reading], manifest: Manifest) -> Audit
             sites = reading.sites_of(number)
             about = {"layers": {site.layer for site in sites}, "roles": {site.role for site in sites}}
             for also in sorted(table.follows - usual):
-                findings.mistake("RD609", FOLLOWS.format(also=also), f"{table.name}, {sites_text(sites)}", **about)
+                findings.mistake(
+                    "RD609", FOLLOWS.format(also=also), f"{table.name}, {roles_and_layers(sites)}", **about
+                )
     return findings.audit()
 
 

@@ -98,7 +98,7 @@ class Findings:
         return Audit(tuple(self.records), tuple(self.diagnoses), tuple(self.notes))
 
 
-def sites_text(sites: Sequence[FoundSite]) -> str:
+def roles_and_layers(sites: Sequence[FoundSite]) -> str:
     """E.g. "q and k of layers 0–29"."""
     layers = sorted({site.layer for site in sites})
     return f"{' and '.join(_roles({site.role for site in sites}))} of {wording.layers(layers)}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rope_deploy.audit.collect_findings import Findings, sites_text
+from rope_deploy.audit.collect_findings import Findings, roles_and_layers
 from rope_deploy.audit.expected_rotations import Expected
 from rope_deploy.audit.table_tolerances import COUNTED
 from rope_deploy.graph.reading import FoundTable, Reading, Unreadable
@@ -20,7 +20,7 @@ def judge_positions(reading: Reading, expected: Expected | None, findings: Findi
     began, before = time.perf_counter(), len(findings.diagnoses)
     for number, table in enumerate(reading.tables):
         sites = reading.sites_of(number)
-        where, layers = f"{table.name}, {sites_text(sites)}", {site.layer for site in sites}
+        where, layers = f"{table.name}, {roles_and_layers(sites)}", {site.layer for site in sites}
         if table.positions == "counted":
             _counted(reading, table, where, layers, findings)
         if expected is not None and table.rows is not None and table.rows < expected.max_position:

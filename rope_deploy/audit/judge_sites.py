@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rope_deploy.audit.collect_findings import Findings, sites_text
+from rope_deploy.audit.collect_findings import Findings, roles_and_layers
 from rope_deploy.audit.expected_rotations import Expected
 from rope_deploy.graph.reading import FoundSite, Reading
 from rope_deploy.results.wording import LAYOUTS
@@ -44,7 +44,7 @@ def rotations_text(reading: Reading) -> str:
         counts = " and ".join(f"{number} {role} heads" for role, number in heads)
         elements = f"{rotary} of {head} elements" if head else f"{rotary} elements"
         parts.append(
-            ", ".join(part for part in (sites_text(mine), LAYOUTS[interleaved], elements, counts, form) if part)
+            ", ".join(part for part in (roles_and_layers(mine), LAYOUTS[interleaved], elements, counts, form) if part)
         )
     return "; ".join(parts) + "."
 
@@ -87,7 +87,9 @@ def _layers_and_roles(reading: Reading, expected: Expected, findings: Findings) 
     if not missing and not extra:
         if count is not None and len(sites) != count:
             counts = f"{len(sites)} rotations in the file, {count} in {expected.source}"
-            findings.mistake("RD602", f"There are {counts}: some layer is rotated more than once.", sites_text(sites))
+            findings.mistake(
+                "RD602", f"There are {counts}: some layer is rotated more than once.", roles_and_layers(sites)
+            )
         return
     if not have:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rope_deploy.audit.collect_findings import Findings, sites_text
+from rope_deploy.audit.collect_findings import Findings, roles_and_layers
 from rope_deploy.audit.compare_table import TableComparison, compare_table
 from rope_deploy.audit.expected_rotations import Expected
 from rope_deploy.audit.name_table_mistake import NamedMistake, name_mistake, stated_precision
@@ -39,7 +39,7 @@ def _by_position_alone(
     """Angles must depend on positions alone: a table is compared in some calls, which then hold for all others."""
     began, ruled = time.perf_counter(), expected is not None
     by_length = not ruled or any(spec.depends_on_length for spec in expected.specs.values())
-    where = f"{table.name}, {sites_text(sites)}"
+    where = f"{table.name}, {roles_and_layers(sites)}"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     for also in sorted(table.follows):
         text = FOLLOWS.format(also=also)
@@ -96,7 +96,7 @@ def _by_rule(
     table: FoundTable, name: str, sites: list[FoundSite], expected: Expected, served: frozenset[int], findings: Findings
 ) -> None:
     began, spec = time.perf_counter(), expected.specs[name]
-    case, where = f"table {table.name}", f"{table.name}, {sites_text(sites)}"
+    case, where = f"table {table.name}", f"{table.name}, {roles_and_layers(sites)}"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     detail = f"{spec.scaling.rope_type}, rope_theta {spec.rope_theta:g}, as in {expected.source}"
     if spec.rotary_dim != 2 * table.width:
@@ -112,7 +112,9 @@ def _by_rule(
         found = compare_table(table, spec, expected.max_position)
         if found.sound or (spec.depends_on_length and _served(found, served)):
             rows = f"{found.rows} rows" if table.stored else f"{found.rows} positions"
-            findings.record(case, detail, "passed", f"{rows}, {sites_text(sites)}.", began, _worst(table, sites, found))
+            findings.record(
+                case, detail, "passed", f"{rows}, {roles_and_layers(sites)}.", began, _worst(table, sites, found)
+            )
             return
         others = {other: one for other, one in expected.specs.items() if other != name}
         named = name_mistake(table, spec, others, found, expected.max_position)
@@ -159,7 +161,7 @@ def _worst(table: FoundTable, sites: Sequence[FoundSite], found: TableComparison
 
 
 def _by_invariants(table: FoundTable, sites: Sequence[FoundSite], findings: Findings) -> None:
-    began, case, where = time.perf_counter(), f"table {table.name}", f"{table.name}, {sites_text(sites)}"
+    began, case, where = time.perf_counter(), f"table {table.name}", f"{table.name}, {roles_and_layers(sites)}"
     detail = "what holds of most tables: no rule is stated"
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     try:
@@ -177,6 +179,6 @@ def _by_invariants(table: FoundTable, sites: Sequence[FoundSite], findings: Find
             findings.mistake(code, text, where, **about)
         else:
             findings.hazard(code, f"{table.name}: {text} No rule is stated to judge it by.", where, layers)
-    message = " ".join(one.explanation for one in broken) or f"{sites_text(sites)}."
+    message = " ".join(one.explanation for one in broken) or f"{roles_and_layers(sites)}."
     failed = len(findings.diagnoses) > before
     findings.record(case, detail, "failed" if failed else "passed", message, began)

@@ -72,7 +72,7 @@ def _records(
             runtime=runtime,
             code=code,
             title=CODES[code],
-            where=f"{sites_text(keys, evidence)}, from position {first_wrong} on",
+            where=f"{_share_of_sites(keys, evidence)}, from position {first_wrong} on",
             explanation=sentence,
             layers=tuple(sorted({layer for layer, *_ in keys})),
             roles=tuple(sorted({role for _, role, _ in keys}, reverse=True)),
@@ -99,7 +99,7 @@ def _code_and_sentence(
     return found.mistake.code, found.mistake.explanation
 
 
-def sites_text(sites: Iterable[SiteKey], all_sites: Iterable[SiteKey]) -> str:
+def _share_of_sites(sites: Iterable[SiteKey], all_sites: Iterable[SiteKey]) -> str:
     """E.g. "q and k in all 30 layers", "k of layer 3", "q of layers 0–3 and 5"."""
     layers: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for role in ("q", "k"):

@@ -39,7 +39,7 @@ from rope_deploy.runs.report_files import refuse_foreign, write_report
 from rope_deploy.runs.report_frame import Frame
 from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Memoized, Runtime, open_torch
-from rope_deploy.runtimes.ort_placement import require_provider
+from rope_deploy.runtimes.onnx_runtime import require_providers
 from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
 
 
@@ -94,7 +94,7 @@ def run_config(
     # A packaged file is named by its package: where that is installed here says nothing to a reader elsewhere.
     name = f"{config.model.package}/{config.model.file}" if config.model.package else source
     if config.gates.provider:
-        require_provider(config.gates.provider)
+        require_providers((config.gates.provider,))
     if options.update_baseline and config.bench and config.bench.baseline:
         refuse_foreign(Path(config.bench.baseline), "baseline")
     baseline_gate = BaselineGate(config, name, source, update=options.update_baseline)

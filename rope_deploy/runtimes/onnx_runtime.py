@@ -107,7 +107,7 @@ def open_ort(
             f"{folder} is not what was exported: {', '.join(changed)} missing or changed.",
             todo="Export the model again, or restore the files.",
         )
-    _require(providers)
+    require_providers(providers)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     if threads is not None:
@@ -129,7 +129,8 @@ def open_ort(
     return OrtRuntime(manifest, session, products, taps)
 
 
-def _require(providers: Sequence[str]) -> None:
+def require_providers(providers: Sequence[str]) -> None:
+    """Raise EnvironmentMissing unless this build of ONNX Runtime has all of `providers`."""
     available = onnxruntime.get_available_providers()
     if missing := [name for name in providers if name not in available]:
         raise EnvironmentMissing(

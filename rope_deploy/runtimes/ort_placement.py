@@ -9,20 +9,9 @@ import onnxruntime
 
 from rope_deploy.artifact import MODEL_NAME
 from rope_deploy.errors import EnvironmentMissing
-from rope_deploy.runtimes.onnx_runtime import CPU, SILENT, cannot_load
+from rope_deploy.runtimes.onnx_runtime import CPU, SILENT, cannot_load, require_providers
 
 RECORD = "session.record_ep_graph_assignment_info"
-
-
-def require_provider(provider: str) -> None:
-    """Raises EnvironmentMissing unless this build of ONNX Runtime has `provider`."""
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise EnvironmentMissing(
-            f"ONNX Runtime has no {provider}.",
-            exists=f"It has {', '.join(available)}.",
-            todo="Install the build of ONNX Runtime that brings it, e.g. `pip install onnxruntime-gpu`.",
-        )
 
 
 def placement(folder: Path, provider: str) -> dict[str, int]:
@@ -32,7 +21,7 @@ def placement(folder: Path, provider: str) -> dict[str, int]:
 
     Raises EnvironmentMissing (no such provider, or it cannot start), VendorError (the graph cannot be loaded).
     """
-    require_provider(provider)
+    require_providers((provider,))
     options = onnxruntime.SessionOptions()
     options.log_severity_level = SILENT
     options.add_session_config_entry(RECORD, "1")

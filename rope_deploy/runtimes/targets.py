@@ -22,7 +22,8 @@ OPENER = "rope_deploy.runtimes.targets:open_runtime"
 class Target:
     """What is to be opened: an artifact's `folder`, with the `engine` built from it or the `loaded` model.
 
-    `manifest` is read from the folder if it is None. `threads`: None lets the runtime choose. `taps`: what happens at
+    `manifest`: of the artifact that the engine was built from, read from the folder if it is None; a runtime that
+    opens an artifact reads the folder's own. `threads`: None lets the runtime choose. `taps`: what happens at
     the rotation sites is wanted too. `verify`: the files are compared with the manifest's hashes.
     """
 

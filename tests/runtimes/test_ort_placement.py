@@ -3,7 +3,8 @@
 import pytest
 
 from rope_deploy.errors import EnvironmentMissing, VendorError
-from rope_deploy.runtimes.ort_placement import placement, require_provider
+from rope_deploy.runtimes.onnx_runtime import require_providers
+from rope_deploy.runtimes.ort_placement import placement
 from tests.runtimes.toy import write_toy
 
 
@@ -26,7 +27,7 @@ def test_a_provider_that_takes_no_node_leaves_them_to_the_cpu(folder):
 
 def test_a_provider_that_is_not_installed_is_named_with_those_that_are():
     with pytest.raises(EnvironmentMissing, match="no FancyExecutionProvider") as caught:
-        require_provider("FancyExecutionProvider")
+        require_providers(("FancyExecutionProvider",))
     assert "CPUExecutionProvider" in caught.value.exists and caught.value.exit_code == 3
 
 
