@@ -8,6 +8,7 @@ be judged without a model, a file or a library is judged here: an object that ex
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,7 @@ AUTO = "auto"  # instead of a style: the one that an engine is best built from
 MOST_THREADS = 1024  # each costs memory and a start; no machine has more for one session
 # With five rounds the whole range holds the true median in 15 runs of 16, with fewer it says too little to judge by.
 FEWEST_ROUNDS = 5
+NOTHING_TO_TIME = "A benchmark needs at least one runtime, one prompt token and one round."
 OLDEST_OPSET = 17  # no older one is written
 
 
@@ -192,8 +194,8 @@ class BenchOptions:
     unsettled          what becomes of a ratio that other processes keep from being judged
     trust_remote_code  run Python code that comes with the model
 
-    Raises UsageError for an unknown runtime or none, trt without an engine, a number out of range, and too few rounds
-    for a baseline.
+    Raises UsageError for an unknown runtime or none, trt without an engine, a number out of range, a length that is
+    asked for twice, and too few rounds for a baseline.
     """
 
     runtimes: tuple[str, ...] = ("ort",)
@@ -212,6 +214,7 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         require_runtimes(self.runtimes, self.engine, TIMED)
+        require_workloads(self.prompt, self.new, self.rounds)
         if not 0 < self.max_slowdown < math.inf:
             raise UsageError(
                 f"A ratio cannot be below {self.max_slowdown:g}.", todo="Give --max-slowdown a number above 0."
@@ -225,6 +228,14 @@ class BenchOptions:
                 f"{self.rounds} rounds are too few for a baseline: their spread says nothing.",
                 todo=f"Give --rounds {FEWEST_ROUNDS} or more.",
             )
+
+
+def require_workloads(prompt: Sequence[int], new: int, rounds: int) -> None:
+    """Raise UsageError where nothing would be timed, or one length twice."""
+    if not prompt or min(prompt) < 1 or new < 0 or rounds < 1:
+        raise UsageError(NOTHING_TO_TIME)
+    if len(set(prompt)) < len(prompt):
+        raise UsageError(f"A length is asked for twice: {', '.join(map(str, prompt))}.", todo="Give each once.")
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,12 @@ STYLES: Mapping[str, Style] = {style.name: style for style in _RECORDS}
 StyleName = Literal[tuple(STYLES)]
 
 
+def opset_needed(style: str, opset: int | None) -> int | None:
+    """The opset that `style` begins with, where `opset`, which was asked for, is older; None where they fit."""
+    oldest = STYLES[style].oldest_opset
+    return oldest if oldest is not None and opset is not None and opset < oldest else None
+
+
 def require_styles(names: Iterable[str]) -> None:
     """Raise UsageError for a style that does not exist, for one given twice, and for none at all."""
     names = tuple(names)

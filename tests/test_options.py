@@ -72,13 +72,15 @@ unsettled = "fail"
 [gates]
 max_slowdown = 1.5
 """
+# What one file cannot say beside that: it is for the other flavour, which is a file's default.
+CAPABILITIES = SMALLEST + '[build]\ncompute_capabilities = ["8.9"]\n'
 # What a file does not say: each run of `ci` is told of `source`, `force` and the model by its own command, writes its
 # engine itself, and checks all cases of artifacts that it has just written.
 NOT_IN_TOML = {
     ExportOptions: {"example", "force"},
     CheckOptions: {"model", "engine", "cases", "ignore_hashes", "reference", "isolated"},
     BenchOptions: {"model", "engine"},
-    BuildOptions: {"capabilities", "plugin", "timing_cache", "taps", "accept", "force"},
+    BuildOptions: {"plugin", "timing_cache", "taps", "accept", "force"},
 }
 # Where a file means more than the command of the table's name: it states a whole comparison.
 OTHER_DEFAULT = {
@@ -142,14 +144,16 @@ def from_toml(text: str) -> list[object]:
     return made + ([build_options(config)] if config.build else [])
 
 
-@pytest.mark.parametrize("made", from_toml(EVERYTHING), ids=lambda made: type(made).__name__)
-def test_every_option_can_be_given_in_toml(made: object) -> None:
+@pytest.mark.parametrize("options", NOT_IN_TOML, ids=lambda options: options.__name__)
+def test_every_option_can_be_given_in_toml(options: type) -> None:
+    made = [one for text in (EVERYTHING, CAPABILITIES) for one in from_toml(text) if type(one) is options]
+    assert made
     unsaid = {
         one.name
-        for one in fields(made)
-        if getattr(made, one.name) == OTHER_DEFAULT.get((type(made), one.name), one.default)
+        for one in fields(options)
+        if all(getattr(each, one.name) == OTHER_DEFAULT.get((options, one.name), one.default) for each in made)
     }
-    assert unsaid <= NOT_IN_TOML[type(made)]
+    assert unsaid <= NOT_IN_TOML[options]
 
 
 @pytest.mark.parametrize("made", from_toml(SMALLEST + "[bench]\n[build]\n"), ids=lambda made: type(made).__name__)
@@ -183,6 +187,11 @@ def test_the_guard_sees_an_option_that_nothing_can_give(given) -> None:
         (lambda: CheckOptions(runtimes=("trt",)), "needs an engine"),
         (lambda: CheckOptions(model="some/model", reference=False), "needs no model"),
         (lambda: BenchOptions(runtimes=()), "No runtime"),
+        (lambda: BenchOptions(prompt=()), "at least one runtime, one prompt token and one round"),
+        (lambda: BenchOptions(prompt=(4, 0)), "at least one runtime, one prompt token and one round"),
+        (lambda: BenchOptions(new=-1), "at least one runtime, one prompt token and one round"),
+        (lambda: BenchOptions(rounds=0), "at least one runtime, one prompt token and one round"),
+        (lambda: BenchOptions(prompt=(4, 8, 4)), "A length is asked for twice: 4, 8, 4"),
         (lambda: BenchOptions(max_slowdown=0), "cannot be below 0"),
         (lambda: BenchOptions(threads=1 << 20), "cannot be had"),
         (lambda: replace(BenchOptions(rounds=2), baseline=Path("base.json")), "too few"),

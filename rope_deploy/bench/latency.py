@@ -19,7 +19,7 @@ from rope_deploy.bench.processor_contention import TimeSpent
 from rope_deploy.bench.ratio_interval import Interval, of_median
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.analysis.vocabulary import FALLBACK_VOCABULARY
-from rope_deploy.options import BenchOptions
+from rope_deploy.options import NOTHING_TO_TIME, BenchOptions, require_workloads
 from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtime_registry import ON_GPU
 from rope_deploy.runtimes import Arrays, Runtime, as_past, counted_positions, empty_past
@@ -213,9 +213,8 @@ def _validate(
         raise UsageError(f"Two contestants are called {', '.join(twice)}.", todo="Give each a style of its own.")
     if baseline is not None and baseline not in labels:
         raise UsageError(f"There is no baseline {baseline!r}.", exists=f"There are {', '.join(labels)}.")
-    if not labels or not prompts or min(prompts) < 1 or new < 0 or rounds < 1:
-        raise UsageError("A benchmark needs at least one runtime, one prompt token and one round.")
-    if len(set(prompts)) < len(prompts):
-        raise UsageError(f"A length is asked for twice: {', '.join(map(str, prompts))}.", todo="Give each once.")
+    if not labels:
+        raise UsageError(NOTHING_TO_TIME)
+    require_workloads(prompts, new, rounds)
     for contestant in contestants:
         require_fit(contestant.label, contestant.manifest, prompts, new)

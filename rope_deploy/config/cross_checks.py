@@ -17,7 +17,7 @@ from rope_deploy.config.schema import (
 )
 from rope_deploy.options import FEWEST_ROUNDS
 from rope_deploy.runtime_registry import RUNTIMES
-from rope_deploy.styles import STYLES
+from rope_deploy.styles import opset_needed
 
 
 def breaches(sections: Mapping[str, Any]) -> Iterator[str]:
@@ -46,8 +46,7 @@ def model_is_named_once(model: ModelSection) -> Iterator[str]:
 
 def every_style_has_its_opset(export: ExportSection) -> Iterator[str]:
     for name in dict.fromkeys(export.styles):
-        oldest = STYLES[name].oldest_opset
-        if oldest is not None and export.opset is not None and export.opset < oldest:
+        if (oldest := opset_needed(name, export.opset)) is not None:
             yield (
                 f"[export] opset: style {name} needs opset {oldest} or later, not {export.opset}. "
                 f"Leave opset out, or take {name} off styles."

@@ -12,7 +12,7 @@ from rope_deploy.graph.lower.plugin import lower_to_plugin
 from rope_deploy.graph.lower.tables import lower_to_tables
 from rope_deploy.graph.lower.task import LoweringTask
 from rope_deploy.graph.passes.set_opset import require_known
-from rope_deploy.styles import STYLES
+from rope_deploy.styles import STYLES, opset_needed
 
 # The oldest opset that is written unless another is asked for: older ones lack forms that most models need.
 USUAL_OPSET = 18
@@ -38,7 +38,7 @@ def require_opset(style: str, opset: int | None) -> None:
     if opset is None:
         return
     require_known(opset)
-    if opset < (oldest := STYLES[style].oldest_opset or opset):
+    if (oldest := opset_needed(style, opset)) is not None:
         raise UsageError(
             f"Style {style} needs opset {oldest}, where RotaryEmbedding begins; {opset} was asked.",
             todo="Use --style tables for older opsets.",
