@@ -1,4 +1,4 @@
-"""What family_facts.py says of model types, against the modeling and configuration code of the installed transformers."""
+"""What family_facts.py says of model types, against the code of the installed transformers."""
 
 from __future__ import annotations
 
