@@ -31,9 +31,11 @@ Positions = Literal["count", "stride", "repeat", "by-row", "shuffled", "prompt-c
 PROMPT, STEPS, LONG, IMPLICIT = 9, 3, 160, 300
 STRIDE, REPEATS = 3, 2
 INDEXERS = ("indexer", "index")  # parts of a cache that belong to an indexer, which selects the keys of attention
+ATTENTION = ("key", "value")  # parts of a cache that belong to attention itself
 
 # Against the model as transformers runs it: what we patch in a model is on both sides of every other comparison.
 UNTOUCHED = ("untouched-prefill", "untouched-left-padded", "untouched-decode")
+UNTOUCHED_CHUNKED = "untouched-chunked"
 # Enough to meet every named mistake, also in a graph whose limits exclude some of these cases.
 QUICK = (
     "prefill-right-padded",
@@ -97,7 +99,7 @@ def cases_for(manifest: Manifest, which: Set = "full") -> tuple[Case, ...] | tup
         found.append(_long(rows, has_positions))
     found += _positions(prompt, rows) if has_positions else []
     found += _continued(prompt, steps, rows)
-    found += _untouched(prompt, steps)
+    found += _untouched(manifest, prompt, steps)
     if has_positions:
         found += _offsets(manifest, prompt, steps)
         found += _thresholds(manifest, prompt)
@@ -191,7 +193,7 @@ def _continued(prompt: int, steps: int, rows: int) -> Iterator[Case]:
     yield Case("chunked-prefill-shuffled", detail, (prompt,), chunks, positions="prompt-counts")
 
 
-def _untouched(prompt: int, steps: int) -> Iterator[Case]:
+def _untouched(manifest: Manifest, prompt: int, steps: int) -> Iterator[Case]:
     prefill, left, decode = UNTOUCHED
     detail = "two prompts, one padded on the right, against the model as transformers runs it"
     yield Case(prefill, detail, (prompt, max(1, prompt - 4)), padding="right", untouched=True)
@@ -200,6 +202,10 @@ def _untouched(prompt: int, steps: int) -> Iterator[Case]:
     if steps:
         detail = "a token after a prompt, against the model as transformers runs it"
         yield Case(decode, detail, (prompt,), (1,), untouched=True)
+    # A call of several tokens after a past begins the states of a recurrence anew in transformers itself.
+    if steps > 1 and all(name.rpartition(".")[2] in ATTENTION for name in manifest.past_names):
+        detail = f"{steps} tokens at once after a prompt, against the model as transformers runs it"
+        yield Case(UNTOUCHED_CHUNKED, detail, (prompt,), (steps,), untouched=True)
 
 
 def _offsets(manifest: Manifest, prompt: int, steps: int) -> Iterator[Case]:

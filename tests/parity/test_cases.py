@@ -3,9 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rope_deploy.artifact import Limits, Rotation
+from rope_deploy.artifact import Limits, Rotation, TensorInfo
 from rope_deploy.parity import cases_for
 from rope_deploy.parity.case_inputs import calls_for
+from rope_deploy.parity.cases import UNTOUCHED_CHUNKED
 from rope_deploy.rope import specs_from_config
 from tests.runtimes.toy import FUSED_LIMITS, ROWS, VOCAB, H, write_toy
 
@@ -101,7 +102,8 @@ def test_rows_differ_in_their_tokens_with_and_without_a_text(manifest):
 def test_the_quick_set_is_a_part_of_the_full_one_that_keeps_every_refusal(manifest):
     for limits in (Limits(), FUSED_LIMITS):
         full, quick = (cases_for(replace(manifest, limits=limits), which) for which in ("full", "quick"))
-        assert set(quick) < set(full) and len(quick) <= len(full) / 2
+        assert set(quick) < set(full) and len(quick) < len(full) / 2
+        assert (len(quick), len(full)) == ((17, 38) if limits == Limits() else (20, 41)), "docs/parity.md states them"
         assert [case for case in quick if case.refusal] == [case for case in full if case.refusal]
 
 
@@ -130,6 +132,16 @@ def test_later_calls_see_the_whole_mask(manifest):
     case = next(case for case in cases_for(manifest) if case.id == "chunked-prefill")
     widths = [(call.tokens, call.attention_mask.shape[1]) for call in calls_for(case, manifest)]
     assert widths == [(9, 9), (3, 12), (4, 16)]
+
+
+def test_several_tokens_follow_a_past_in_the_untouched_model_only_where_the_cache_is_keys_and_values(manifest):
+    (case,) = (case for case in cases_for(manifest) if case.id == UNTOUCHED_CHUNKED)
+    assert (case.lengths, case.later, case.padding, case.untouched) == ((9,), (3,), "none", True)
+    assert UNTOUCHED_CHUNKED not in [case.id for case in cases_for(manifest, "quick")]
+    assert UNTOUCHED_CHUNKED not in ids(replace(manifest, cache=False))
+    for part in ("conv", "recurrent", "indexer"):
+        state = TensorInfo(f"past_key_values.1.{part}", "float32", ("batch", 4, 4))
+        assert UNTOUCHED_CHUNKED not in ids(replace(manifest, inputs=(*manifest.inputs, state)))
 
 
 def test_graph_without_cache_has_no_later_calls(manifest):

@@ -9,13 +9,16 @@ from rope_deploy import api
 from rope_deploy.artifact import load_manifest
 from rope_deploy.models import wrap
 from rope_deploy.models.patches import attention_and_mask, dense_experts
-from rope_deploy.parity.cases import QUICK, UNTOUCHED
+from rope_deploy.parity import cases_for
+from rope_deploy.parity.cases import QUICK, UNTOUCHED, UNTOUCHED_CHUNKED
 from tests import tiny, towers
 from tests.models.patches.test_dense_experts import FAMILIES as EXPERTS
 from tests.models.patches.test_recurrent_scans import FAMILIES as RECURRENT
 
 SOUND_MASK, SOUND_WEIGHTS = attention_and_mask.explicit_mask, dense_experts._weights
-CASES = ("prefill", "decode", *UNTOUCHED)
+SHARED = ("prefill", "decode", "chunked-prefill")  # in which graph and reference share what we replace
+AS_IT_IS = (*UNTOUCHED, UNTOUCHED_CHUNKED)
+CASES = (*SHARED, *AS_IT_IS)
 
 
 def rows_and_columns(q_length, kv_length, q_offset, device):
@@ -36,13 +39,21 @@ def shows_a_later_key(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, 
     return mask | ((rows == 2) & (columns == 3))
 
 
+def hides_a_past_key(batch_size, q_length, kv_length, q_offset=0, kv_offset=0, **others):
+    """The last key of the past, from the second of several new tokens."""
+    mask = SOUND_MASK(batch_size, q_length, kv_length, q_offset, kv_offset, **others)
+    rows, columns = rows_and_columns(q_length, kv_length, q_offset, mask.device)
+    first = rows[:1]
+    return mask & ~((first > 0) & (rows == first + 1) & (columns == first - 1))
+
+
 def drops_the_last_expert(top_k_index, top_k_weights, experts):
     weights = SOUND_WEIGHTS(top_k_index, top_k_weights, experts)
     return torch.cat([weights[:-1], torch.zeros_like(weights[-1:])])
 
 
-def verdicts(loaded, folder, only=CASES) -> dict[str, str]:
-    api.export(loaded, folder)
+def verdicts(loaded, folder, only=CASES, style="tables") -> dict[str, str]:
+    api.export(loaded, folder, styles=(style,))
     report = api.check(folder, model=loaded, cases=only, isolated=False)
     return {record.case: record.verdict for record in report.checks}
 
@@ -53,18 +64,33 @@ def of(family) -> object:
     return wrap(model, tiny.plain_config(model), source=model.config.model_type)
 
 
-@pytest.mark.parametrize(("family", "fault"), [("llama", hides_the_first_key), ("mistral", shows_a_later_key)])
-def test_a_mask_that_is_wrong_in_one_entry_fails_the_check(tmp_path, monkeypatch, family, fault):
+@pytest.mark.parametrize(
+    ("family", "fault", "failed"),
+    [
+        ("llama", hides_the_first_key, AS_IT_IS),
+        ("mistral", shows_a_later_key, AS_IT_IS),
+        ("llama", hides_a_past_key, (UNTOUCHED_CHUNKED,)),
+        ("mistral", hides_a_past_key, (UNTOUCHED_CHUNKED,)),
+    ],
+)
+def test_a_mask_that_is_wrong_in_one_entry_fails_the_check(tmp_path, monkeypatch, family, fault, failed):
     monkeypatch.setattr(attention_and_mask, "explicit_mask", fault)
     found = verdicts(tiny.loaded(family), tmp_path / "artifact")
-    assert {found[case] for case in ("prefill", "decode")} == {"passed"}, "graph and reference share the mistake"
-    assert {case for case in UNTOUCHED if found[case] == "failed"} >= set(UNTOUCHED[:2])
+    assert {found[case] for case in SHARED} == {"passed"}, "graph and reference share the mistake"
+    assert {case for case in AS_IT_IS if found[case] == "failed"} == set(failed)
+
+
+@pytest.mark.parametrize("style", ["tables", "contrib"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma3", "phi3"])
+def test_several_tokens_after_a_past_agree_with_the_model_as_it_is(tmp_path, family, style):
+    found = verdicts(tiny.loaded(family), tmp_path / "artifact", (UNTOUCHED_CHUNKED,), style)
+    assert found[UNTOUCHED_CHUNKED] == "passed"
 
 
 def test_a_dense_layer_that_drops_an_expert_fails_the_check(tmp_path, monkeypatch):
     monkeypatch.setattr(dense_experts, "_weights", drops_the_last_expert)
     found = verdicts(of(EXPERTS["mixtral"]), tmp_path / "artifact")
-    assert {found[case] for case in UNTOUCHED} == {"failed"}
+    assert {found[case] for case in AS_IT_IS} == {"failed"}
 
 
 KINDS = {
@@ -81,12 +107,16 @@ def test_a_sound_export_of_every_kind_agrees_with_the_model_as_it_is(tmp_path, k
     loaded = KINDS[kind]()
     found = verdicts(loaded, tmp_path / "artifact", UNTOUCHED)
     assert {found[case] for case in UNTOUCHED} == {"passed"}
-    assert load_manifest(tmp_path / "artifact").patches
+    manifest = load_manifest(tmp_path / "artifact")
+    assert manifest.patches
+    assert (UNTOUCHED_CHUNKED in {case.id for case in cases_for(manifest)}) == (kind != "hybrid"), "it keeps states"
 
 
 def test_an_encoder_has_no_decode(tmp_path):
     found = verdicts(tiny.loaded("modernbert"), tmp_path / "artifact", UNTOUCHED[:2])
     assert {found[case] for case in UNTOUCHED[:2]} == {"passed"}
+    cases = {case.id for case in cases_for(load_manifest(tmp_path / "artifact"))}
+    assert cases & set(AS_IT_IS) == set(UNTOUCHED[:2])
 
 
 SOUND_ATTENTION = attention_and_mask.attend

@@ -98,7 +98,7 @@ def _call(model: torch.nn.Module, piece: Piece, past: Any, *, cached: bool, befo
         if before and "position_ids" in known and piece.position_ids is None:
             rows, tokens = piece.input_ids.shape
             given["position_ids"] = torch.arange(before, before + tokens).repeat(rows, 1)
-    given |= {name: value for name, value in _demanded(model, piece).items() if name not in given}
+    given |= {name: value for name, value in _demanded(model, piece, before).items() if name not in given}
     output = model(**given)
     result = getattr(output, "logits", None)
     if result is None:
@@ -112,12 +112,12 @@ def _values(output: Any) -> Sequence[torch.Tensor]:
     return output if isinstance(output, (tuple, list)) else list(output.values())
 
 
-def _demanded(model: torch.nn.Module, piece: Piece) -> dict[str, torch.Tensor]:
-    """What a module of a user's own cannot be called without."""
+def _demanded(model: torch.nn.Module, piece: Piece, before: int) -> dict[str, torch.Tensor]:
+    """What a module of a user's own cannot be called without, after `before` tokens."""
     rows, tokens = piece.input_ids.shape
     values = {
-        "attention_mask": torch.ones(rows, tokens, dtype=torch.long),
-        "position_ids": torch.arange(tokens).repeat(rows, 1),
+        "attention_mask": torch.ones(rows, before + tokens, dtype=torch.long),
+        "position_ids": torch.arange(before, before + tokens).repeat(rows, 1),
     }
     parameters = inspect.signature(model.forward).parameters
     needed = {name for name, one in parameters.items() if one.default is inspect.Parameter.empty}
