@@ -215,11 +215,12 @@ def audit(
 ) -> Report:
     """Hold what an .onnx file by any exporter stores and computes against its model's configuration.
 
-    Nothing is run and no weights are read: cos and sin are recomputed at every row of a stored table, or at thousands
-    of positions of a computed one. `against` is a config.json or its folder. Without it an artifact is audited against
-    its own manifest and configuration, a file against the config.json beside it, and, where there is none, against what
-    holds for every rotation. `max_position`: how many positions the tables must serve, by default the configuration's.
-    `fail_on`: codes of hazards (such as "RD605", Cos and Sin at run time) that count as mistakes instead of notes.
+    Nothing is run; of the weights only tables and small constants are read. cos and sin are recomputed at every row of
+    a stored table, or at thousands of positions of a computed one. `against` is a config.json or its folder. Without it
+    an artifact is audited against its own manifest and configuration, a file against the config.json beside it, and,
+    where there is none, against what holds for every rotation. `max_position`: positions that the tables must serve, by
+    default the configuration's. `fail_on`: codes of hazards (such as "RD605", Cos and Sin at run time) that count as
+    mistakes instead of notes.
 
     Raises UsageError (not ONNX, no rotations, an unknown rope type or code), ConfigError, ModelError.
     """
@@ -384,7 +385,8 @@ def write_report(report: Report, path: str | Path) -> None:
 def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
     """What rotation an artifact, an .onnx file, an engine or a model holds, where, in which form; and its hazards.
 
-    Nothing is run and no weights are read. Raises UsageError or ModelError if `subject` is none of these.
+    Nothing is run. Of a graph's weights only tables and small constants are read; the files of an artifact or engine
+    are hashed, to say whether they changed. Raises UsageError or ModelError if `subject` is none of these.
     """
     from rope_deploy.runs.inspect import inspect_subject
 

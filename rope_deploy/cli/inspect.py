@@ -24,7 +24,7 @@ SHOWN = ("rope_type", "rope_theta", "factor", "rotary_dim", "head_dim", "interle
 def inspect(subject: str, trust_remote_code: bool, as_json: bool) -> None:
     """Show which rotations a model, an artifact, an ONNX file or an engine holds, in which form, and its hazards.
 
-    Nothing is run and no weights are read.
+    Nothing is run. Of a graph's weights only tables and small constants are read; an artifact's files are hashed.
     """
     from rope_deploy import api
 

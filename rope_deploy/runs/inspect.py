@@ -61,8 +61,8 @@ SUBJECTS = (
 def inspect_subject(subject: str, *, trust_remote_code: bool = False) -> Inspection:
     """Inspect an artifact folder, an .onnx file, a TensorRT engine, or a model (folder, .gguf, hub name, factory).
 
-    Nothing is run; weights are read only to say whether they have changed. Raises UsageError or ModelError if `subject`
-    is none of these.
+    Nothing is run. Of a graph's weights only tables and small constants are read; the files of an artifact or engine
+    are hashed, to say whether they changed. Raises UsageError or ModelError if `subject` is none of these.
     """
     found = subject_of(subject)
     match found.kind:

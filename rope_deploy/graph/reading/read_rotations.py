@@ -1,6 +1,7 @@
 """Read every rotation of an ONNX file by any exporter: where it applies, its layout, its cos and sin.
 
-Nothing is run and no weight is read. What is not understood is returned with its reason, never passed over.
+Nothing is run, and of the weights only tables and small constants are read. What is not understood is returned with its
+reason, never passed over.
 """
 
 from __future__ import annotations

@@ -1,23 +1,33 @@
 """What `inspect` shows and what `check --audit` judges are the same sites, layouts and tables."""
 
+import pkgutil
 from collections import Counter
+from dataclasses import replace
+from math import prod
+from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
+from rope_deploy.graph.io import read_model
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
+from rope_deploy.graph.passes.sequences import FOLD_LIMIT
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading import read_rotations
 from rope_deploy.graph.reading.survey import survey, survey_of
 from rope_deploy.graph.rotating_operators import MULTIPLY_ADD, OPERATORS, RotatingOperator
-from tests.audit.files import CONFIG, FORMS, Decoder, stored, write
+from rope_deploy.runs import inspect as inspect_module
+from rope_deploy.runs.inspect import inspect_subject
+from tests.audit.files import CONFIG, FORMS, WIDTH, Decoder, stored, write
 from tests.graph import graphs
 from tests.graph.graphs import ROWS, graph, rotation_graph
 from tests.graph.raising.test_raise_rotations import two_sites
 
 TABLES = stored(CONFIG)
+LONG_TABLES = stored(CONFIG, 300)  # larger than the constants that are folded
 DECODERS = {
     **{f"{form}, stored": Decoder(form=form, tables=TABLES) for form in FORMS},
     "computed": Decoder(),
@@ -110,6 +120,47 @@ def test_a_file_without_its_weights_shows_its_sites_and_says_what_is_missing(tmp
     bare = survey(path)
     assert (bare.forms, bare.tables, bare.nodes) == (whole.forms, whole.tables, whole.nodes)
     assert any(hazard.startswith("weights, which holds weights, is not there") for hazard in bare.hazards)
+
+
+def with_large_weights(path: Path, decoder: Decoder) -> dict[str, int]:
+    """Write `decoder` with a head and a product of weights, its weights and tables in another file; sizes by name."""
+    model = onnx.load(write(path, decoder))
+    for name, shape in {"head": (WIDTH, 64), "other": (64, WIDTH)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
+    for result, factors in {"logits": ["y", "head"], "square": ["head", "other"]}.items():
+        model.graph.node.append(helper.make_node("MatMul", factors, [result]))
+        model.graph.output.append(helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None))
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=512)
+    return {tensor.name: prod(tensor.dims) for tensor in model.graph.initializer}
+
+
+@pytest.fixture
+def read(monkeypatch) -> set[str]:
+    """Collects the names of the tensors that are read from another file, also by what `inspect` runs in a child."""
+    names: set[str] = set()
+    for method in ("_load", "tofile"):
+        original = getattr(ir.ExternalTensor, method)
+        logged = lambda self, *given, original=original: (names.add(self.name), original(self, *given))[1]  # noqa: E731
+        monkeypatch.setattr(ir.ExternalTensor, method, logged)
+    here = lambda target, *given, **options: pkgutil.resolve_name(target)(*given)  # noqa: E731
+    monkeypatch.setattr(inspect_module, "call", here)
+    return names
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_of_large_tensors_only_the_tables_are_read(tmp_path, read, name):
+    decoder = replace(DECODERS[name], tables=DECODERS[name].tables and LONG_TABLES)
+    sizes = with_large_weights(tmp_path / "model.onnx", decoder)
+    found = inspect_subject(str(tmp_path / "model.onnx"))
+    assert "none recognised" not in found.facts["forms"]
+    large = {tensor for tensor in read if sizes[tensor] > FOLD_LIMIT}
+    assert large == ({"cos_cache", "sin_cache"} if decoder.tables else set())
+
+
+def test_a_large_weight_that_is_read_is_noticed(tmp_path, read):
+    with_large_weights(tmp_path / "model.onnx", DECODERS["computed"])
+    read_model(tmp_path / "model.onnx").graph.initializers["head"].const_value.numpy()
+    assert read == {"head"}
 
 
 @pytest.mark.parametrize("operator", [one for one in OPERATORS if one.opaque], ids=lambda one: one.name)
