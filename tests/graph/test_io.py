@@ -13,8 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.io import read_model, read_proto
 from rope_deploy.graph.reading.survey import survey
+from rope_deploy.graph.validation import ExternalFiles
 from rope_deploy.trt.engine_source import open_source
-from tests.graph.sound import node, whole
+from tests.graph.sound import node, tensor, whole
 
 
 @pytest.mark.parametrize("text", [b"location", b"data", b"offset"])
@@ -49,21 +50,27 @@ def test_no_weight_is_read(path, monkeypatch):
     read_model(path)
 
 
-def test_a_survey_reads_no_weight_of_a_matrix_product(path, monkeypatch):
-    model = whole(path)
-    weight = numpy_helper.from_array(np.zeros((64, 64), np.float32), "weight")
-    (path.parent / "heavy").write_bytes(weight.raw_data)
-    onnx.external_data_helper.set_external_data(weight, "heavy")
-    weight.ClearField("raw_data")
-    model.graph.initializer.append(weight)
-    model.graph.node.append(helper.make_node("MatMul", ["weight", "weight"], ["square"]))
-    model.graph.output.append(helper.make_tensor_value_info("square", TensorProto.FLOAT, [64, 64]))
+def test_a_file_that_is_cut_short_while_it_is_read_is_refused(path, monkeypatch):
+    """Whole numbers may be a shape, so they are read before any other tensor is."""
+    model, beside = whole(path), path.parent / "axes"
+    axes = tensor(model, "last")
+    beside.write_bytes(np.array([0, -1], np.int64).tobytes())
+    axes.CopyFrom(numpy_helper.from_array(np.array([-1]), "last"))
+    onnx.external_data_helper.set_external_data(axes, "axes", 8, 8)
+    axes.ClearField("raw_data")
     path.write_bytes(model.SerializeToString())
-    load = ir.ExternalTensor._load
-    read = []
-    monkeypatch.setattr(ir.ExternalTensor, "_load", lambda self: (read.append(self.name), load(self))[1])
-    survey(path)
-    assert "weight" not in read
+    read_proto(path)
+    find = ExternalFiles.find
+
+    def found_and_then_cut(self, location):
+        found = find(self, location)
+        if location == "axes":
+            beside.write_bytes(beside.read_bytes()[:12])
+        return found
+
+    monkeypatch.setattr(ExternalFiles, "find", found_and_then_cut)
+    with pytest.raises(UsageError, match="its weights in 'axes' end before byte 16"):
+        read_proto(path)
 
 
 def test_nodes_out_of_order_are_put_in_order(path):

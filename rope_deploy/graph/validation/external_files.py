@@ -1,4 +1,4 @@
-"""Find the files that hold the tensors of a graph: which they may be, and how large they are."""
+"""Find the files that hold the tensors of a graph: which they may be, how large they are, and what is in them."""
 
 from __future__ import annotations
 
@@ -37,6 +37,22 @@ class ExternalFiles:
         if name not in self._known:
             self._known[name] = self._find(name, location)
         return self._known[name]
+
+    def read(self, path: str, offset: int, count: int) -> bytes | None:
+        """`count` bytes from `offset` on of the file at `path`, which `find` gave; None if it cannot be opened.
+
+        Raises Unsound if the file ends before: it was long enough when `find` looked at it.
+        """
+        try:
+            with open(path, "rb") as stream:
+                stream.seek(offset)
+                content = stream.read(count)
+        except OSError:
+            return None
+        if len(content) != count:
+            name = quoted_name(os.path.basename(path))
+            raise Unsound(f"its weights in {name} end before byte {offset + count}; the file was cut short meanwhile")
+        return content
 
     def _find(self, name: str, location: str) -> tuple[str, int | None]:
         if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:

@@ -85,20 +85,16 @@ def _skeleton(model: onnx.ModelProto, files: ExternalFiles) -> onnx.ModelProto:
 def _read(tensor: TensorProto, files: ExternalFiles) -> TensorProto | None:
     """A small tensor of whole numbers from another file, which may be a shape; None for any other.
 
-    A file that cannot be read gives None too: the tensor stays an input, and shapes that follow from it stay unknown.
+    A file that cannot be opened gives None too: the tensor stays an input, and shapes that follow from it stay unknown.
+    Raises Unsound if the file ends before the tensor does.
     """
     if tensor.data_location != TensorProto.EXTERNAL or tensor.data_type not in READ_FOR_SHAPES:
         return None
     data = check_tensor(tensor, "a tensor", files)
     if data is None or data.bytes > LARGEST_COPIED:
         return None
-    try:
-        with open(data.path, "rb") as stream:
-            stream.seek(data.offset)
-            content = stream.read(data.bytes)
-    except OSError:
-        return None
-    if len(content) != data.bytes:
+    content = files.read(data.path, data.offset, data.bytes)
+    if content is None:
         return None
     return TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=content)
 
