@@ -2,7 +2,7 @@
 
 Whatever we replace in a model stands on both sides of every other comparison, in the graph and in the reference, and a
 mistake in it would not show. So a copy of the modules runs here, in which nothing is ever replaced
-(`LoadedModel.untouched`); the weights are the same tensors. That no patch is in place is asserted in every run.
+(`LoadedModel.untouched`); the weights are the same tensors. Every run makes sure that no patch is in place.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
+from rope_deploy.errors import BUG, InternalFault
 from rope_deploy.models.example_inputs import handed_on, takes
 from rope_deploy.models.patches.patched import patches_in
 from rope_deploy.models.reference.perturbed_roundings import perturbed
@@ -46,7 +47,7 @@ def run_untouched(
 
     It continues from the cache that it made itself, and is given what transformers' generate gives it: tokens, padding
     and, after a past, positions. A model in a half type computes in float32 with `wide`. `perturbed_by` is a seed that
-    its roundings are perturbed with. Fails as an assertion if a patch is in place in it.
+    its roundings are perturbed with. Raises InternalFault if a patch is in place in it.
     """
     _require_untouched(model)
     width = nullcontext() if wide is None else wide.in_place()
@@ -61,7 +62,7 @@ def run_untouched(
 def run_untouched_tower(model: torch.nn.Module, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What `model`, the `LoadedModel.untouched` of a tower, returns for named arrays, by name.
 
-    Fails as an assertion if a patch is in place in it.
+    Raises InternalFault if a patch is in place in it.
     """
     _require_untouched(model)
     with attributes_restored(model):
@@ -69,7 +70,8 @@ def run_untouched_tower(model: torch.nn.Module, feeds: Mapping[str, np.ndarray])
 
 
 def _require_untouched(model: torch.nn.Module) -> None:
-    assert not (ours := patches_in(model)), f"Patches are in place in a model that none may touch: {', '.join(ours)}."
+    if ours := patches_in(model):
+        raise InternalFault(f"Patches are in place in a model that none may touch: {', '.join(ours)}.", todo=BUG)
 
 
 def _run_pieces(model: torch.nn.Module, pieces: Sequence[Piece], past: Any) -> np.ndarray | None:
