@@ -5,6 +5,8 @@ from rope_deploy.artifact.file_names import MANIFEST_NAME, MODEL_NAME, link_faul
 from rope_deploy.artifact.manifest import (
     PAST_PREFIX,
     PRESENT_PREFIX,
+    SIZE_DIFFERS,
+    TABLE_DIFFERS,
     TOKENS_KEY,
     TOLERANCES,
     FileInfo,
@@ -31,6 +33,8 @@ __all__ = [
     "MODEL_NAME",
     "PAST_PREFIX",
     "PRESENT_PREFIX",
+    "SIZE_DIFFERS",
+    "TABLE_DIFFERS",
     "TOKENS_KEY",
     "TOLERANCES",
     "FileInfo",

@@ -141,6 +141,10 @@ TOLERANCES: Mapping[str, Tolerances] = {
 }
 
 
+# Codes of findings by which a rotation is not what the configuration states; audits of an artifact read them.
+TABLE_DIFFERS, SIZE_DIFFERS = "table-differs", "size-differs"
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something the export noticed and a reader should know, e.g. a table that differs from the config's rule.
@@ -152,6 +156,11 @@ class Finding:
     severity: Literal["info", "warning", "error"]
     message: str
     accepted: str = ""
+
+    @property
+    def unlike_configuration(self) -> bool:
+        """Whether it says that a rotation is not the one that the configuration states."""
+        return self.code in (TABLE_DIFFERS, SIZE_DIFFERS)
 
 
 @dataclass(frozen=True)

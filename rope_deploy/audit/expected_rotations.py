@@ -90,8 +90,7 @@ def from_manifest(manifest: Manifest) -> Expected | None:
     specs = {one.name: RopeSpec.from_dict(one.spec) for one in manifest.rotations if one.spec}
     if not specs:
         return None
-    codes = ("table-differs", "size-differs")
-    differing = [finding.message for finding in manifest.findings if finding.code in codes]
+    differing = [finding.message for finding in manifest.findings if finding.unlike_configuration]
     accepted = {name: text for name in specs for text in reversed(differing) if text.startswith(f"{name}:")}
     return Expected(
         source="its manifest",

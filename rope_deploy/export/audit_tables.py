@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from rope_deploy.artifact import Finding
+from rope_deploy.artifact import SIZE_DIFFERS, TABLE_DIFFERS, Finding
 from rope_deploy.graph.markers import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
 from rope_deploy.rope.table_rounding import table_rounding
@@ -72,7 +72,7 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: 
         severity = "error" if error > 1e-2 else "warning"
         findings.append(
             Finding(
-                "table-differs",
+                TABLE_DIFFERS,
                 severity,
                 f"{rotation.name}: the {of}'s tables differ from the rule in the configuration "
                 f"({spec.scaling.rope_type}) by {error:.2g} at position {position}; the {of}'s are written.",
@@ -85,7 +85,7 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec, of: Whose) -> It
     if stated.rotary_dim != rotation.rotary_dim or stated.head_dim != rotation.head_dim:
         narrower = stated.rotary_dim != rotation.rotary_dim
         yield Finding(
-            "size-differs" if narrower else "head-differs",  # as that of an indexer does
+            SIZE_DIFFERS if narrower else "head-differs",  # as that of an indexer does
             "warning" if narrower else "info",
             f"{rotation.name}: the {of} rotates {rotation.rotary_dim} of {rotation.head_dim} elements, "
             f"the configuration says {stated.rotary_dim} of {stated.head_dim}.",

@@ -139,7 +139,7 @@ def layer_types(raised: Raised, config: Mapping[str, Any]) -> dict[int, str]:
 
 def _without_unfollowed_rule(one: Audited) -> Audited:
     """A rotation of a tower, with its stated rule only if it follows it: rows and columns follow an unstated one."""
-    if one.spec is None or any(finding.code in ("table-differs", "size-differs") for finding in one.findings):
+    if one.spec is None or any(finding.unlike_configuration for finding in one.findings):
         name = one.rotation.name
         note = f"{name}: no rule is stated for its angles; the model's own are exported, a row for each token."
         return Audited(one.rotation, None, "", (Finding("no-rule", "info", note),))
@@ -148,7 +148,7 @@ def _without_unfollowed_rule(one: Audited) -> Audited:
 
 def in_float64(one: Audited) -> Audited:
     """The same with tables computed in fp64. Raises UsageError unless the rule is known and the model followed it."""
-    if one.spec is None or any(f.code in ("table-differs", "size-differs") for f in one.findings):
+    if one.spec is None or any(finding.unlike_configuration for finding in one.findings):
         raise UsageError(
             f"{one.rotation.name} cannot be computed in fp64: its rule is not known exactly.",
             exists="; ".join(f.message for f in one.findings) or "No configuration states one.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rope_deploy.artifact import Finding
+from rope_deploy.artifact import SIZE_DIFFERS, TABLE_DIFFERS, Finding
 from rope_deploy.audit.compare_table import compare_table
 from rope_deploy.audit.name_table_mistake import name_mistake
 from rope_deploy.errors import MistakeFound
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OF_PRECISION = frozenset({"RD501", "RD502", "RD503", "RD504"})
 ROUNDED = "table-rounded"
 # Findings that are a mistake by themselves; a difference of tables has to be fitted first.
-CODE_OF = {"size-differs": "RD103", "axes-differ": "RD209", "layout-differs": "RD101"}
+CODE_OF = {SIZE_DIFFERS: "RD103", "axes-differ": "RD209", "layout-differs": "RD101"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Judge:
     def _named(self, one: Audited) -> Iterator[Finding]:
         rotation = one.rotation
         for finding in one.findings:
-            if finding.code == "table-differs":
+            if finding.code == TABLE_DIFFERS:
                 yield from self._of_table(one, finding)
             elif finding.code in CODE_OF and (self.layouts or finding.code != "layout-differs"):
                 code = CODE_OF[finding.code]
@@ -92,11 +92,11 @@ class Judge:
                 return
             named = name_mistake(table, spec, others, compared, table.rows)
         except Unreadable as reason:
-            yield _finding("table-differs", "RD900", one.rotation, f"Its table cannot be compared: {reason}.")
+            yield _finding(TABLE_DIFFERS, "RD900", one.rotation, f"Its table cannot be compared: {reason}.")
             return
         off = f" {compared.what.capitalize()} is off by {compared.error:.2g} at position {compared.position}."
         text = named.explanation + ("" if named.code == "RD900" else off)
-        code = ROUNDED if self.recomputed and named.code in OF_PRECISION else "table-differs"
+        code = ROUNDED if self.recomputed and named.code in OF_PRECISION else TABLE_DIFFERS
         yield _finding(code, named.code, one.rotation, text)
 
 
@@ -122,9 +122,9 @@ def _rounded_to(table: FoundTable, dtype: str) -> FoundTable:
 def _shortened(rotation: RaisedRotation) -> Finding:
     lost = rotation.table.shortened
     if lost.what == "frequencies":
-        return _finding("table-differs", "RD504", rotation, f"inv_freq is stored in {lost.dtype}.")
+        return _finding(TABLE_DIFFERS, "RD504", rotation, f"inv_freq is stored in {lost.dtype}.")
     text = f"The angles are computed in {lost.dtype}: cos or sin is off by {lost.error:.2g} at position {lost.position}"
-    return _finding("table-differs", "RD501", rotation, f"{text} from what they are in float32.")
+    return _finding(TABLE_DIFFERS, "RD501", rotation, f"{text} from what they are in float32.")
 
 
 def _finding(kind: str, code: str, rotation: RaisedRotation, text: str) -> Finding:
