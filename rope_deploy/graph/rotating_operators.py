@@ -38,6 +38,7 @@ PLUGIN_UNUSED: dict[str, int | float | list[int]] = {
 # A rotation that is written without any of these operators.
 MULTIPLY_ADD = "multiply-add in standard operators"
 OWN_RULE = "rotates by a rule of its own"
+_WIDTH = "rotary_embedding_dim"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class RotatingOperator:
     `fused`: an attention that rotates its q and k where its attribute do_rotary is set. `rotary_dim` and `interleaved`
     are names of attributes; the operator has no attribute for a name of "". `opaque` says why its rotation cannot be
     read, "" where it can. `style`: the one whose lowering writes it, "" if none does. `least_inputs`: without so many
-    it cannot run.
+    it cannot run. `expandable`: passes/expand_rotary_operators.py writes it in standard operators; ours are functions,
+    which inlining writes out.
     """
 
     domain: str
@@ -64,6 +66,7 @@ class RotatingOperator:
     opaque: str = ""
     style: str = ""
     least_inputs: int = 0
+    expandable: bool = False
 
     @property
     def qualified_name(self) -> str:
@@ -74,6 +77,21 @@ class RotatingOperator:
     def form(self) -> str:
         """What reports call a rotation that this operator makes."""
         return f"{self.qualified_name}{' (fused)' if self.fused else ' (ONNX)' if self.domain == STANDARD else ''}"
+
+
+def _embedding(domain: str, cos: int, sin: int, rows: int, *, style: str, least_inputs: int = 0) -> RotatingOperator:
+    return RotatingOperator(
+        domain,
+        ROTARY_EMBEDDING,
+        (0,),
+        cos,
+        sin,
+        rows,
+        rotary_dim=_WIDTH,
+        style=style,
+        least_inputs=least_inputs,
+        expandable=True,
+    )
 
 
 def _fused(name: str, cos: int, sin: int, rows: int | None = None, *, style: str = "") -> RotatingOperator:
@@ -96,11 +114,10 @@ def _opaque(name: str, *, fused: bool, least_inputs: int = 0) -> RotatingOperato
     return RotatingOperator(CONTRIB, name, fused=fused, opaque=OWN_RULE, least_inputs=least_inputs)
 
 
-_WIDTH = "rotary_embedding_dim"
 # fmt: off
 OPERATORS = (
-    RotatingOperator(STANDARD, ROTARY_EMBEDDING, (0,), 1, 2, 3, rotary_dim=_WIDTH, style="onnx"),
-    RotatingOperator(CONTRIB, ROTARY_EMBEDDING, (0,), 2, 3, 1, rotary_dim=_WIDTH, style="contrib", least_inputs=4),
+    _embedding(STANDARD, 1, 2, 3, style="onnx"),
+    _embedding(CONTRIB, 2, 3, 1, style="contrib", least_inputs=4),
     RotatingOperator(CONTRIB, "MRotaryEmbedding", (0,), 2, 3, 1, rotary_dim=_WIDTH, least_inputs=4),
     RotatingOperator(DOMAIN, ROTATE, (0,), 1, 2, 3, rotary_dim="rotary_dim", style="plugin"),
     RotatingOperator(DOMAIN, ROTATE_QK, (0, 1), 2, 3, 4, rotary_dim="rotary_dim", style="plugin"),

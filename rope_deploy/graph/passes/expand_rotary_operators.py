@@ -11,7 +11,7 @@ from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.graph.builder import Builder, replace
 from rope_deploy.graph.head_layout import split
 from rope_deploy.graph.passes.library_pass import infer_shapes
-from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING, integer, operator_of
+from rope_deploy.graph.rotating_operators import integer, operator_of
 from rope_deploy.graph.standard_rotation import full_width, rotate
 
 
@@ -59,7 +59,7 @@ class ExpandRotaryOperatorsPass(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph, modified = model.graph, False
-        while waiting := [node for node in graph if node.op_type == ROTARY_EMBEDDING and operator_of(node)]:
+        while waiting := [node for node in graph if _is_expandable(node)]:
             # Shapes end at ONNX Runtime's operators, so those of the next layer are known once this one is expanded.
             infer_shapes()(model)
             ready = [node for node in waiting if _rank(node.inputs[0]) in (3, 4)]
@@ -71,6 +71,11 @@ class ExpandRotaryOperatorsPass(ir.passes.InPlacePass):
             modified = True
         removed, inferred = common.RemoveUnusedNodesPass()(model), infer_shapes()(model)
         return ir.passes.PassResult(model, modified or removed.modified or inferred.modified)
+
+
+def _is_expandable(node: ir.Node) -> bool:
+    operator = operator_of(node)
+    return operator is not None and operator.expandable
 
 
 def _rank(value: ir.Value) -> int | None:

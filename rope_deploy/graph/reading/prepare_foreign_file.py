@@ -18,7 +18,7 @@ from rope_deploy.graph.analysis.input_axes import TOKEN_INPUTS, axes_of
 from rope_deploy.graph.io import read_model
 from rope_deploy.graph.passes.sequences import find_shapes_to_rewrite, run, unpack_to_rewrite
 from rope_deploy.graph.reading.axis_names import name_axes
-from rope_deploy.graph.rotating_operators import ROTARY_EMBEDDING, rotates
+from rope_deploy.graph.rotating_operators import rotates
 from rope_deploy.options import OLDEST_OPSET
 
 # Operators that mean something else from this opset on; models with rotations do not use them.
@@ -81,7 +81,7 @@ def _why_kept(node: ir.Node, model: ir.Model) -> str:
     """Why a rotating operator cannot be written in standard operators, as the end of a sentence; "" if it can, or if
     `node` does not rotate."""
     operator = rotates(node)
-    if operator is None or operator.name == ROTARY_EMBEDDING or node.op_identifier() in model.functions:
+    if operator is None or operator.expandable or node.op_identifier() in model.functions:
         return ""
     where = "rotates inside a fused attention" if operator.fused else "rotates in an operator without a body"
     return f"{where}, which is not taken apart"
