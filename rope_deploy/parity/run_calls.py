@@ -22,7 +22,7 @@ from rope_deploy.parity.tolerances import (
     log_ratios,
     measured_by_reference,
 )
-from rope_deploy.runtimes import Arrays, Runtime, as_past, empty_past, in_cache_layout
+from rope_deploy.runtimes import Arrays, Measurable, Reference, Runtime, as_past, empty_past, in_cache_layout
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class CheckSetup:
     """
 
     manifest: Manifest
-    reference: Runtime | None
+    reference: Reference | Measurable | None
     exact: Runtime | None
     runtime: Runtime
     oracle: Oracle
@@ -107,13 +107,13 @@ class CallRun:
         return allowed_by_chance(ours, theirs, least, real, (errors_of(other) for other in self.perturbed))
 
 
-def exact_reference(reference: Runtime | None, manifest: Manifest) -> Runtime | None:
+def exact_reference(reference: Reference | None, manifest: Manifest) -> Runtime | None:
     """The reference in a wider type, as `CheckSetup` has it."""
     if reference is None:
         return None
     if manifest.dtype in HALF_TYPES:  # it must have one: a half run by itself would be taken for the truth
         return reference.exact
-    return getattr(reference, "exact", None) if measured_by_reference(manifest) else None
+    return reference.exact if measured_by_reference(manifest) else None
 
 
 def run_calls(case: Case, setup: CheckSetup) -> Iterator[CallRun]:

@@ -31,7 +31,7 @@ from rope_deploy.parity.tolerances import measured_by_reference
 from rope_deploy.parity.towers.cases import TowerCase, feeds_for, fixed_arrays
 from rope_deploy.parity.towers.compare_call import compare_tower_call
 from rope_deploy.results.records import CheckRecord, DiagnosisRecord, ErrorCurve, ErrorMap
-from rope_deploy.runtimes import Arrays, Runtime
+from rope_deploy.runtimes import Arrays, Measurable, Reference, Runtime
 
 # What PyTorch's tensors before and after its rotary function are named by.
 BEFORE, AFTER = "unrotated.", "rotated."
@@ -58,7 +58,7 @@ class Outcome:
 
 def check(
     manifest: Manifest,
-    reference: Runtime | None,
+    reference: Reference | None,
     runtime: Runtime,
     *,
     only: Collection[str] = (),
@@ -84,7 +84,7 @@ def check(
     """
     setup, results = _setup(manifest, reference, runtime, seed, text, stored), []
     for case in _chosen(manifest, only, which):
-        if reference is None and not only and _is_untouched(case):
+        if reference is None and not only and case.untouched:
             continue  # the coverage record says that PyTorch was left out
         results.append(_run_guarded(case, setup))
         progress(results[-1].record)
@@ -106,7 +106,7 @@ def check(
 
 def _setup(
     manifest: Manifest,
-    reference: Runtime | None,
+    reference: Reference | None,
     runtime: Runtime,
     seed: int,
     text: Sequence[int],
@@ -133,10 +133,10 @@ def _run_guarded(case: Case | TowerCase, setup: CheckSetup) -> CaseResult:
     blank = CheckRecord(*about, verdict="skipped", worst=None, message=case.skipped, seconds=0.0)
     if case.skipped:
         return CaseResult(blank)
-    if _is_untouched(case):
+    if case.untouched:
         if (untouched := _untouched_reference(setup)) is None:
             return CaseResult(replace(blank, message=f"{AS_IT_IS.capitalize()} cannot be had here."))
-        exact = None if setup.exact is None else getattr(untouched, "exact", None)
+        exact = None if setup.exact is None else untouched.exact
         setup = replace(setup, reference=untouched, exact=exact)
     try:
         if isinstance(case, TowerCase):
@@ -151,14 +151,9 @@ def _run_guarded(case: Case | TowerCase, setup: CheckSetup) -> CaseResult:
     return replace(result, record=replace(result.record, seconds=time.perf_counter() - began))
 
 
-def _is_untouched(case: Case | TowerCase) -> bool:
-    return case.untouched
-
-
-def _untouched_reference(setup: CheckSetup) -> Runtime | None:
+def _untouched_reference(setup: CheckSetup) -> Measurable | None:
     """The reference with nothing of ours in it, at the beginning of a text; None without one."""
-    ask = getattr(setup.reference, "untouched", None)
-    return None if ask is None else ask(setup.manifest.result_name)
+    return None if setup.reference is None else setup.reference.untouched(setup.manifest.result_name)
 
 
 def _run_case(case: Case, setup: CheckSetup, blank: CheckRecord) -> CaseResult:

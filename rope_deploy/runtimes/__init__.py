@@ -13,7 +13,7 @@ from rope_deploy.runtimes.generate import greedy
 from rope_deploy.runtimes.isolated import Isolated, open_isolated
 from rope_deploy.runtimes.memoized import Memoized
 from rope_deploy.runtimes.onnx_runtime import OrtRuntime, open_ort
-from rope_deploy.runtimes.protocol import Arrays, Runtime
+from rope_deploy.runtimes.protocol import Arrays, Measurable, Reference, Runtime
 from rope_deploy.runtimes.pytorch import TorchRuntime, open_torch
 from rope_deploy.runtimes.targets import Target, open_in_child, open_runtime
 from rope_deploy.runtimes.trt_engine import TrtRuntime, open_trt
@@ -21,8 +21,10 @@ from rope_deploy.runtimes.trt_engine import TrtRuntime, open_trt
 __all__ = [
     "Arrays",
     "Isolated",
+    "Measurable",
     "Memoized",
     "OrtRuntime",
+    "Reference",
     "Runtime",
     "Target",
     "TorchRuntime",

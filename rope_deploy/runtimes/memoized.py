@@ -1,4 +1,4 @@
-"""A runtime that keeps its results and runs each call once.
+"""A reference that keeps its results and runs each call once.
 
 Cases of a check begin with the same calls, and every style of a model gets the same cases: PyTorch's results are worth
 keeping.
@@ -14,7 +14,7 @@ from typing import Self
 
 import numpy as np
 
-from rope_deploy.runtimes.protocol import Arrays, Runtime
+from rope_deploy.runtimes.protocol import Arrays, Measurable, Reference
 
 ROOM = 1 << 30  # bytes of results kept
 
@@ -27,14 +27,14 @@ class Memoized:
     keeps nothing between calls.
     """
 
-    def __init__(self, runtime: Runtime, room: int = ROOM):
+    def __init__(self, runtime: Reference, room: int = ROOM):
         self._runtime, self._room, self._whole, self._results = runtime, room, room, {}
         self.name, self.taps = runtime.name, runtime.taps
 
     @cached_property
     def exact(self) -> Memoized | None:
         """What the runtime computes in a wider type (see `TorchRuntime.exact`), memoized too."""
-        inner = getattr(self._runtime, "exact", None)
+        inner = self._runtime.exact
         return None if inner is None else Memoized(inner, self._whole)
 
     def run(self, feeds: Mapping[str, np.ndarray], taps: bool = False) -> Arrays:
@@ -55,10 +55,9 @@ class Memoized:
             self._results[key] = result
         return dict(self._results[key])
 
-    def untouched(self, result: str) -> Runtime | None:
+    def untouched(self, result: str) -> Measurable | None:
         """See `TorchRuntime.untouched`, which memoizes by itself."""
-        make = getattr(self._runtime, "untouched", None)
-        return None if make is None else make(result)
+        return self._runtime.untouched(result)
 
     def __enter__(self) -> Self:
         self._runtime.__enter__()

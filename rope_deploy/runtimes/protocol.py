@@ -39,3 +39,20 @@ class Runtime(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Measurable(Runtime, Protocol):
+    """A runtime whose own error can be measured: `exact` is the same model in a wider type, or None."""
+
+    @property
+    def exact(self) -> Runtime | None: ...
+
+
+class Reference(Measurable, Protocol):
+    """What a check compares with: PyTorch.
+
+    `untouched` is the same model as its library runs it, before the first token of a text, its output named `result`;
+    None where it cannot be had.
+    """
+
+    def untouched(self, result: str) -> Measurable | None: ...

@@ -136,6 +136,7 @@ class UntouchedTower(_Borrowing):
 
     name = "torch, untouched"
     taps = False
+    exact = None
 
     def __init__(self, model: torch.nn.Module):
         self._model = model

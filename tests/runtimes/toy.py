@@ -74,7 +74,7 @@ def spec(theta: float = 10000.0) -> dict[str, object]:
 class Twin:
     """The same decoder in numpy float64, behind the Runtime interface. Layers in `still` are not rotated."""
 
-    name, taps = "twin", True
+    name, taps, exact = "twin", True, None
 
     def __init__(self, theta: float = 10000.0, still: tuple[int, ...] = ()):
         self.still = still
