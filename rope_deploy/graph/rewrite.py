@@ -18,8 +18,7 @@ from rope_deploy.graph.analysis.result_size import require_tables
 from rope_deploy.graph.lower.lower_rotations import lower_rotations
 from rope_deploy.graph.lower.lowerings import usual_opset
 from rope_deploy.graph.markers import Raised, RaisedRotation
-from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
-from rope_deploy.graph.passes.sequences import OPERATORS_OPSET
+from rope_deploy.graph.passes.sequences import OPERATORS_OPSET, after_rewrite, run
 from rope_deploy.graph.raising.raise_rotations import raise_rotations
 from rope_deploy.graph.reading.prepare_foreign_file import read_foreign
 from rope_deploy.graph.save import Summary, save
@@ -78,7 +77,7 @@ def rewrite_file(
     raised = revise(raise_rotations(foreign.model, limit, cos=cos, sin=sin, allow_unmatched=allow_unmatched))
     written_in = max(foreign.model.graph.opset_imports[""], usual_opset(style))
     lowered = lower_rotations(raised, style, opset=opset or written_in, fused_attention=False)
-    KeepProvenShapesPass(foreign.declared)(lowered.model)
+    run(lowered.model, after_rewrite(foreign.declared))
     progress(f"Writing {target}")
     summary = _write(lowered.model, target, force=force, before=before)
     return Rewritten(target, style, lowered.opset, len(lowered.sites), raised.rotations, raised.unmatched, summary)

@@ -12,7 +12,7 @@ import pytest
 
 from rope_deploy.errors import CheckFailed, MistakeFound, UnmatchedRotation
 from rope_deploy.export import prepare, write
-from rope_deploy.graph import rewrite as module
+from rope_deploy.graph.passes import sequences
 from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
 from rope_deploy.graph.reading.declared_inputs import inputs_of
 from rope_deploy.options import RewriteOptions
@@ -128,7 +128,7 @@ def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, c
             plant(model)
             return result
 
-    monkeypatch.setattr(module, "KeepProvenShapesPass", Planted)
+    monkeypatch.setattr(sequences, "KeepProvenShapesPass", Planted)
     with pytest.raises(CheckFailed, match=reason) as caught:
         rewrite_judged(source, target, RewriteOptions("tables", force=True))
     assert caught.value.exit_code == 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
-from onnx_ir.passes import common
+
+from rope_deploy.graph.passes.library_pass import infer_shapes
 
 
 class KeepProvenShapesPass(ir.passes.InPlacePass):
@@ -29,7 +30,7 @@ class KeepProvenShapesPass(ir.passes.InPlacePass):
                 value.shape = None
         for value in (*model.graph.inputs, *model.graph.outputs):
             value.shape = self._declared.get(value.name)
-        common.ShapeInferencePass()(model)
+        infer_shapes()(model)
         return ir.passes.PassResult(model, any((v.shape, v.dtype) != known for v, known in before.items()))
 
 

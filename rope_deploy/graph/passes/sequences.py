@@ -20,6 +20,7 @@ from rope_deploy.graph.passes.fold_constants import FoldConstantsPass
 from rope_deploy.graph.passes.free_our_names import FreeOurNamesPass
 from rope_deploy.graph.passes.fuse_rms_normalization import FuseRmsNormalizationPass
 from rope_deploy.graph.passes.guess_head_axes import GuessHeadAxesPass
+from rope_deploy.graph.passes.keep_proven_shapes import KeepProvenShapesPass
 from rope_deploy.graph.passes.library_pass import infer_shapes, inline_functions, remove_identities
 from rope_deploy.graph.passes.lift_constants import LiftConstantsPass
 from rope_deploy.graph.passes.merge_equal import MergeEqualPass
@@ -95,8 +96,7 @@ def find_shapes_to_rewrite(symbols: Mapping[str, str]) -> Passes:
     """The same for a graph whose rotary operators are written anew."""
     return (
         RenameAxesPass(symbols),  # inference begins with one name for one axis
-        infer_shapes(),  # head sizes are read from shapes
-        ExpandRotaryOperatorsPass(),  # rotations are raised from standard operators only
+        ExpandRotaryOperatorsPass(),  # rotations are raised from standard operators only; it infers what it reads
         *_find_shapes(symbols),
     )
 
@@ -134,6 +134,13 @@ def after_lowering(opset: int, *, implicit_positions: bool) -> Passes:
         *([CountPositionsPass()] if implicit_positions else []),  # after the rows are made of the input
         common.TopologicalSortPass(),  # passes insert nodes beside their readers
         *simplify(),  # what passes wrote once per layer becomes one
+    )
+
+
+def after_rewrite(declared: Mapping[str, ir.Shape | None]) -> Passes:
+    """Finish a file that is written again; `declared` are the shapes that it states for inputs and outputs, by name."""
+    return (
+        KeepProvenShapesPass(declared),  # shapes were found in our names, and some of them guessed
     )
 
 
