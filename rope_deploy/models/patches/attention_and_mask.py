@@ -44,6 +44,8 @@ MASK_ARGUMENTS = {"allow_is_causal_skip", "allow_is_bidirectional_skip", "use_vm
 
 Listener = Callable[[torch.nn.Module, torch.Tensor, torch.Tensor], None]
 _listener: ContextVar[Listener | None] = ContextVar("attention_listener", default=None)
+# Configurations whose attention a patch in place has chosen, by id: a setting "eager" does not say whose choice it is.
+_chosen: dict[int, PreTrainedConfig] = {}
 
 
 @contextmanager
@@ -126,11 +128,11 @@ def replaceable(model: PreTrainedModel) -> bool:
 
 
 def own_settings(model: torch.nn.Module) -> list[str]:
-    """The configurations in `model` that name our attention."""
+    """The configurations in `model` whose attention we chose: ours, or the eager one in place of another."""
     return [
         f"{type(one).__name__}.{ATTENTION_SETTING}"
         for one in _settings(model)
-        if getattr(one, ATTENTION_SETTING, None) == NAME
+        if id(one) in _chosen or getattr(one, ATTENTION_SETTING, None) == NAME
     ]
 
 
@@ -159,6 +161,10 @@ def _attention(model: torch.nn.Module, name: str, native: bool) -> Iterator[None
         for part in pretrained_parts(model):
             if replaceable(part) == native:
                 part.set_attn_implementation(name)
+                for config in _settings(part):
+                    if getattr(config, ATTENTION_SETTING, None) == name:
+                        _chosen[id(config)] = config
+                        stack.callback(_chosen.pop, id(config), None)
         yield
 
 

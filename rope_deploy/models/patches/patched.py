@@ -1,4 +1,7 @@
-"""The one context manager that puts patches in place, and the proof that none is."""
+"""The one context manager that puts patches in place, and the proof that none is.
+
+`patched` raises EnvironmentMissing where the target of a patch has changed or is gone; `patches_in` raises nothing.
+"""
 
 from __future__ import annotations
 
