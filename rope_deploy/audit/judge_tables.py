@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rope_deploy.audit.collect_findings import Findings, roles_and_layers
 from rope_deploy.audit.compare_table import TableComparison, compare_table
 from rope_deploy.audit.expected_rotations import Expected
-from rope_deploy.audit.name_table_mistake import NamedMistake, name_mistake, stated_precision
+from rope_deploy.audit.name_table_mistake import TableMistake, name_mistake, stated_precision
 from rope_deploy.audit.table_invariants import broken_invariants
 from rope_deploy.graph.analysis.influences import OTHERS, TOKENS
 from rope_deploy.graph.reading import FoundSite, FoundTable, Reading, Unreadable
@@ -136,7 +136,7 @@ def _served(found: TableComparison, served: frozenset[int]) -> bool:
     return bool(found.lengths) and len(served) > len(found.lengths) and found.length in served
 
 
-def _report(findings: Findings, named: NamedMistake, where: str, layers, roles, case: str) -> None:
+def _report(findings: Findings, named: TableMistake, where: str, layers, roles, case: str) -> None:
     findings.mistake(
         named.code,
         named.explanation,

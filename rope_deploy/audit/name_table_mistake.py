@@ -23,7 +23,7 @@ FAR = 160  # positions spread over the rest
 
 
 @dataclass(frozen=True)
-class NamedMistake:
+class TableMistake:
     """A code of `results/codes.py`, a sentence, and how far the table is from the rule without and with the mistake."""
 
     code: str
@@ -34,7 +34,7 @@ class NamedMistake:
 
 def name_mistake(
     table: FoundTable, spec: RopeSpec, others: Mapping[str, RopeSpec], found: TableComparison, max_position: int
-) -> NamedMistake:
+) -> TableMistake:
     """What `table`, which does not fit `spec`, is instead; RD900 if nothing known explains it.
 
     `others` are the rules of other layers. Raises Unreadable.
@@ -49,12 +49,12 @@ def name_mistake(
     error = max(found.ratio, explained.error if explained is not None else 0.0)
     stated = stated_precision(table)
     if mistake is not None and (mistake.code not in ("RD309", "RD900") or stated is None):
-        return NamedMistake(mistake.code, mistake.explanation, error, explained.residual)
+        return TableMistake(mistake.code, mistake.explanation, error, explained.residual)
     if stated is not None:
-        return NamedMistake(*stated, error, error)
+        return TableMistake(*stated, error, error)
     off = f"off by {found.error:.3g}" if isfinite(found.error) else "no number"
     where = f"{found.what} of pair {found.pair} at position {found.position} is {off}"
-    return NamedMistake("RD900", f"The {where}, and no known mistake explains the table.", error, error)
+    return TableMistake("RD900", f"The {where}, and no known mistake explains the table.", error, error)
 
 
 def stated_precision(table: FoundTable) -> tuple[str, str] | None:

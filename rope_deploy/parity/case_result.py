@@ -9,7 +9,7 @@ import numpy as np
 
 from rope_deploy.parity.compare_call import UnlistedRotation
 from rope_deploy.parity.difference import Difference
-from rope_deploy.parity.site_comparison import NamedMistake, SiteComparison
+from rope_deploy.parity.site_comparison import SiteComparison, SiteMistake
 from rope_deploy.results.records import CheckRecord
 
 
@@ -29,7 +29,7 @@ class CaseResult:
     unlisted: tuple[UnlistedRotation, ...] = ()
     ratios: tuple[Mapping[str, np.ndarray], ...] = ()
     tokens: int = 0
-    named: tuple[NamedMistake, ...] = ()
+    named: tuple[SiteMistake, ...] = ()
     rotating: frozenset[str] = frozenset()
     crash: str = ""
     unjudged: bool = False

@@ -9,7 +9,7 @@ from rope_deploy.parity.case_result import CaseResult
 from rope_deploy.parity.cases import Case
 from rope_deploy.parity.compare_call import CallComparison
 from rope_deploy.parity.difference import Difference, nearest_to_cause
-from rope_deploy.parity.site_comparison import NamedMistake, SiteComparison
+from rope_deploy.parity.site_comparison import SiteComparison, SiteMistake
 from rope_deploy.results.records import CheckRecord, Worst
 
 EXAMPLES = 3  # tensors that a message names
@@ -53,7 +53,7 @@ def case_verdict(
 def tower_verdict(
     differences: tuple[Difference, ...],
     sites: tuple[SiteComparison, ...],
-    named: tuple[NamedMistake, ...],
+    named: tuple[SiteMistake, ...],
     blank: CheckRecord,
 ) -> CaseResult:
     """The same of the one call of a tower's case."""

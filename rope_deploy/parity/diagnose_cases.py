@@ -15,7 +15,7 @@ from rope_deploy.diagnosis import Observation, diagnose
 from rope_deploy.parity.case_result import CaseResult
 from rope_deploy.parity.compare_call import UnlistedRotation
 from rope_deploy.parity.difference import Difference, nearest_to_cause
-from rope_deploy.parity.site_comparison import NamedMistake, SiteComparison
+from rope_deploy.parity.site_comparison import SiteComparison, SiteMistake
 from rope_deploy.parity.sites_text import sites_text
 from rope_deploy.parity.tolerances import AS_INEXACT, BEYOND_INPUT
 from rope_deploy.results.codes import CODES
@@ -94,7 +94,7 @@ def _crashes(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[D
 
 def _named_by_angles(about: tuple[str, str], failed: Iterable[CaseResult]) -> Iterator[DiagnosisRecord]:
     """One record for each mistake of a tower's rotations."""
-    by_mistake: dict[tuple[str, str], list[tuple[str, NamedMistake]]] = defaultdict(list)
+    by_mistake: dict[tuple[str, str], list[tuple[str, SiteMistake]]] = defaultdict(list)
     for result in failed:
         for one in result.named:
             by_mistake[one.code, one.explanation].append((result.record.case, one))
@@ -102,7 +102,7 @@ def _named_by_angles(about: tuple[str, str], failed: Iterable[CaseResult]) -> It
 
 
 def _by_mistake(
-    about: tuple[str, str], by_mistake: Mapping[tuple[str, str], Sequence[tuple[str, NamedMistake]]]
+    about: tuple[str, str], by_mistake: Mapping[tuple[str, str], Sequence[tuple[str, SiteMistake]]]
 ) -> Iterator[DiagnosisRecord]:
     """One record for each mistake, with the sites that share it."""
     for (code, explanation), found in by_mistake.items():
@@ -122,7 +122,7 @@ def _undiagnosed(
         for one in result.sites:
             if one.wrong and (one.site.layer, one.site.role) not in diagnosed:
                 if one.named is not None:
-                    mistake = NamedMistake(one.site, *one.named, one.of_kind("oracle").ratio)
+                    mistake = SiteMistake(one.site, *one.named, one.of_kind("oracle").ratio)
                     by_mistake[one.named].append((result.record.case, mistake))
                 else:
                     found.append((result.record.case, one.site, one.of_kind("oracle")))

@@ -45,7 +45,7 @@ class SiteComparison:
 
 
 @dataclass(frozen=True)
-class NamedMistake:
+class SiteMistake:
     """A site in error, the code of its mistake, a sentence about it, and the error in units of its tolerance."""
 
     site: Site

@@ -10,13 +10,13 @@ from rope_deploy.artifact import Manifest
 from rope_deploy.parity.difference import Difference, missing, worst_element
 from rope_deploy.parity.name_by_angles import name_by_angles
 from rope_deploy.parity.reference_angles import ObservedRotation
-from rope_deploy.parity.site_comparison import NamedMistake, SiteComparison
+from rope_deploy.parity.site_comparison import SiteComparison, SiteMistake
 from rope_deploy.parity.tensor_errors import Tensors
 
 
 def compare_tower_call(
     manifest: Manifest, got: Tensors, want: Tensors
-) -> tuple[tuple[Difference, ...], tuple[SiteComparison, ...], tuple[NamedMistake, ...]]:
+) -> tuple[tuple[Difference, ...], tuple[SiteComparison, ...], tuple[SiteMistake, ...]]:
     """All differences, results first; the sites that were seen; and the mistakes that have a name.
 
     `want` is what PyTorch gives, with its taps; {} without PyTorch: then results need only be finite.
@@ -29,7 +29,7 @@ def compare_tower_call(
         one = _compare_site(observed, tolerance)
         sites.append(one)
         if one.wrong and (name := name_by_angles(observed, tolerance)) is not None:
-            named.append(NamedMistake(site, *name, error=one.of_kind("oracle").ratio))
+            named.append(SiteMistake(site, *name, error=one.of_kind("oracle").ratio))
     results = tuple(_compare_results(manifest, got, want))
     return (*results, *(difference for one in sites for difference in one.differences)), tuple(sites), tuple(named)
 
