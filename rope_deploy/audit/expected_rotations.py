@@ -74,7 +74,7 @@ def _read(config: Mapping[str, Any], source: str) -> tuple[Mapping[str, Any], di
 
     Where transformers is not installed, the file is read as it is written, and a note says so.
     """
-    try:
+    try:  # here and not above: importing audit loads no PyTorch (tests/test_light_import.py)
         from rope_deploy.models.loading.stated_rotation import stated_rotation
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "transformers"):
