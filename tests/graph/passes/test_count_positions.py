@@ -1,5 +1,7 @@
 """A graph that is to count its positions itself counts; one that already does stays as it is."""
 
+from collections import Counter
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -26,6 +28,10 @@ def answer(made: ir.Model, tokens: np.ndarray) -> np.ndarray:
 def test_positions_are_counted():
     made = model(takes_positions=True)
     assert CountPositionsPass()(made).modified
+    assert [value.name for value in made.graph.inputs] == ["input_ids"]
+    assert Counter(node.op_type for node in made.graph) == {
+        "Shape": 2, "Squeeze": 1, "Range": 1, "Expand": 1, "Add": 2
+    }  # fmt: skip
     tokens = np.full((2, 4), 9)
     assert np.array_equal(answer(made, tokens), 2 * np.arange(4)[None].repeat(2, 0))
     assert not np.array_equal(answer(made, tokens), 2 * tokens)
@@ -34,5 +40,6 @@ def test_positions_are_counted():
 def test_a_graph_that_takes_none_is_left_alone():
     made = model(takes_positions=False)
     assert not CountPositionsPass()(made).modified
+    assert [node.op_type for node in made.graph] == ["Add"]
     tokens = np.array([[3, 1, 4]])
     assert np.array_equal(answer(made, tokens), 2 * tokens)

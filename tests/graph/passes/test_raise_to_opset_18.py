@@ -19,6 +19,7 @@ def test_reductions_and_splits_are_written_anew():
     model = ir.from_onnx_text(MEAN_OF_HALVES)
     assert RaiseToOpset18Pass()(model).modified
     assert model.graph.opset_imports[""] == 18
+    assert [node.op_type for node in model.graph] == ["Split", "ReduceMean"]
     onnx.checker.check_model(ir.to_proto(model))
     np.testing.assert_allclose(run(model, X)["y"], X["x"][:, :2].mean(axis=1, keepdims=True), rtol=1e-6)
 

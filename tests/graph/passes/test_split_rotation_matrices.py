@@ -1,5 +1,7 @@
 """Products with 2×2 matrices are rotations like any other."""
 
+from collections import Counter
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
@@ -55,5 +57,10 @@ def test_a_product_with_matrices_is_one_interleaved_rotation(style):
 
 
 def test_a_sum_that_keeps_its_axis_is_left_alone():
-    assert not SplitRotationMatricesPass()(graph(ROTATIONS, keepdims=1)).modified
-    assert SplitRotationMatricesPass()(graph(ROTATIONS)).modified
+    kept, split = graph(ROTATIONS, keepdims=1), graph(ROTATIONS)
+    assert not SplitRotationMatricesPass()(kept).modified
+    assert [node.op_type for node in kept.graph] == ["Identity", "Reshape", "Mul", "ReduceSum", "Reshape"]
+    assert SplitRotationMatricesPass()(split).modified
+    common.RemoveUnusedNodesPass()(split)
+    expected = {"Identity": 1, "Reshape": 7, "Expand": 2, "Gather": 4, "Squeeze": 4, "Mul": 2, "Add": 1}
+    assert Counter(node.op_type for node in split.graph) == expected
