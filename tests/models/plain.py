@@ -12,7 +12,7 @@ VOCAB, HEADS, HEAD, WIDTH = 61, 4, 16, 64
 
 
 class Layer(nn.Module):
-    """One attention with a rotation written by hand: neighbours are pairs, the first 8 of 16 elements turn."""
+    """One attention with a rotation written by hand: neighbours are pairs, the first 8 of 16 elements rotate."""
 
     def __init__(self):
         super().__init__()
@@ -153,7 +153,7 @@ def in_place():
 
 
 def shifted():
-    """q stands five places after its k, so that position 0 is turned (Perceiver AR)."""
+    """q stands five places after its k, so that position 0 is rotated too (Perceiver AR)."""
     return _seeded(lambda: Placed(lambda at: (at + 5, at)))
 
 

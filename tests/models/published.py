@@ -1,6 +1,6 @@
 """What the config.json of published models says of the rotation: (model type's rotary class, settings).
 
-Abridged to what is read here; heads are those of the model, so that rules turn as many pairs as they do there.
+Abridged to what is read here; heads are those of the model, so that rules rotate as many pairs as they do there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a model's rotation was given is found for every family, and never made up."""
+"""What a model's rotation was given is found by rotary_calls, for every family, and never made up."""
 
 import sys
 
@@ -86,8 +86,8 @@ def test_the_functions_are_the_models_own_again_afterwards_also_after_an_error()
 
 
 @pytest.mark.parametrize("family", ["hunyuan", "llama4"])
-def test_what_is_normed_or_scaled_after_its_rotation_is_heard_as_it_was_turned(family):
-    """HunYuan norms q and k after turning them, Llama 4 too, and scales q by the position."""
+def test_what_is_normed_or_scaled_after_its_rotation_is_recorded_as_it_was_rotated(family):
+    """HunYuan norms q and k after rotating them, Llama 4 too, and scales q by the position."""
     if family == "hunyuan":
         model = tiny.fresh(hf.HunYuanDenseV1ForCausalLM, hf.HunYuanDenseV1Config(**tiny.LLAMA, head_dim=16))
     else:

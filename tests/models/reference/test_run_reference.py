@@ -1,4 +1,4 @@
-"""The reference gives transformers' own answers under the artifact's names, and hears what enters the attention."""
+"""The reference gives transformers' own answers under the artifact's names; taps record what enters the attention."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_prompt_in_parts_is_the_prompt(family):
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "glm", "gptj", "gpt_neox"])
-def test_taps_hear_every_layer_rotated_by_the_stated_rule(family):
+def test_taps_record_every_layer_rotated_by_the_stated_rule(family):
     """Undoing the rotation gives what the same tokens have at position 0."""
     loaded = tiny.loaded(family)
     given = feeds()
