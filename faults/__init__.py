@@ -4,7 +4,7 @@ Rotations, one fault at a time (`python -m faults --all`, `python -m faults.demo
 
     mistakes/           the faults: frozen dataclasses, a file for each kind
     plant_rotation      what a site does, and two ways to make it do something else
-    edit_graph          an artifact's graph, opened so that nodes can be inserted and inputs changed
+    artifact_graph      an artifact's graph, opened so that nodes can be inserted and inputs changed
     models              the models that faults are planted into: tiny ones, and a real one
     workshop            exports, references and checks, each made once
     matrix, judged      every fault in every style, type and layer; was it caught, was it named
@@ -12,8 +12,8 @@ Rotations, one fault at a time (`python -m faults --all`, `python -m faults.demo
 
 Whole artifacts that no check may pass, whatever their manifest says:
 
-    wrong_graphs        edits of an `onnx.ModelProto`
-    wrong_artifacts     copies of an artifact with such edits
+    wrong_graphs        changes of an `onnx.ModelProto`
+    wrong_artifacts     copies of an artifact with such changes
     manifest_edits      edits of a manifest, by path
     manifest_tampering  what somebody might write into a manifest so that a wrong artifact passes
 """

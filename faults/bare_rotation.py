@@ -78,8 +78,8 @@ NTK = replace(PLAIN, scaling=DynamicNTK(2.0, 1024))
 
 def right(spec: RopeSpec, call: Call, positions: np.ndarray | None = None, length: int | None = None) -> np.ndarray:
     """What a sound export does: fp32 throughout."""
-    places = call.positions if positions is None else positions
-    cos, sin = cos_sin(spec, places, seq_len=call.length if length is None else length)
+    positions = call.positions if positions is None else positions
+    cos, sin = cos_sin(spec, positions, seq_len=call.length if length is None else length)
     return rotate(call.x, cos[:, None], sin[:, None], interleaved=spec.interleaved)
 
 
@@ -87,10 +87,10 @@ def other_rule(wrong: RopeSpec, call: Call) -> np.ndarray:
     return right(wrong, call)
 
 
-def standing(spec: RopeSpec, place: Callable[[Call], np.ndarray], call: Call) -> np.ndarray:
+def standing(spec: RopeSpec, positions_of: Callable[[Call], np.ndarray], call: Call) -> np.ndarray:
     """Tokens elsewhere than they were fed; those outside the table come out as no number."""
-    places = np.broadcast_to(place(call), call.positions.shape)
-    return np.where((places < ROWS)[:, None, :, None], right(spec, call, positions=places), np.float32(np.nan))
+    positions = np.broadcast_to(positions_of(call), call.positions.shape)
+    return np.where((positions < ROWS)[:, None, :, None], right(spec, call, positions=positions), np.float32(np.nan))
 
 
 def scaled(spec: RopeSpec, factor: float, call: Call) -> np.ndarray:
@@ -124,8 +124,8 @@ def through_tf32(spec: RopeSpec, call: Call) -> np.ndarray:
 def at_end(spec: RopeSpec, call: Call) -> np.ndarray:
     part = replace(spec, head_dim=spec.rotary_dim)
     still = spec.head_dim - spec.rotary_dim
-    turned = right(part, replace(call, x=call.x[..., still:]))
-    return np.concatenate([call.x[..., :still], turned], axis=-1)
+    rotated = right(part, replace(call, x=call.x[..., still:]))
+    return np.concatenate([call.x[..., :still], rotated], axis=-1)
 
 
 def exchanged(spec: RopeSpec, call: Call) -> np.ndarray:
@@ -134,15 +134,15 @@ def exchanged(spec: RopeSpec, call: Call) -> np.ndarray:
 
 
 def still_from(spec: RopeSpec, pair: int, call: Call) -> np.ndarray:
-    """A table whose columns from `pair` on hold no turn."""
+    """A table whose columns from `pair` on hold no rotation."""
     cos, sin = (t[:, None].copy() for t in cos_sin(spec, call.positions, seq_len=call.length))
     cos[..., pair:], sin[..., pair:] = 1, 0
     return rotate(call.x, cos, sin, interleaved=spec.interleaved)
 
 
 def within_prefix(spec: RopeSpec, call: Call) -> np.ndarray:
-    turning = int(np.count_nonzero(spec.inv_freq()))
-    cos, sin = (t[:, None, :, :turning] for t in cos_sin(spec, call.positions))
+    rotating = int(np.count_nonzero(spec.inv_freq()))
+    cos, sin = (t[:, None, :, :rotating] for t in cos_sin(spec, call.positions))
     return rotate(call.x, cos, sin, interleaved=False)
 
 

@@ -21,7 +21,7 @@ from faults.models import FAMILIES, REAL
 from faults.workshop import Model, Workshop
 from rope_deploy.artifact import new_file
 
-WAYS, SEEDS = 1, 4
+MOST, SEEDS = 1, 4
 
 
 @click.command(help=__doc__)
@@ -30,7 +30,9 @@ WAYS, SEEDS = 1, 4
 @click.option("--family", "families", multiple=True, type=click.Choice(sorted(FAMILIES)))
 @click.option("--fault", "faults", multiple=True, help="An id, or a code such as RD301.")
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES))
-@click.option("--ways", default=WAYS, show_default=True, help="Styles, layers and means for each fault and model.")
+@click.option(
+    "--ways", "most", default=MOST, show_default=True, help="Styles, layers and means for each fault and model."
+)
 @click.option("--seeds", default=SEEDS, show_default=True, help="Untouched runs of each artifact.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write what was found, as JSON.")
 def main(
@@ -39,7 +41,7 @@ def main(
     families: tuple[str, ...],
     faults: tuple[str, ...],
     dtypes: tuple[str, ...],
-    ways: int,
+    most: int,
     seeds: int,
     report: Path | None,
 ) -> None:
@@ -51,18 +53,18 @@ def main(
         warnings.simplefilter("ignore")
         workshop = Workshop(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutation-"))))
         if whole:
-            trials = everything(workshop, seeds, ways, _say)
+            trials = everything(workshop, seeds, most, _say)
         elif models:
             chosen, types = _chosen(faults), dtypes or DTYPES
             trials: list[Trial] = []
             for model in (Model(name, dtype) for name in models for dtype in types):
-                trials += real(workshop, model, chosen, seeds, ways, _say)
+                trials += real(workshop, model, chosen, seeds, most, _say)
                 _write(report, machine, summary(trials))  # the next takes as long again
         else:
-            trials = _some(workshop, families or tuple(FAMILIES), _chosen(faults), dtypes or DTYPES, ways)
+            trials = _some(workshop, families or tuple(FAMILIES), _chosen(faults), dtypes or DTYPES, most)
     found = summary(trials)
     _write(report, machine, found)
-    click.echo(_words(found))
+    click.echo(_text(found))
     sys.exit(0 if reached(found) else 1)
 
 
@@ -75,11 +77,11 @@ def _write(report: Path | None, machine: Machine, found: dict[str, Any]) -> None
 
 
 def _some(
-    workshop: Workshop, families: Sequence[str], faults: Sequence[Fault], dtypes: Sequence[str], ways: int
+    workshop: Workshop, families: Sequence[str], faults: Sequence[Fault], dtypes: Sequence[str], most: int
 ) -> list[Trial]:
     trials = []
     for model in (Model(family, dtype) for family in families for dtype in dtypes):
-        for trial in planted(workshop, model, faults, ways):
+        for trial in planted(workshop, model, faults, most):
             trials.append(trial)
             _say(trial)
         workshop.forget(model)
@@ -98,7 +100,9 @@ def _say(trial: Trial) -> None:
     if not trial.named:
         miss = "NOT NAMED" if trial.caught else "NOT CAUGHT"
         wanted = f" ({trial.code})" if trial.fault else ""
-        click.echo(f"{'FALSE ALARM' if not trial.fault else miss} {trial.words}{wanted}: {trial.said[:400]}", err=True)
+        click.echo(
+            f"{'FALSE ALARM' if not trial.fault else miss} {trial.text}{wanted}: {trial.message[:400]}", err=True
+        )
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -155,7 +159,7 @@ def reached(found: dict[str, Any]) -> bool:
     )
 
 
-def _words(found: dict[str, Any]) -> str:
+def _text(found: dict[str, Any]) -> str:
     planted, sound = found["planted"], found["untouched"]
     number = max(1, planted["mutants"])
     lines = [

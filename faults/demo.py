@@ -42,7 +42,7 @@ CASES = ("prefill-batch", "offset-by-row", "shuffled", "decode-batch", "decode-s
 class Break:
     """A fault, in words, and the layers it goes into (None: all)."""
 
-    words: str
+    text: str
     fault: str
     layers: tuple[int, ...] | None = None
 
@@ -83,7 +83,7 @@ def main(artifact: Path | None) -> None:
     right = 0
     with tempfile.TemporaryDirectory(dir=artifact.parent, prefix=".faults-") as work:
         for number, one in enumerate(BREAKS, 1):
-            console.print(f"{number}/{len(BREAKS)} {one.words}", style="dim")
+            console.print(f"{number}/{len(BREAKS)} {one.text}", style="dim")
             fault = next(fault for fault in FAULTS if fault.id == one.fault)
             with mutated(artifact, Path(work) / fault.id, fault, one.layers, natural=False) as mutant:
                 outcome = run(mutant.folder)
@@ -91,7 +91,7 @@ def main(artifact: Path | None) -> None:
             right += named
             found = outcome.diagnoses
             table.add_row(
-                one.words,
+                one.text,
                 "\n".join(record.code for record in found) or "nothing",
                 "\n".join(record.where for record in found),
                 "\n".join(record.explanation for record in found),

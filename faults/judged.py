@@ -14,7 +14,7 @@ class Judged:
 
     caught: bool
     named: bool
-    said: str
+    message: str
 
 
 def judged(outcome: Outcome, fault: Fault, layers: tuple[int, ...]) -> Judged:
@@ -23,5 +23,5 @@ def judged(outcome: Outcome, fault: Fault, layers: tuple[int, ...]) -> Judged:
     caught = outcome.failed or bool(outcome.diagnoses)
     seen = layers[:1] if fault.hides else layers
     named = codes == {fault.code} and found == {layer for layer in seen if layer >= 0}
-    said = "; ".join(f"{r.code} {r.where}: {r.explanation}" for r in outcome.diagnoses)
-    return Judged(caught, caught and named, said or "nothing")
+    message = "; ".join(f"{r.code} {r.where}: {r.explanation}" for r in outcome.diagnoses)
+    return Judged(caught, caught and named, message or "nothing")

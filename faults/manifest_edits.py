@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 Document = dict[str, Any]
-Edit = Callable[[Document], None]
+ManifestEdit = Callable[[Document], None]
 
 
-def at(*path: str | int, value: Any) -> Edit:
+def at(*path: str | int, value: Any) -> ManifestEdit:
     """The manifest with another value at a path such as ("limits", "tokens"); a callable gets the old value."""
 
     def edit(document: Document) -> None:
@@ -20,7 +20,7 @@ def at(*path: str | int, value: Any) -> Edit:
     return edit
 
 
-def all_sites(name: str, value: Any) -> Edit:
+def all_sites(name: str, value: Any) -> ManifestEdit:
     """The manifest with another value of `name` in each site; a callable gets the site."""
 
     def edit(document: Document) -> None:
@@ -30,7 +30,7 @@ def all_sites(name: str, value: Any) -> Edit:
     return edit
 
 
-def both(*edits: Edit) -> Edit:
+def both(*edits: ManifestEdit) -> ManifestEdit:
     """All of `edits`, in order."""
 
     def edit(document: Document) -> None:

@@ -34,11 +34,11 @@ class Trial:
     layers: tuple[int, ...]
     caught: bool
     named: bool
-    said: str
+    message: str
     seconds: float
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         where = "untouched" if not self.fault else f"{self.fault} in {list(self.layers)}, {self.means}"
         return f"{self.family} {self.dtype} {self.style}: {where}"
 
@@ -47,7 +47,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Way:
+class Variant:
     """Where and how a fault is planted. `layers` None: all it applies to."""
 
     style: str
@@ -66,7 +66,7 @@ def applicable(fault: Fault, model: Model) -> bool:
     return model.dtype in fault.dtypes and (long or not fault.long)
 
 
-def ways(workshop: Workshop, model: Model, fault: Fault) -> list[Way]:
+def variants(workshop: Workshop, model: Model, fault: Fault) -> list[Variant]:
     """Every style, in all layers and in the last one alone, by what the style offers and by standard operators."""
     if not applicable(fault, model):
         return []
@@ -74,43 +74,43 @@ def ways(workshop: Workshop, model: Model, fault: Fault) -> list[Way]:
     for style in styles_of(workshop, model):
         last = (max(site.layer for site in load_manifest(workshop.artifact(model, style)).sites),)
         scopes: tuple[tuple[int, ...] | None, ...] = (None, last) if fault.per_layer else (None,)
-        found += [Way(style, layers, natural) for layers in scopes for natural in (True, False)]
+        found += [Variant(style, layers, natural) for layers in scopes for natural in (True, False)]
     return found
 
 
 def planted(workshop: Workshop, model: Model, faults: Iterable[Fault], most: int | None = None) -> Iterator[Trial]:
     """Each fault in every way it applies; `most` takes so many of them, others for each fault and model."""
     for number, fault in enumerate(faults):
-        all_ways, done = ways(workshop, model, fault), 0
-        turn = crc32(f"{model} {number}".encode()) % max(1, len(all_ways))
-        for way in (*all_ways[turn:], *all_ways[:turn]):
+        every, done = variants(workshop, model, fault), 0
+        first = crc32(f"{model} {number}".encode()) % max(1, len(every))
+        for variant in (*every[first:], *every[:first]):
             if done == most:
                 break
-            if (trial := attempt(workshop, model, fault, way)) is not None:
+            if (trial := attempt(workshop, model, fault, variant)) is not None:
                 done += 1
                 yield trial
 
 
-def attempt(workshop: Workshop, model: Model, fault: Fault, way: Way) -> Trial | None:
+def attempt(workshop: Workshop, model: Model, fault: Fault, variant: Variant) -> Trial | None:
     """One fault planted and the quick set of cases run; None where it does not apply."""
     began = time.perf_counter()
-    artifact = workshop.artifact(model, way.style)
-    with mutated(artifact, artifact.with_suffix(".mutant"), fault, way.layers, natural=way.natural) as mutant:
+    artifact = workshop.artifact(model, variant.style)
+    with mutated(artifact, artifact.with_suffix(".mutant"), fault, variant.layers, natural=variant.natural) as mutant:
         if not mutant.layers:
             return None
         verdict = judged(workshop.check(model, mutant.folder, "quick"), fault, mutant.layers)
     return Trial(
         family=model.family,
         dtype=model.dtype,
-        style=way.style,
+        style=variant.style,
         seed=model.seed,
         fault=fault.id,
         code=fault.code,
-        means="natural" if way.natural else "rebuilt",
+        means="natural" if variant.natural else "rebuilt",
         layers=mutant.layers,
         caught=verdict.caught,
         named=verdict.named,
-        said=verdict.said,
+        message=verdict.message,
         seconds=round(time.perf_counter() - began, 3),
     )
 
@@ -121,9 +121,9 @@ def untouched(workshop: Workshop, model: Model, style: str, seed: int, which: Se
     outcome = workshop.check(model, workshop.artifact(model, style), which, seed)
     alarm = outcome.failed or bool(outcome.diagnoses)
     messages = [f"{record.case}: {record.message}" for record in outcome.records if record.verdict == "failed"]
-    said = "; ".join([*messages, *(f"{d.code} {d.explanation}" for d in outcome.diagnoses)])
+    message = "; ".join([*messages, *(f"{d.code} {d.explanation}" for d in outcome.diagnoses)])
     about = model.family, model.dtype, style, seed, "", "", "", ()
-    return Trial(*about, alarm, not alarm, said, round(time.perf_counter() - began, 3))
+    return Trial(*about, alarm, not alarm, message, round(time.perf_counter() - began, 3))
 
 
 def real(

@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 import onnx
 
-from faults.edit_graph import Graph, set_attribute
+from faults.artifact_graph import Graph, set_attribute
 from rope_deploy.artifact import Rotation, Site
 from rope_deploy.graph.rotating_operators import GROUP_QUERY_ATTENTION, STANDARD, operator_of
 from rope_deploy.rope import RopeSpec, from_angles, tables
@@ -24,19 +24,19 @@ Moved = Callable[[Graph, str], str]
 
 
 @dataclass(frozen=True)
-class Turn:
-    """One rotation. cos, sin [M, R/2] in the graph's type; pairs [R/2, 2]: which elements of a head turn together.
+class AppliedRotation:
+    """One rotation. cos, sin [M, R/2] in the graph's type; pairs [R/2, 2]: which elements of a head rotate together.
 
-    `place` makes the wrong positions [B, S] from the right ones. `times`: how often the rotation is applied.
+    `moved` makes the wrong positions [B, S] from the right ones. `times`: how often the rotation is applied.
     """
 
     cos: np.ndarray
     sin: np.ndarray
     pairs: np.ndarray
-    place: Moved | None = None
+    moved: Moved | None = None
     times: int = 1
 
-    def cast(self, cos: np.ndarray, sin: np.ndarray) -> Turn:
+    def cast(self, cos: np.ndarray, sin: np.ndarray) -> AppliedRotation:
         """The same with other tables, rounded to the type of the old ones."""
         return replace(self, cos=cos.astype(self.cos.dtype), sin=sin.astype(self.sin.dtype))
 
@@ -62,12 +62,14 @@ class Sound:
         return RopeSpec.from_dict(self.rotation.spec)
 
     @cached_property
-    def turn(self) -> Turn:
+    def applied(self) -> AppliedRotation:
         pairs = (interleaved if self.spec.interleaved else half_split)(self.spec.rotary_dim)
         if self.rotation.cos_cache is None or self.rotation.sin_cache is None:
             dtype = np.dtype(self.graph.manifest.dtype)
-            return self.by_rule(self.spec, Turn(np.zeros(0, dtype), np.zeros(0, dtype), pairs))
-        return Turn(self.graph.array(self.rotation.cos_cache), self.graph.array(self.rotation.sin_cache), pairs)
+            return self.by_rule(self.spec, AppliedRotation(np.zeros(0, dtype), np.zeros(0, dtype), pairs))
+        return AppliedRotation(
+            self.graph.array(self.rotation.cos_cache), self.graph.array(self.rotation.sin_cache), pairs
+        )
 
     @property
     def lengths(self) -> tuple[tuple[int, int], ...]:
@@ -81,25 +83,27 @@ class Sound:
             return tuple((rows, length) for length in range(1, rows + 1))
         return ((rows, rows),)
 
-    def by_rule(self, spec: RopeSpec, turn: Turn | None = None) -> Turn:
+    def by_rule(self, spec: RopeSpec, applied: AppliedRotation | None = None) -> AppliedRotation:
         """The same site with tables made by another rule."""
-        return self.stacked([tables(spec, rows, seq_len=length) for rows, length in self.lengths], turn)
+        return self.stacked([tables(spec, rows, seq_len=length) for rows, length in self.lengths], applied)
 
-    def by_angles(self, angles: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Turn:
+    def by_angles(self, angles: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> AppliedRotation:
         """The same site with angles [M, R/2] made otherwise, from positions [M, 1] and frequencies [R/2], fp32."""
         positions = [np.arange(rows, dtype=np.float32)[:, None] for rows, _ in self.lengths]
         frequencies = [self.spec.inv_freq(length) for _, length in self.lengths]
         made = [angles(*given).astype(np.float64) for given in zip(positions, frequencies, strict=True)]
         return self.stacked([from_angles(self.spec, angle) for angle in made])
 
-    def stacked(self, parts: Collection[tuple[np.ndarray, np.ndarray]], turn: Turn | None = None) -> Turn:
+    def stacked(
+        self, parts: Collection[tuple[np.ndarray, np.ndarray]], applied: AppliedRotation | None = None
+    ) -> AppliedRotation:
         """The same site with these tables, one for each of `lengths`; the last row of NaN follows."""
         cos, sin = (np.concatenate(halves) for halves in zip(*parts, strict=True))
         poison = np.full((1, cos.shape[1]), np.nan, cos.dtype)
-        return (turn or self.turn).cast(np.concatenate([cos, poison]), np.concatenate([sin, poison]))
+        return (applied or self.applied).cast(np.concatenate([cos, poison]), np.concatenate([sin, poison]))
 
     def rows(self, moved: Moved | None = None) -> str:
-        """The index [B, S] of each token's row in `turn`'s tables, if it stands where `moved` puts it."""
+        """The index [B, S] of each token's row in `applied`'s tables, if it stands where `moved` puts it."""
         if moved is None and self.rotation.cos_cache is not None:
             return self._index
         return self.graph.once((moved, self.site.rotation), lambda: self._rows(moved))
@@ -122,7 +126,7 @@ class Sound:
             row = op("Add", row, op("Where", op("GreaterOrEqual", longest, original), original, number(0)))
         if self.rotation.cos_sin == "computed":
             row = op("Add", row, op("Mul", op("Min", longest, number(end - 1)), number(end)))
-        return op("Where", inside, row, number(len(self.turn.cos) - 1))
+        return op("Where", inside, row, number(len(self.applied.cos) - 1))
 
 
 def sites_of(graph: Graph, layers: Collection[int] | None = None) -> list[Sound]:
@@ -132,8 +136,8 @@ def sites_of(graph: Graph, layers: Collection[int] | None = None) -> list[Sound]
     return [Sound(graph, site, rotations[site.rotation]) for site in chosen]
 
 
-def plant(graph: Graph, wrong: list[tuple[Sound, Turn]], *, natural: bool) -> bool:
-    """Make each site do its turn. False, and nothing has changed, if it cannot be done in this way."""
+def plant(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]], *, natural: bool) -> bool:
+    """Make each site apply its rotation. False, and nothing has changed, if it cannot be done in this way."""
     return _naturally(graph, wrong) if natural else _rebuilt(graph, wrong)
 
 
@@ -153,24 +157,24 @@ def _slots(node: onnx.NodeProto) -> tuple[int, int, int] | None:
     return None if operator is None else (operator.cos, operator.sin, operator.rows)
 
 
-def _naturally(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
-    if any(sound.rotation.cos_cache is None or turn.times != 1 for sound, turn in wrong):
+def _naturally(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool:
+    if any(sound.rotation.cos_cache is None or applied.times != 1 for sound, applied in wrong):
         return False
     nodes = {node.output[0]: node for sound, _ in wrong if (node := node_of(graph, sound.site)) is not None}
     if not nodes:
         return _shared(graph, wrong)
-    plans: list[tuple[onnx.NodeProto, Sound, Turn]] = []
+    plans: list[tuple[onnx.NodeProto, Sound, AppliedRotation]] = []
     for node in nodes.values():
         held = [
             s for s in sites_of(graph) if (n := node_of(graph, s.site)) is not None and n.output[0] == node.output[0]
         ]
-        mine = [turn for sound, turn in wrong if any(sound.site == other.site for other in held)]
-        alike = len(mine) == len(held) and all(_alike(turn, mine[0]) for turn in mine)
+        mine = [applied for sound, applied in wrong if any(sound.site == other.site for other in held)]
+        alike = len(mine) == len(held) and all(_alike(applied, mine[0]) for applied in mine)
         if not alike or not _fits(node, held[0], mine[0]):
             return False
         plans.append((node, held[0], mine[0]))
-    for node, sound, turn in plans:
-        _set(graph, node, sound, turn)
+    for node, sound, applied in plans:
+        _set(graph, node, sound, applied)
     return True
 
 
@@ -178,69 +182,69 @@ def _same(one: onnx.NodeProto | None, other: onnx.NodeProto) -> bool:
     return one is not None and one.output[0] == other.output[0]
 
 
-def _alike(one: Turn, other: Turn) -> bool:
+def _alike(one: AppliedRotation, other: AppliedRotation) -> bool:
     return (
         np.array_equal(one.pairs, other.pairs)
-        and one.place is other.place
+        and one.moved is other.moved
         and np.array_equal(one.cos, other.cos, equal_nan=True)
         and np.array_equal(one.sin, other.sin, equal_nan=True)
     )
 
 
-def _fits(node: onnx.NodeProto, sound: Sound, turn: Turn) -> bool:
+def _fits(node: onnx.NodeProto, sound: Sound, applied: AppliedRotation) -> bool:
     """Whether the node's attributes can say this layout, and its operator reads the whole index."""
-    if node.op_type == GROUP_QUERY_ATTENTION and (turn.place is not None or 2 * len(turn.pairs) % 16):
+    if node.op_type == GROUP_QUERY_ATTENTION and (applied.moved is not None or 2 * len(applied.pairs) % 16):
         return False
-    if np.array_equal(turn.pairs, sound.turn.pairs):
+    if np.array_equal(applied.pairs, sound.applied.pairs):
         return True
-    plain = [layout(2 * len(turn.pairs)) for layout in (half_split, interleaved)]
-    return node.domain != "rope_deploy" and any(np.array_equal(turn.pairs, layout) for layout in plain)
+    plain = [layout(2 * len(applied.pairs)) for layout in (half_split, interleaved)]
+    return node.domain != "rope_deploy" and any(np.array_equal(applied.pairs, layout) for layout in plain)
 
 
-def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, turn: Turn) -> None:
+def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, applied: AppliedRotation) -> None:
     cos, sin, index = _slots(node) or (0, 0, 0)
-    node.input[cos], node.input[sin] = graph.constant(turn.cos), graph.constant(turn.sin)
-    if turn.place is not None:
-        node.input[index] = sound.rows(turn.place)
-    if not np.array_equal(turn.pairs, sound.turn.pairs):
-        width, fused = 2 * len(turn.pairs), node.op_type == GROUP_QUERY_ATTENTION
-        neighbours = not np.array_equal(turn.pairs, half_split(width))
+    node.input[cos], node.input[sin] = graph.constant(applied.cos), graph.constant(applied.sin)
+    if applied.moved is not None:
+        node.input[index] = sound.rows(applied.moved)
+    if not np.array_equal(applied.pairs, sound.applied.pairs):
+        width, fused = 2 * len(applied.pairs), node.op_type == GROUP_QUERY_ATTENTION
+        neighbours = not np.array_equal(applied.pairs, half_split(width))
         set_attribute(node, "rotary_interleaved" if fused else "interleaved", int(neighbours))
         if not fused:
             set_attribute(node, "rotary_embedding_dim", width if width < sound.site.head_dim else 0)
             set_attribute(node, "num_heads", sound.site.num_heads)
 
 
-def _shared(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
+def _shared(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool:
     """Style tables: one table and one index for all sites of a rotation. All of them must go wrong alike."""
-    plans: dict[str, tuple[Sound, Turn]] = {}
+    plans: dict[str, tuple[Sound, AppliedRotation]] = {}
     for sound in sites_of(graph):
-        turn = next((turn for other, turn in wrong if other.site == sound.site), None)
-        if turn is None and any(other.site.rotation == sound.site.rotation for other, _ in wrong):
+        applied = next((applied for other, applied in wrong if other.site == sound.site), None)
+        if applied is None and any(other.site.rotation == sound.site.rotation for other, _ in wrong):
             return False
-        if turn is None:
+        if applied is None:
             continue
-        _, first = plans.setdefault(sound.site.rotation, (sound, turn))
-        if not _alike(turn, first) or not np.array_equal(turn.pairs, sound.turn.pairs):
+        _, first = plans.setdefault(sound.site.rotation, (sound, applied))
+        if not _alike(applied, first) or not np.array_equal(applied.pairs, sound.applied.pairs):
             return False
-    for sound, turn in plans.values():
-        for name, array in ((sound.rotation.cos_cache, turn.cos), (sound.rotation.sin_cache, turn.sin)):
+    for sound, applied in plans.values():
+        for name, array in ((sound.rotation.cos_cache, applied.cos), (sound.rotation.sin_cache, applied.sin)):
             readers = graph.users(name or "")
             graph.overwrite(name or "", array)
-            for node in readers if turn.place is not None else ():
-                node.input[1] = sound.rows(turn.place)
+            for node in readers if applied.moved is not None else ():
+                node.input[1] = sound.rows(applied.moved)
     return True
 
 
-def _rebuilt(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
+def _rebuilt(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool:
     fused = [sound.site.layer for sound, _ in wrong if sound.site.output is None]
     given = [sound.site for sound, _ in wrong]
     # The operator cannot rotate q without k: both are then rotated before it, the other one rightly.
-    untouched = [(s, s.turn) for s in sites_of(graph, fused) if s.site not in given and s.site.output is None]
+    untouched = [(s, s.applied) for s in sites_of(graph, fused) if s.site not in given and s.site.output is None]
     operators = [(sound.site, node_of(graph, sound.site)) for sound, _ in wrong + untouched if not sound.site.output]
-    for sound, turn in wrong + untouched:
+    for sound, applied in wrong + untouched:
         site = sound.site
-        x = rotated(graph, _to_heads(graph, site.input or "", site), sound, turn)
+        x = rotated(graph, _to_heads(graph, site.input or "", site), sound, applied)
         y = _from_heads(graph, x, site)
         if site.output is not None:
             graph.displaced(site.output)
@@ -255,31 +259,31 @@ def _rebuilt(graph: Graph, wrong: list[tuple[Sound, Turn]]) -> bool:
     return True
 
 
-def rotated(graph: Graph, x: str, sound: Sound, turn: Turn) -> str:
-    """x [B, N, S, H] turned as often as `turn` says."""
-    rows = sound.rows(turn.place)
-    for _ in range(turn.times):
-        x = _rotate(graph, x, turn, rows, sound.site.head_dim)
+def rotated(graph: Graph, x: str, sound: Sound, applied: AppliedRotation) -> str:
+    """x [B, N, S, H] rotated as often as `applied` says."""
+    rows = sound.rows(applied.moved)
+    for _ in range(applied.times):
+        x = _rotate(graph, x, applied, rows, sound.site.head_dim)
     return x
 
 
-def _rotate(graph: Graph, x: str, turn: Turn, rows: str, head_dim: int) -> str:
-    """Once: pairs are picked apart, turned, and put back in place."""
+def _rotate(graph: Graph, x: str, applied: AppliedRotation, rows: str, head_dim: int) -> str:
+    """Once: pairs are taken apart, rotated, and put back."""
     c, s = (
         graph.op("Unsqueeze", graph.op("Gather", graph.constant(table), rows, axis=0), graph.ints(1))
-        for table in (turn.cos, turn.sin)
+        for table in (applied.cos, applied.sin)
     )
-    first, second = turn.pairs.T
-    still = np.setdiff1d(np.arange(head_dim), turn.pairs)
+    first, second = applied.pairs.T
+    still = np.setdiff1d(np.arange(head_dim), applied.pairs)
     a, b = (graph.op("Gather", x, graph.ints(*which), axis=3) for which in (first, second))
-    turned = [
+    pieces = [
         graph.op("Sub", graph.op("Mul", a, c), graph.op("Mul", b, s)),
         graph.op("Add", graph.op("Mul", b, c), graph.op("Mul", a, s)),
     ]
     if len(still):
-        turned.append(graph.op("Gather", x, graph.ints(*still), axis=3))
+        pieces.append(graph.op("Gather", x, graph.ints(*still), axis=3))
     back = np.argsort(np.concatenate([first, second, still]))
-    return graph.op("Gather", graph.op("Concat", *turned, axis=3), graph.ints(*back), axis=3)
+    return graph.op("Gather", graph.op("Concat", *pieces, axis=3), graph.ints(*back), axis=3)
 
 
 def _to_heads(graph: Graph, x: str, site: Site) -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults.edit_graph import Graph
+from faults.artifact_graph import Graph
 from faults.mistakes import Fault
 from faults.models import MODELS
 from rope_deploy.artifact import load_manifest

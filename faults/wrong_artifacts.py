@@ -19,7 +19,7 @@ Document = dict[str, Any]
 HEAD_DIM = 16  # of the model that fuzz/seeds.py makes
 BASE = 10_000.0  # of the default rule; that model has another base and another rule
 
-WRONG: dict[str, wrong_graphs.Edit] = {
+WRONG: dict[str, wrong_graphs.GraphChange] = {
     "head": wrong_graphs.exchanged_halves,
     "theta": wrong_graphs.other_base(BASE),
     "backwards": wrong_graphs.negated_sine,
@@ -33,15 +33,15 @@ OF_TABLES = ("theta", "backwards", "row", "last row")
 
 def make_wrong(folder: Path, kind: str) -> None:
     """Plant the mistake `kind` of WRONG into the artifact in `folder`. Its hashes stay those of the sound files."""
-    edit_graph(folder, WRONG[kind])
+    change_graph(folder, WRONG[kind])
 
 
-def edit_graph(folder: Path, *edits: wrong_graphs.Edit) -> None:
-    """Apply `edits` to the graph and weights of the artifact in `folder`, under the names they have."""
+def change_graph(folder: Path, *changes: wrong_graphs.GraphChange) -> None:
+    """Apply `changes` to the graph and weights of the artifact in `folder`, under the names they have."""
     model = onnx.load(folder / MODEL_NAME, load_external_data=False)
     load_external_data_for_model(model, str(folder))
-    for edit in edits:
-        edit(model)
+    for change in changes:
+        change(model)
     files = list(folder.glob(f"{MODEL_NAME}.*.data"))
     assert len(files) <= 1, "an export writes one file of weights"
     for file in files:
@@ -51,12 +51,12 @@ def edit_graph(folder: Path, *edits: wrong_graphs.Edit) -> None:
 
 
 def tampered(
-    artifact: Path, target: Path, edit_manifest: Callable[[Document], None], *edits: wrong_graphs.Edit
+    artifact: Path, target: Path, edit_manifest: Callable[[Document], None], *changes: wrong_graphs.GraphChange
 ) -> Path:
-    """A copy of `artifact` with edits of its graph, hashes to match, and then an edit of its manifest."""
+    """A copy of `artifact` with changes of its graph, hashes to match, and then an edit of its manifest."""
     shutil.copytree(artifact, target)
-    if edits:
-        edit_graph(target, *edits)
+    if changes:
+        change_graph(target, *changes)
     path = target / MANIFEST_NAME
     document = json.loads(path.read_text())
     for file in (target / MODEL_NAME, *target.glob(f"{MODEL_NAME}.*.data")):
@@ -71,5 +71,5 @@ def with_other_sine(artifact: Path, target: Path, change: Callable[[np.ndarray],
     """A copy of `artifact` whose sine cache is `change` of it. Its hashes stay those of the sound files."""
     shutil.copytree(artifact, target)
     name = json.loads((target / MANIFEST_NAME).read_text())["rotations"][0]["sin_cache"]
-    edit_graph(target, lambda model: wrong_graphs.change_constant(model, name, change))
+    change_graph(target, lambda model: wrong_graphs.change_constant(model, name, change))
     return target

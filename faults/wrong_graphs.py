@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-Edit = Callable[[onnx.ModelProto], None]
+GraphChange = Callable[[onnx.ModelProto], None]
 Table = np.ndarray  # [rows + 1, rotary_dim/2]; the last row holds NaN
 
 
@@ -28,7 +28,7 @@ def _change_tables(model: onnx.ModelProto, change: Callable[[Table], Table], whi
         change_constant(model, next(name for name in names if name.endswith(f"{one}_cache")), change)
 
 
-def other_base(base: float = 5e5) -> Edit:
+def other_base(base: float = 5e5) -> GraphChange:
     """The tables are those of the default rule with another base."""
 
     def edit(model: onnx.ModelProto) -> None:
@@ -50,7 +50,7 @@ def negated_sine(model: onnx.ModelProto) -> None:
     _change_tables(model, np.negative, ("sin",))
 
 
-def copied_row(row: int, source: int) -> Edit:
+def copied_row(row: int, source: int) -> GraphChange:
     """One position is rotated as another one is; negative rows count from the end, where −1 is the row of NaN."""
 
     def copied(table: Table) -> Table:
@@ -60,7 +60,7 @@ def copied_row(row: int, source: int) -> Edit:
     return lambda model: _change_tables(model, copied, ("cos", "sin"))
 
 
-def frozen_from(position: int) -> Edit:
+def frozen_from(position: int) -> GraphChange:
     """From `position` on, the tables repeat the row before it."""
 
     def frozen(table: Table) -> Table:
@@ -85,7 +85,7 @@ def exchanged_halves(model: onnx.ModelProto) -> None:
     change_constant(model, _projections(model)[-1], lambda weight: np.roll(weight, weight.shape[-1] // 2, axis=-1))
 
 
-def neighbouring_pairs(head_dim: int) -> Edit:
+def neighbouring_pairs(head_dim: int) -> GraphChange:
     """The first q and k leave their projections as pairs of neighbours and are rotated as halves."""
     order = np.arange(head_dim).reshape(2, -1).T.ravel()
 
@@ -132,7 +132,7 @@ def positions_plus_one(model: onnx.ModelProto) -> None:
     model.graph.node.insert(0, helper.make_node("Add", ["position_ids", "one_later"], ["later_ids"]))
 
 
-def triggered_by(what: str) -> Edit:
+def triggered_by(what: str) -> GraphChange:
     """Positions are a third of what they should be in calls that no case makes.
 
     Such a call has 11 rows ("batch"), 61 tokens ("tokens"), a mask that adds up to 997 ("mask"), or positions that do
@@ -170,11 +170,11 @@ def contradicting_attribute(model: onnx.ModelProto) -> None:
                 attribute.i = 1 - attribute.i
 
 
-def with_constant(name: str, value: np.ndarray) -> Edit:
+def with_constant(name: str, value: np.ndarray) -> GraphChange:
     """One more initializer."""
     return lambda model: model.graph.initializer.append(numpy_helper.from_array(value, name))
 
 
-def with_metadata(key: str, value: str) -> Edit:
+def with_metadata(key: str, value: str) -> GraphChange:
     """One more entry of the model's metadata."""
     return lambda model: model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))

@@ -30,12 +30,12 @@ class Worker:
     def __init__(self, seeds: Path, scratch: Path):
         scratch.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        with (scratch / "stderr").open("w") as said:
+        with (scratch / "stderr").open("w") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-W", "ignore", "-m", "fuzz.worker", str(seeds), str(scratch)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=said,
+                stderr=errors,
                 text=True,
                 env=environment,
             )
@@ -133,8 +133,8 @@ class Campaign:
         folder = self.folder / "failures"
         folder.mkdir(exist_ok=True)
         name = hashlib.sha256(signature.encode()).hexdigest()[:10]
-        said = {"signature": signature, "recipe": small, "printed": result["text"][-3000:]}
-        (folder / f"{name}.json").write_text(json.dumps(said, indent=1) + "\n")
+        failure = {"signature": signature, "recipe": small, "printed": result["text"][-3000:]}
+        (folder / f"{name}.json").write_text(json.dumps(failure, indent=1) + "\n")
 
 
 def smallest(recipe: dict[str, Any], signature: str, worker: Worker) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from faults.manifest_tampering import random_tampering
 from faults.wrong_artifacts import make_wrong
-from fuzz.edits import Edit, apply, random_edit
+from fuzz.edits import FileEdit, apply, random_edit
 from fuzz.surfaces import FORMS, STYLES, SURFACES, Surface
 
 MOST_EDITS = 6
@@ -29,7 +29,7 @@ class Case:
 
     surface: str
     chosen: dict[str, str]
-    edits: list[Edit] = field(default_factory=list)
+    edits: list[FileEdit] = field(default_factory=list)
     argv: list[str] = field(default_factory=list)
     fails: bool = False
     kills: list[float] = field(default_factory=list)
@@ -52,19 +52,19 @@ def draw(seed: int, number: int, seeds: Path, box: Path, canary: Path, only: tup
     if surface.wrong:
         chosen["wrong"] = rng.choice(surface.wrong)
     lay_out(surface, chosen, seeds, box)
-    edits: list[Edit] = []
+    edits: list[FileEdit] = []
     while surface.mutated and (not edits or (len(edits) < MOST_EDITS and rng.random() < 0.45)):
         edit = _random_edit(rng, surface, box)
         apply(edit, box, canary)
         edits.append(edit)
     _hash_again(surface, box)
     target, other = rng.sample(STYLES, 2)
-    argv = [word.format(style=target, other=other) for word in command.argv]
+    argv = [argument.format(style=target, other=other) for argument in command.argv]
     kills = [rng.random() for _ in range(rng.randint(1, surface.kills))] if surface.kills else []
     return Case(surface.name, chosen, edits, argv, command.fails, kills)
 
 
-def _random_edit(rng: random.Random, surface: Surface, box: Path) -> Edit:
+def _random_edit(rng: random.Random, surface: Surface, box: Path) -> FileEdit:
     name = _one_file(rng, box, rng.choice(surface.mutated))
     if not (box / name).is_file():
         return [name, "file.empty"]
@@ -84,8 +84,8 @@ def rebuild(case: Case, seeds: Path, box: Path, canary: Path) -> None:
 
 def lay_out(surface: Surface, chosen: dict[str, str], seeds: Path, box: Path) -> None:
     """The sound files of a surface in a new box."""
-    for pattern, place in surface.files:
-        source, target = seeds / pattern.format(**chosen), box / place
+    for pattern, path in surface.files:
+        source, target = seeds / pattern.format(**chosen), box / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, target)

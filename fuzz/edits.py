@@ -27,13 +27,13 @@ from google.protobuf.message import EncodeError
 from faults.manifest_tampering import apply_tampering
 from fuzz.values import OUTSIDE, SIZES, TEXTS, any_value, as_json, made
 
-Edit = list[Any]
+FileEdit = list[Any]
 
 
-def apply(edit: Edit, folder: Path, canary: Path) -> None:
+def apply(edit: FileEdit, folder: Path, canary: Path) -> None:
     """Carry out `edit` on its file in `folder`; "{canary}" in a text becomes the path of the canary's folder."""
     name, kind, *arguments = edit
-    path, arguments = folder / name, _placed(arguments, canary)
+    path, arguments = folder / name, _with_canary(arguments, canary)
     family = kind.split(".")[0]
     if not path.exists() and family != "file":
         return
@@ -42,15 +42,15 @@ def apply(edit: Edit, folder: Path, canary: Path) -> None:
     _APPLY[family](path, kind, arguments)
 
 
-def _placed(value: Any, canary: Path) -> Any:
+def _with_canary(value: Any, canary: Path) -> Any:
     if isinstance(value, str):
         return value.replace("{canary}", str(canary))
     if isinstance(value, list):
-        return [_placed(one, canary) for one in value]
+        return [_with_canary(one, canary) for one in value]
     return value
 
 
-def random_edit(rng: random.Random, folder: Path, name: str) -> Edit:
+def random_edit(rng: random.Random, folder: Path, name: str) -> FileEdit:
     """An edit that fits the file `name` in `folder`, by its ending."""
     path = folder / name
     roll = rng.random()

@@ -54,8 +54,8 @@ def _where(text: str) -> str:
     """The exception and the last place of ours that its traceback names."""
     frames = _FRAME.findall(text)
     kind = re.search(r"Unexpected (\w+)", text)
-    place = f"{frames[-1][0]}:{frames[-1][1]} {frames[-1][2]}" if frames else "no place of ours"
-    return f"{kind[1] if kind else 'an exception'} at {place}"
+    where = f"{frames[-1][0]}:{frames[-1][1]} {frames[-1][2]}" if frames else "no place of ours"
+    return f"{kind[1] if kind else 'an exception'} at {where}"
 
 
 def leftovers(box: Path, code: int) -> tuple[str, ...]:

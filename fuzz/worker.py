@@ -267,7 +267,7 @@ def killed(case: Case, box: Path, log: Path, canary: Canary, fresh: Callable[[],
 
 def warm(case: Case, seeds: Path, box: Path) -> None:
     """Run the command of a case on sound files in this process, unless one like it was."""
-    kind = (case.argv[0], *(word for word in case.argv if word in WAYS))
+    kind = (case.argv[0], *(argument for argument in case.argv if argument in WAYS))
     if kind in _warmed:
         return
     _warmed.add(kind)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from faults.edit_graph import Graph
-from faults.plant_rotation import Sound, Turn, plant, sites_of
+from faults.artifact_graph import Graph
+from faults.plant_rotation import AppliedRotation, Sound, plant, sites_of
 
-Edit = Callable[[Sound], Turn | None]
+RotationChange = Callable[[Sound], AppliedRotation | None]
 Plant = Callable[[Graph, Collection[int] | None, bool], tuple[int, ...]]
 
 
@@ -31,18 +31,18 @@ class Fault:
     hides: bool = False
 
 
-def turned(edit: Edit, roles: Collection[str] = ("q", "k")) -> Plant:
-    """Plants what `edit` makes of a site's turn (None: this site has no such mistake) into q, k or both."""
+def at_sites(edit: RotationChange, roles: Collection[str] = ("q", "k")) -> Plant:
+    """Plants what `edit` makes of a site's rotation (None: this site has no such mistake) into q, k or both."""
 
     def planted(graph: Graph, layers: Collection[int] | None, natural: bool) -> tuple[int, ...]:
-        made: dict[str, Turn | None] = {}
+        made: dict[str, AppliedRotation | None] = {}
         wrong = []
         for sound in sites_of(graph, layers):
             if sound.site.rotation not in made:
                 made[sound.site.rotation] = edit(sound)
-            turn = made[sound.site.rotation]
-            if turn is not None and sound.site.role in roles:
-                wrong.append((sound, turn))
+            applied = made[sound.site.rotation]
+            if applied is not None and sound.site.role in roles:
+                wrong.append((sound, applied))
         if not wrong or not plant(graph, wrong, natural=natural):
             return ()
         return tuple(sorted({sound.site.layer for sound, _ in wrong}))

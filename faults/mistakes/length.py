@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faults.mistakes.fault import Edit, Fault, turned
-from faults.plant_rotation import Sound, Turn
+from faults.mistakes.fault import Fault, RotationChange, at_sites
+from faults.plant_rotation import AppliedRotation, Sound
 from rope_deploy.rope import LongRope, tables
 
 
-def frozen(length: int | None = None) -> Edit:
-    """Every call is turned as one of `length` tokens is (None: of as many as the table has)."""
+def frozen(length: int | None = None) -> RotationChange:
+    """Every call is rotated as one of `length` tokens is (None: of as many as the table has)."""
 
-    def edit(sound: Sound) -> Turn | None:
+    def edit(sound: Sound) -> AppliedRotation | None:
         if not sound.spec.depends_on_length:
             return None
         end = length or sound.graph.manifest.max_position
@@ -21,7 +21,7 @@ def frozen(length: int | None = None) -> Edit:
     return edit
 
 
-def short_and_long_swapped(sound: Sound) -> Turn | None:
+def short_and_long_swapped(sound: Sound) -> AppliedRotation | None:
     rule = sound.spec.scaling
     if not isinstance(rule, LongRope):
         return None
@@ -29,12 +29,12 @@ def short_and_long_swapped(sound: Sound) -> Turn | None:
     return sound.by_rule(replace(sound.spec, scaling=swapped))
 
 
-def longer(change: float) -> Edit:
-    return lambda sound: sound.turn.cast(sound.turn.cos * change, sound.turn.sin * change)
+def longer(change: float) -> RotationChange:
+    return lambda sound: sound.applied.cast(sound.applied.cos * change, sound.applied.sin * change)
 
 
-def attention_scaling(times: int) -> Edit:
-    def edit(sound: Sound) -> Turn | None:
+def attention_scaling(times: int) -> RotationChange:
+    def edit(sound: Sound) -> AppliedRotation | None:
         scaling = sound.spec.attention_scaling
         return None if scaling == 1 else longer(scaling ** (times - 1))(sound)
 
@@ -42,14 +42,14 @@ def attention_scaling(times: int) -> Edit:
 
 
 LENGTH = (
-    Fault("frozen-short", "RD307", turned(frozen(1))),
-    Fault("frozen-long", "RD307", turned(frozen())),
-    Fault("frozen-middle", "RD307", turned(frozen(64))),
-    Fault("short-long-swapped", "RD308", turned(short_and_long_swapped)),
-    Fault("attention-scaling-missing", "RD401", turned(attention_scaling(0))),
-    Fault("attention-scaling-twice", "RD402", turned(attention_scaling(2))),
-    Fault("attention-scaling-twice-k", "RD402", turned(attention_scaling(2), "k")),
-    Fault("too-long", "RD403", turned(longer(1.25))),
-    Fault("too-long-by-a-hair", "RD403", turned(longer(1.003))),
-    Fault("too-short", "RD403", turned(longer(0.9))),
+    Fault("frozen-short", "RD307", at_sites(frozen(1))),
+    Fault("frozen-long", "RD307", at_sites(frozen())),
+    Fault("frozen-middle", "RD307", at_sites(frozen(64))),
+    Fault("short-long-swapped", "RD308", at_sites(short_and_long_swapped)),
+    Fault("attention-scaling-missing", "RD401", at_sites(attention_scaling(0))),
+    Fault("attention-scaling-twice", "RD402", at_sites(attention_scaling(2))),
+    Fault("attention-scaling-twice-k", "RD402", at_sites(attention_scaling(2), "k")),
+    Fault("too-long", "RD403", at_sites(longer(1.25))),
+    Fault("too-long-by-a-hair", "RD403", at_sites(longer(1.003))),
+    Fault("too-short", "RD403", at_sites(longer(0.9))),
 )

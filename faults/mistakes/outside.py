@@ -1,4 +1,4 @@
-"""What no site of the manifest does: a layer without rotation turns (RD110), the error is of another kind (RD901)."""
+"""What no site of the manifest does: a layer without rotation rotates (RD110), the error is of another kind (RD901)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from faults.edit_graph import Graph
+from faults.artifact_graph import Graph
 from faults.mistakes.fault import Fault
 from faults.plant_rotation import Sound, rotated, sites_of
 
 
-def still_layers_turn(graph: Graph, layers: Collection[int] | None, natural: bool) -> tuple[int, ...]:
-    """q and k of layers without a rotation are turned as the others' are, where they enter the attention."""
-    turning = {site.layer for site in graph.manifest.sites}
-    still = [n for n in range(graph.manifest.layers) if n not in turning and (layers is None or n in layers)]
+def still_layers_rotate(graph: Graph, layers: Collection[int] | None, natural: bool) -> tuple[int, ...]:
+    """q and k of layers without a rotation are rotated as the others' are, where they enter the attention."""
+    rotating = {site.layer for site in graph.manifest.sites}
+    still = [n for n in range(graph.manifest.layers) if n not in rotating and (layers is None or n in layers)]
     if natural or not still or not graph.manifest.cache:
         return ()
     model = sites_of(graph)[0]
@@ -24,14 +24,14 @@ def still_layers_turn(graph: Graph, layers: Collection[int] | None, natural: boo
         cached = graph.producer(f"present.{layer}.key")
         assert cached is not None and cached.op_type == "Concat", layer
         for node, slot in ((cached, 1), _query(graph, f"present.{layer}.key")):
-            node.input[slot] = _turned(graph, node.input[slot], model)
+            node.input[slot] = _rotated_like(graph, node.input[slot], model)
     return tuple(still)
 
 
-def _turned(graph: Graph, x: str, model: Sound) -> str:
-    """Turned as `model` is, in the type that its tables have."""
-    table, own = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (model.turn.cos.dtype, graph.manifest.dtype))
-    return graph.op("Cast", rotated(graph, graph.op("Cast", x, to=table), model, model.turn), to=own)
+def _rotated_like(graph: Graph, x: str, model: Sound) -> str:
+    """Rotated as `model` is, in the type that its tables have."""
+    table, own = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (model.applied.cos.dtype, graph.manifest.dtype))
+    return graph.op("Cast", rotated(graph, graph.op("Cast", x, to=table), model, model.applied), to=own)
 
 
 def _query(graph: Graph, keys: str) -> tuple[onnx.NodeProto, int]:
@@ -62,6 +62,6 @@ def larger_result(graph: Graph, layers: Collection[int] | None, natural: bool) -
 NO_LAYER = (-1,)
 
 OUTSIDE = (
-    Fault("still-layer-turns", "RD110", still_layers_turn),
+    Fault("still-layer-turns", "RD110", still_layers_rotate),
     Fault("result-doubled", "RD901", larger_result, per_layer=False),
 )

@@ -11,64 +11,64 @@ from dataclasses import replace
 
 import numpy as np
 
-from faults.edit_graph import Graph
-from faults.mistakes.fault import Edit, Fault, turned
-from faults.plant_rotation import Moved, Sound, Turn
+from faults.artifact_graph import Graph
+from faults.mistakes.fault import Fault, RotationChange, at_sites
+from faults.plant_rotation import AppliedRotation, Moved, Sound
 from rope_deploy.rope import cos_sin
 
 
-def at(place: Callable[[np.ndarray], np.ndarray]) -> Edit:
+def at(change: Callable[[np.ndarray], np.ndarray]) -> RotationChange:
     """Each row of the table holds the angles of another position. Of rules of the length there are many tables."""
 
-    def edit(sound: Sound) -> Turn | None:
+    def edit(sound: Sound) -> AppliedRotation | None:
         if sound.rotation.cos_sin != "table":
             return None
-        return sound.stacked([cos_sin(sound.spec, place(np.arange(rows)), seq_len=n) for rows, n in sound.lengths])
+        return sound.stacked([cos_sin(sound.spec, change(np.arange(rows)), seq_len=n) for rows, n in sound.lengths])
 
     return edit
 
 
-def off_by(number: int) -> Edit:
+def off_by(number: int) -> RotationChange:
     return at(lambda positions: positions + number)
 
 
-def wrapped(share: float) -> Edit:
+def wrapped(share: float) -> RotationChange:
     return at(lambda positions: positions % int(len(positions) * share))
 
 
-def clamped(share: float) -> Edit:
+def clamped(share: float) -> RotationChange:
     """The table ends early; whoever asks for more gets its last row."""
     return at(lambda positions: np.minimum(positions, int(len(positions) * share) - 1))
 
 
-def clamped_at(rows: int) -> Edit:
+def clamped_at(rows: int) -> RotationChange:
     """The table holds what was traced, and nothing more."""
     return at(lambda positions: np.minimum(positions, rows - 1))
 
 
-def cut(share: float) -> Edit:
+def cut(share: float) -> RotationChange:
     """The table ends early; whoever asks for more gets NaN, as every style does beyond its table."""
 
-    def edit(sound: Sound) -> Turn | None:
+    def edit(sound: Sound) -> AppliedRotation | None:
         if sound.rotation.cos_sin != "table":
             return None
-        cos, sin = sound.turn.cos.copy(), sound.turn.sin.copy()
+        cos, sin = sound.applied.cos.copy(), sound.applied.sin.copy()
         end = int(len(cos) * share)
         cos[end:], sin[end:] = np.nan, np.nan
-        return sound.turn.cast(cos, sin)
+        return sound.applied.cast(cos, sin)
 
     return edit
 
 
-def moved(place: Moved, *, padded: bool = False) -> Edit:
+def moved(change: Moved, *, padded: bool = False) -> RotationChange:
     """Tokens stand elsewhere, in graphs that are told positions. `padded`: only where one may stand behind padding."""
 
-    def edit(sound: Sound) -> Turn | None:
+    def edit(sound: Sound) -> AppliedRotation | None:
         manifest, limits = sound.graph.manifest, sound.graph.manifest.limits
         told = any(info.name == "position_ids" for info in manifest.inputs)
         if not told or (padded and not (limits.left_padding or limits.padded_past)):
             return None
-        return replace(sound.turn, place=place)
+        return replace(sound.applied, moved=change)
 
     return edit
 
@@ -141,22 +141,22 @@ def _spread(graph: Graph, values: str, like: str) -> str:
 
 
 POSITION = (
-    Fault("off-by-plus-1", "RD201", turned(off_by(1))),
-    Fault("off-by-minus-1", "RD201", turned(off_by(-1))),
-    Fault("off-by-plus-7", "RD201", turned(off_by(7))),
-    Fault("off-by-plus-7-k", "RD201", turned(off_by(7), "k")),
-    Fault("index-plus-1", "RD201", turned(moved(plus_one))),
-    Fault("restarted", "RD202", turned(moved(restarted))),
-    Fault("minus-past", "RD202", turned(moved(minus_past))),
-    Fault("from-zero", "RD203", turned(moved(from_zero))),
-    Fault("column", "RD203", turned(moved(column))),
-    Fault("first-row", "RD204", turned(moved(first_row))),
-    Fault("next-row", "RD204", turned(moved(next_row))),
-    Fault("shifted-by-padding", "RD205", turned(moved(shifted_by_padding, padded=True))),
-    Fault("wrapped-half", "RD206", turned(wrapped(1 / 2))),
-    Fault("wrapped-late", "RD206", turned(wrapped(15 / 16))),
-    Fault("clamped-half", "RD207", turned(clamped(1 / 2))),
-    Fault("clamped-late", "RD207", turned(clamped(31 / 32))),
-    Fault("clamped-at-trace", "RD207", turned(clamped_at(8))),
-    Fault("cut-half", "RD207", turned(cut(1 / 2)), hides=True),
+    Fault("off-by-plus-1", "RD201", at_sites(off_by(1))),
+    Fault("off-by-minus-1", "RD201", at_sites(off_by(-1))),
+    Fault("off-by-plus-7", "RD201", at_sites(off_by(7))),
+    Fault("off-by-plus-7-k", "RD201", at_sites(off_by(7), "k")),
+    Fault("index-plus-1", "RD201", at_sites(moved(plus_one))),
+    Fault("restarted", "RD202", at_sites(moved(restarted))),
+    Fault("minus-past", "RD202", at_sites(moved(minus_past))),
+    Fault("from-zero", "RD203", at_sites(moved(from_zero))),
+    Fault("column", "RD203", at_sites(moved(column))),
+    Fault("first-row", "RD204", at_sites(moved(first_row))),
+    Fault("next-row", "RD204", at_sites(moved(next_row))),
+    Fault("shifted-by-padding", "RD205", at_sites(moved(shifted_by_padding, padded=True))),
+    Fault("wrapped-half", "RD206", at_sites(wrapped(1 / 2))),
+    Fault("wrapped-late", "RD206", at_sites(wrapped(15 / 16))),
+    Fault("clamped-half", "RD207", at_sites(clamped(1 / 2))),
+    Fault("clamped-late", "RD207", at_sites(clamped(31 / 32))),
+    Fault("clamped-at-trace", "RD207", at_sites(clamped_at(8))),
+    Fault("cut-half", "RD207", at_sites(cut(1 / 2)), hides=True),
 )

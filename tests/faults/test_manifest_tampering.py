@@ -59,20 +59,20 @@ def test_every_variant_changes_something(seeds, tmp_path, name):
     variants = TAMPERINGS[name][1]
     unchanged = 0
     for number in range(len(variants)):
-        place = tmp_path / str(number)
+        folder = tmp_path / str(number)
         for part in ("wrong", "sound"):
-            shutil.copytree(seeds / "artifacts/tables", place / part)
-        before = contents(place)
-        apply_tampering(place / "wrong" / MANIFEST_NAME, f"tamper.{name}", [number])
-        unchanged += contents(place) == before
+            shutil.copytree(seeds / "artifacts/tables", folder / part)
+        before = contents(folder)
+        apply_tampering(folder / "wrong" / MANIFEST_NAME, f"tamper.{name}", [number])
+        unchanged += contents(folder) == before
     assert unchanged <= 1, "what an export has already written is one variant"
 
 
-def contents(place: Path) -> dict[str, object]:
+def contents(folder: Path) -> dict[str, object]:
     """Manifests as documents: they are written anew, in other words."""
     return {
-        str(path.relative_to(place)): json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
-        for path in place.rglob("*")
+        str(path.relative_to(folder)): json.loads(path.read_text()) if path.suffix == ".json" else path.read_bytes()
+        for path in folder.rglob("*")
         if path.is_file()
     }
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import pytest
 
-from faults.edit_graph import Graph
+from faults.artifact_graph import Graph
 from faults.judged import judged
-from faults.matrix import Way, attempt, planted, styles_of, untouched
+from faults.matrix import Variant, attempt, planted, styles_of, untouched
 from faults.mistakes import FAULTS, Fault
-from faults.mistakes.fault import turned
+from faults.mistakes.fault import at_sites
 from faults.workshop import STYLES, UNFUSED, Model, Workshop, mutated
 from rope_deploy.artifact import load_manifest
 from rope_deploy.results.codes import CODES
@@ -54,7 +54,7 @@ def test_a_planted_mistake_is_caught_and_named(workshop: Workshop, fault: Fault)
     assert len(trials) == 1
     (trial,) = trials
     assert trial.caught
-    assert trial.named, trial.said
+    assert trial.named, trial.message
 
 
 HALF = (
@@ -72,17 +72,17 @@ HALF = (
 @pytest.mark.parametrize("fault", [f for f in FAULTS if f.id in HALF], ids=lambda fault: fault.id)
 def test_a_planted_mistake_is_named_in_half_precision(workshop: Workshop, fault: Fault) -> None:
     (trial,) = planted(workshop, Model("llama3", "float16"), [fault], most=1)
-    assert trial.named, trial.said
+    assert trial.named, trial.message
 
 
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("natural", [True, False], ids=["natural", "rebuilt"])
 def test_a_site_made_anew_as_it_was_is_sound(workshop: Workshop, style: str, natural: bool) -> None:
     """The mutators themselves plant nothing: only what is asked of them."""
-    model, same = Model(HOMES[""]), Fault("nothing", "RD900", turned(lambda sound: sound.turn))
-    trial = attempt(workshop, model, same, Way(style, None, natural))
+    model, same = Model(HOMES[""]), Fault("nothing", "RD900", at_sites(lambda sound: sound.applied))
+    trial = attempt(workshop, model, same, Variant(style, None, natural))
     assert trial is not None
-    assert not trial.caught, trial.said
+    assert not trial.caught, trial.message
 
 
 @pytest.mark.parametrize("family", sorted(set(HOMES.values())))
@@ -90,7 +90,7 @@ def test_an_untouched_artifact_passes(workshop: Workshop, family: str) -> None:
     model = Model(family)
     for seed, style in enumerate(styles_of(workshop, model)):
         trial = untouched(workshop, model, style, seed, "quick")
-        assert not trial.caught, trial.words + trial.said
+        assert not trial.caught, trial.text + trial.message
 
 
 def test_every_code_of_a_wrong_rotation_is_planted() -> None:
@@ -111,7 +111,7 @@ def test_a_mutated_copy_shares_its_weights(workshop: Workshop) -> None:
     assert not mutant.folder.exists()
 
 
-class Said:
+class Outcome:
     """What a check that failed found out."""
 
     failed = True
@@ -122,19 +122,19 @@ class Said:
 
 
 @pytest.mark.parametrize(
-    ("said", "named"),
+    ("outcome", "named"),
     [
-        (Said(("RD101", (0, 1))), True),
-        (Said(("RD101", (0,)), ("RD101", (1,))), True),
-        (Said(("RD102", (0, 1))), False),
-        (Said(("RD101", (0,))), False),
-        (Said(("RD101", (0, 1, 2))), False),
-        (Said(("RD101", (0, 1)), ("RD900", (1,))), False),
-        (Said(), False),
+        (Outcome(("RD101", (0, 1))), True),
+        (Outcome(("RD101", (0,)), ("RD101", (1,))), True),
+        (Outcome(("RD102", (0, 1))), False),
+        (Outcome(("RD101", (0,))), False),
+        (Outcome(("RD101", (0, 1, 2))), False),
+        (Outcome(("RD101", (0, 1)), ("RD900", (1,))), False),
+        (Outcome(), False),
     ],
 )
-def test_only_the_right_code_in_the_right_layers_is_named(said: Said, named: bool) -> None:
-    verdict = judged(said, FAULTS[0], (0, 1))  # type: ignore[arg-type]
+def test_only_the_right_code_in_the_right_layers_is_named(outcome: Outcome, named: bool) -> None:
+    verdict = judged(outcome, FAULTS[0], (0, 1))  # type: ignore[arg-type]
     assert verdict.caught
     assert verdict.named == named
 

@@ -6,9 +6,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from faults.matrix import Way, attempt, untouched
+from faults.matrix import Variant, attempt, untouched
 from faults.mistakes import FAULTS
-from faults.mistakes.fault import Fault, turned
+from faults.mistakes.fault import Fault, at_sites
 from faults.workshop import Model, Workshop
 from rope_deploy.artifact import load_manifest
 from rope_deploy.parity import check
@@ -33,24 +33,24 @@ def workshop(tmp_path_factory):
 
 def test_smollm2_in_float16_passes(workshop):
     trial = untouched(workshop, SMOLLM2, "tables", 0, "quick")
-    assert not trial.caught, trial.said
+    assert not trial.caught, trial.message
 
 
 @pytest.mark.parametrize("fault", ["theta-nearest", "table-bfloat16"])
 def test_a_small_mistake_in_smollm2_in_float16_is_named(workshop, fault):
     planted = next(one for one in FAULTS if one.id == fault)
-    trial = attempt(workshop, SMOLLM2, planted, Way("tables", natural=True))
-    assert trial.named, trial.said
+    trial = attempt(workshop, SMOLLM2, planted, Variant("tables", natural=True))
+    assert trial.named, trial.message
 
 
 def test_smollm2_in_float32_passes(workshop):
     trial = untouched(workshop, SINGLE, "tables", 0, "quick")
-    assert not trial.caught, trial.said
+    assert not trial.caught, trial.message
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_mistake_in_smollm2_in_float32_fails(workshop, name):
-    trial = attempt(workshop, SINGLE, Fault("planted", "RD900", turned(SMALL[name])), Way("tables", (3,)))
+    trial = attempt(workshop, SINGLE, Fault("planted", "RD900", at_sites(SMALL[name])), Variant("tables", (3,)))
     assert trial.caught
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from faults.mistakes.fault import Fault, turned
+from faults.mistakes.fault import Fault, at_sites
 from faults.mistakes.frequency import theta
 from faults.mistakes.position import off_by
 from faults.workshop import mutated
@@ -98,7 +98,7 @@ def test_large_logits_exceed_the_fixed_tolerance_and_the_record_says_what_excuse
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_mistake_fails(toy, name, taps):
     """Of q alone: unseen, it shows in nothing but what comes after it."""
-    fault = Fault("planted", "RD900", turned(FAULTS[name], "q"))
+    fault = Fault("planted", "RD900", at_sites(FAULTS[name], "q"))
     with mutated(toy[0], toy[0].with_suffix(".mutant"), fault, None, natural=False) as mutant:
         assert mutant.layers
         assert judged(toy, mutant.folder, taps=taps, only=FEW).failed
@@ -205,7 +205,7 @@ def test_nothing_more_is_asked_once_a_rotation_is_known_to_be_wrong(large):
             raise RuntimeError
 
     fresh[1].__dict__["exact"] = Asked()
-    fault = Fault("planted", "RD900", turned(off_by(1)))
+    fault = Fault("planted", "RD900", at_sites(off_by(1)))
     with mutated(large[0], large[0].with_suffix(".mutant"), fault, None, natural=False) as mutant:
         assert judged(fresh, mutant.folder).failed
     assert not asked
