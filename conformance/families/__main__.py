@@ -118,7 +118,7 @@ def as_expected(records: Sequence[record.Record]) -> bool:
     """Print what was not expected; whether none of it is bad."""
     found = expected.surprises(records, expected.read())
     for one in found:
-        click.echo(f"{'WORSE' if one.worse else 'better'}: {one.family} {one.words}")
+        click.echo(f"{'WORSE' if one.worse else 'better'}: {one.family} {one.text}")
     return not any(one.worse for one in found)
 
 
@@ -126,18 +126,18 @@ def line(found: record.Record) -> str:
     """A family's record in short."""
     sites = next((str(one.sites) for one in found.styles.values()), "-")
     wanted = "-" if found.expected is None else found.expected
-    words = [] if found.verdict == "green" else [f"{found.stage}: {found.reason[:160]}"]
+    parts = [] if found.verdict == "green" else [f"{found.stage}: {found.reason[:160]}"]
     if found.cached not in ("", "yes"):
-        words.insert(0, "(no cache)")
+        parts.insert(0, "(no cache)")
     if found.engine:
-        words.append(f"engine: {found.engine.get('style') or found.engine['verdict']}")
+        parts.append(f"engine: {found.engine.get('style') or found.engine['verdict']}")
     if found.ropes:
-        words.append(f"rope types: {coverage.ropes(found)}")
+        parts.append(f"rope types: {coverage.ropes(found)}")
     if found.published:
-        words.append("published: " + ", ".join(f"{name} {one['verdict']}" for name, one in found.published.items()))
+        parts.append("published: " + ", ".join(f"{name} {one['verdict']}" for name, one in found.published.items()))
     if found.peers:
-        words.append("peers: " + ", ".join(result["verdict"] for result in found.peers.values()))
-    return f"{found.family:28} {found.verdict:12} {sites:>3}/{wanted:<3} {found.seconds:5.1f} s {' '.join(words)}"
+        parts.append("peers: " + ", ".join(result["verdict"] for result in found.peers.values()))
+    return f"{found.family:28} {found.verdict:12} {sites:>3}/{wanted:<3} {found.seconds:5.1f} s {' '.join(parts)}"
 
 
 if __name__ == "__main__":

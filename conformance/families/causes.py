@@ -47,9 +47,9 @@ def normal(reason: str, record: Record) -> str:
     return re.sub(r"(# ?)+", "#", reason)[:90]
 
 
-def plain(words: str) -> str:
-    """`words` on one line, without what Markdown would read as its own."""
-    return " ".join(words.replace("|", "/").replace("<", "‹").replace(">", "›").split())
+def plain(text: str) -> str:
+    """`text` on one line, without what Markdown would read as its own."""
+    return " ".join(text.replace("|", "/").replace("<", "‹").replace(">", "›").split())
 
 
 def markdown(records: Iterable[Record]) -> str:

@@ -143,15 +143,15 @@ def _tables() -> dict[str, dict[str, int]]:
     standing: dict[str, dict[str, int]] = defaultdict(dict)
     for table in TABLES:
         for named in getattr(modeling_auto, table, {}).values():
-            for place, name in enumerate((named,) if isinstance(named, str) else named):
-                standing[name].setdefault(table, place)
+            for number, name in enumerate((named,) if isinstance(named, str) else named):
+                standing[name].setdefault(table, number)
     return standing
 
 
 def _rank(one: ModelClass, tables: Mapping[str, Mapping[str, int]]) -> tuple:
     """Small for the class that best stands for its configuration."""
     order = list(TABLES)
-    best = min(((order.index(table), place) for table, place in tables[one.name].items()), default=(len(order), 0))
+    best = min(((order.index(table), number) for table, number in tables[one.name].items()), default=(len(order), 0))
     return (*best, -one.parts, one.name)
 
 
@@ -175,8 +175,8 @@ def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, M
 def _guess(config: str) -> Category:
     """Towers whose inputs have names of their own."""
     lower = config.lower()
-    for word, category in (("vision", "vision"), ("image", "vision"), ("video", "vision"), ("audio", "audio")):
-        if word in lower:
+    for part, category in (("vision", "vision"), ("image", "vision"), ("video", "vision"), ("audio", "audio")):
+        if part in lower:
             return category  # type: ignore[return-value]
     return "text"
 

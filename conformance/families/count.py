@@ -47,12 +47,12 @@ MOVES = frozenset(getattr(aten, name) for name in MOVING if hasattr(aten, name))
 @dataclass(frozen=True)
 class Tag:
     """What is known of a tensor. `table`: which of cos and sin it holds; `product`: which of them an activation was
-    multiplied with; `turned`: the numbers of the rotations whose results it holds; `active`: it depends on the
+    multiplied with; `rotated`: the numbers of the rotations whose results it holds; `active`: it depends on the
     model's input or weights."""
 
     table: frozenset[str] = frozenset()
     product: frozenset[str] = frozenset()
-    turned: frozenset[int] = frozenset()
+    rotated: frozenset[int] = frozenset()
     active: bool = False
 
 
@@ -63,12 +63,12 @@ NOTHING = Tag()
 class Rotations:
     """Where rotations happened, and which of them are parts of one."""
 
-    places: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     _same: dict[int, int] = field(default_factory=dict)
 
-    def new(self, place: str) -> int:
-        self.places.append(place)
-        return len(self.places) - 1
+    def new(self, path: str) -> int:
+        self.paths.append(path)
+        return len(self.paths) - 1
 
     def root(self, number: int) -> int:
         while number in self._same:
@@ -82,7 +82,7 @@ class Rotations:
 
     def applied(self) -> list[str]:
         """The path of the module in which each rotation happened, parts of one counted once."""
-        return [place for number, place in enumerate(self.places) if number not in self._same]
+        return [path for number, path in enumerate(self.paths) if number not in self._same]
 
 
 class Watch(TorchDispatchMode):
@@ -110,7 +110,7 @@ class Watch(TorchDispatchMode):
     def of(self, tensor: torch.Tensor) -> Tag:
         tag = self._tags.get(tensor, NOTHING)
         if not tag.active and isinstance(tensor, torch.nn.Parameter):
-            return Tag(tag.table, tag.product, tag.turned, not tag.table)
+            return Tag(tag.table, tag.product, tag.rotated, not tag.table)
         return tag
 
     def _tag(self, packet, given: list[torch.Tensor], made: torch.Tensor) -> Tag:
@@ -142,7 +142,7 @@ class Watch(TorchDispatchMode):
         others = [tag for tag in tags if not tag.table]
         if len(tables) == 1 and any(tag.active for tag in others):
             if made.is_complex():
-                return Tag(turned=frozenset((self.rotations.new(self._place()),)), active=True)
+                return Tag(rotated=frozenset((self.rotations.new(self._current_path()),)), active=True)
             return Tag(product=tables[0].table, active=True)
         if tables:  # scaled, or cos times sin, as in a table of several axes
             return Tag(table=frozenset().union(*(tag.table for tag in tables)))
@@ -153,7 +153,7 @@ class Watch(TorchDispatchMode):
     def _sum(self, tags: list[Tag], active: bool) -> Tag:
         products = [tag.product for tag in tags if tag.product]
         if len(products) == 2 and products[0] | products[1] == COS | SIN:
-            return Tag(turned=frozenset((self.rotations.new(self._place()),)), active=True)
+            return Tag(rotated=frozenset((self.rotations.new(self._current_path()),)), active=True)
         if products and len(products) == len(tags):
             return Tag(product=frozenset().union(*products), active=True)
         return Tag(active=active)
@@ -163,11 +163,11 @@ class Watch(TorchDispatchMode):
         tag = _union(tags, active)
         if packet in INTO:
             storage = given[0].untyped_storage()._cdata
-            self._written[storage] = written = self._written.get(storage, frozenset()) | tag.turned
+            self._written[storage] = written = self._written.get(storage, frozenset()) | tag.rotated
             if written:
                 self.rotations.join(written)
-        elif tag.turned:
-            self.rotations.join(tag.turned)
+        elif tag.rotated:
+            self.rotations.join(tag.rotated)
         return tag
 
     def recognise(self, model: torch.nn.Module) -> None:
@@ -177,7 +177,7 @@ class Watch(TorchDispatchMode):
             if not self.of(tensor).table and looks_like_a_table(tensor):
                 self._tags[tensor] = Tag(table=COS | SIN)
 
-    def _place(self) -> str:
+    def _current_path(self) -> str:
         return self._path[-1] if self._path else ""
 
     @contextmanager
@@ -215,8 +215,8 @@ def _union(tags: list[Tag], active: bool) -> Tag:
         return NOTHING
     table = frozenset().union(*(tag.table for tag in tags))
     product = frozenset().union(*(tag.product for tag in tags))
-    turned = frozenset().union(*(tag.turned for tag in tags))
-    return Tag(table if not active else frozenset(), product, turned, active)
+    rotated = frozenset().union(*(tag.rotated for tag in tags))
+    return Tag(table if not active else frozenset(), product, rotated, active)
 
 
 def count(

@@ -275,9 +275,9 @@ def _published(records: Sequence[Record]) -> Iterator[str]:
     yield "| family | as in | verdict | error |"
     yield "|---|---|---|---:|"
     for family, name, result in rows:
-        said = "yes" if result["verdict"] == "green" else f"**{result['verdict']}**: {sentence(result['reason'])}"
+        outcome = "yes" if result["verdict"] == "green" else f"**{result['verdict']}**: {sentence(result['reason'])}"
         error = result.get("logits_error")
-        yield f"| `{family}` | {name} | {said} | {'–' if error is None else f'{error:.0e}'} |"
+        yield f"| `{family}` | {name} | {outcome} | {'–' if error is None else f'{error:.0e}'} |"
     yield ""
 
 
@@ -295,9 +295,9 @@ def _left_out(records: Sequence[Record]) -> Iterator[str]:
         yield ""
 
 
-def sentence(words: str, longest: int = 200) -> str:
+def sentence(text: str, longest: int = 200) -> str:
     """The first sentence of a reason, on one line."""
-    first = re.split(r"(?<=[.!]) (?=[A-Z])", plain(words))[0]
+    first = re.split(r"(?<=[.!]) (?=[A-Z])", plain(text))[0]
     return first if len(first) <= longest else first[: longest - 1].rsplit(" ", 1)[0] + " …"
 
 

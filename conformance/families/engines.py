@@ -29,8 +29,8 @@ def _build(source: Path, target: Path) -> dict:
     except EnvironmentMissing as error:
         return {"verdict": "needs-package", "reason": error.asked}
     except RopeDeployError as error:
-        words, of_rotation = str(error).replace(f"{source.parent}/", ""), getattr(error, "of_rotation", None)
-        reason = " ".join(words.split())
+        text, of_rotation = str(error).replace(f"{source.parent}/", ""), getattr(error, "of_rotation", None)
+        reason = " ".join(text.split())
         return {"verdict": "refused", "reason": reason[:1000], "of_rotation": of_rotation}
     except Exception as error:  # a refusal has a reason; this is none
         return {"verdict": "crash", "reason": first_line(error)}

@@ -18,11 +18,11 @@ ORDER = ("green", "uncached", "refused", "needs-package", *BAD)
 
 @dataclass(frozen=True)
 class Surprise:
-    """A family that did worse than expected, or better; `words` say how."""
+    """A family that did worse than expected, or better; `text` says how."""
 
     family: str
     worse: bool
-    words: str
+    text: str
 
 
 def surprises(records: Iterable[Record], expected: Mapping[str, Mapping[str, object]]) -> list[Surprise]:
@@ -48,8 +48,8 @@ def _of_verdict(record: Record, before: str) -> Iterable[Surprise]:
 def _of_engine(record: Record, before: str) -> Iterable[Surprise]:
     now = record.engine.get("verdict", "")
     if now and before and now != before:
-        words = f"has its engine {now}, not {before}. {record.engine.get('reason', '')[:300]}"
-        yield Surprise(record.family, before == "built", words.rstrip())
+        text = f"has its engine {now}, not {before}. {record.engine.get('reason', '')[:300]}"
+        yield Surprise(record.family, before == "built", text.rstrip())
 
 
 def _of_part(

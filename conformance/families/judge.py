@@ -50,11 +50,11 @@ def judge(family: Family, styles: Sequence[str], work: Path, results: Path) -> R
     return record
 
 
-def _forget(record: Record, place: str) -> None:
+def _forget(record: Record, folder: str) -> None:
     """Messages name files; where these were is of no interest."""
-    record.reason, record.cached = record.reason.replace(place, ""), record.cached.replace(place, "")
+    record.reason, record.cached = record.reason.replace(folder, ""), record.cached.replace(folder, "")
     for result in record.styles.values():
-        result.reason = result.reason.replace(place, "")
+        result.reason = result.reason.replace(folder, "")
 
 
 def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, stage: Callable[[str], None]) -> None:
@@ -75,12 +75,12 @@ def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, st
 
 def _built(family: Family, record: Record):
     try:
-        model, given, record.places = count(lambda: tiny_model(family), lambda made: candidates(family, made))
+        model, given, record.paths = count(lambda: tiny_model(family), lambda made: candidates(family, made))
     except ImportError as error:
         raise Stop("needs-package", first_line(error)) from error
     except Exception as error:  # transformers' code may raise anything
         raise Stop("unbuildable", first_line(error), innermost(error)) from error
-    record.expected = len(record.places)
+    record.expected = len(record.paths)
     record.parameters = sum(parameter.numel() for parameter in model.parameters())
     config = model.config.get_text_config()
     record.rules = sorted({str(rule.get("rope_type", "default")) for rule in rules(_rope(config))})

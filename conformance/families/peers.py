@@ -102,7 +102,7 @@ def judge_peer(family: Family, peer: str, work: Path) -> None:
     else:
         result.failed, result.worst = compare(path, calls(model), tiny_model(family))
         result.verdict = "wrong" if result.failed else "right"
-        result.reason = "; ".join(f"{name}: {words}" for name, words in result.failed.items())[:300]
+        result.reason = "; ".join(f"{name}: {message}" for name, message in result.failed.items())[:300]
     (work / "peer.json").write_text(json.dumps(asdict(result)))
 
 
@@ -127,10 +127,10 @@ def calls(model) -> dict[str, dict[str, torch.Tensor]]:
 
 
 def _call(shape: tuple[int, int], *, start: int = 0, step: int = 1) -> dict[str, torch.Tensor]:
-    words = text(*shape, seed=shape[1])
+    inputs = text(*shape, seed=shape[1])
     return {
-        "input_ids": words["input_ids"],
-        "attention_mask": words["attention_mask"],
+        "input_ids": inputs["input_ids"],
+        "attention_mask": inputs["attention_mask"],
         "position_ids": (start + step * torch.arange(shape[1])).repeat(shape[0], 1),
     }
 

@@ -54,7 +54,7 @@ class StyleResult:
 
 @dataclass
 class Record:
-    """`stage` is what was under way last. `expected` rotations happen in PyTorch, at `places`; `spread` is the
+    """`stage` is what was under way last. `expected` rotations happen in PyTorch, at `paths`; `spread` is the
     standard deviation of the logits, `felt` how far they move when positions stride by three. `cached` says whether
     the graph has a KV cache: "" if it should not, else "yes" or why not, and what raised
     that. `trace_s` is the time of an export that all styles share; add a style's `export_s` for that of one style.
@@ -74,7 +74,7 @@ class Record:
     cached: str = ""
     cached_where: str = ""
     expected: int | None = None
-    places: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     parameters: int | None = None
     spread: float | None = None
     felt: float | None = None
@@ -104,6 +104,8 @@ def read(folder: Path, family: str) -> Record | None:
     """The record of `family`, or None if there is none that can be read."""
     try:
         found = json.loads(path_of(folder, family).read_text())
+        if "places" in found:  # as records were written before
+            found["paths"] = found.pop("places")
         found["styles"] = {name: StyleResult(**one) for name, one in found["styles"].items()}
         return Record(**found)
     except (OSError, ValueError, TypeError, KeyError):

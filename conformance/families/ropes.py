@@ -65,8 +65,8 @@ def variants(family: Family, plain, rope_type: str) -> Iterator[Any]:
     nested, pairs = [key for key, rule in stated.items() if isinstance(rule, dict)], _pairs(plain)
     for chosen in (nested, *([key] for key in nested if len(nested) > 1)):
         if nested:
-            turned = {key: scaled(rope_type, stated[key], pairs.get(key, 0)) for key in chosen}
-            parameters = {**copy.deepcopy(stated), **turned}
+            scaled_parameters = {key: scaled(rope_type, stated[key], pairs.get(key, 0)) for key in chosen}
+            parameters = {**copy.deepcopy(stated), **scaled_parameters}
         else:
             parameters = scaled(rope_type, stated, pairs.get("", 0))
         settings = {**settings_of(family.name), "rope_parameters": parameters}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Words of identifiers by which code about rotation is recognised: apply_rotary_pos_emb, Llama4VisionRotaryEmbedding,
 # rope_theta, apply_multidimensional_rope, rotate_every_two, freqs_cis.
-WORDS = frozenset(("rotary", "rope", "rotate", "cis"))
+PARTS = frozenset(("rotary", "rope", "rotate", "cis"))
 ABSTRACT = "PreTrainedModel"
 
 
@@ -31,7 +31,7 @@ class ModelClass:
     inputs: tuple[str, ...]
 
 
-def words(identifier: str) -> frozenset[str]:
+def identifier_parts(identifier: str) -> frozenset[str]:
     """`identifier` in lower case, split at underscores and capitals."""
     pieces = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", identifier)
     return frozenset(piece.lower() for piece in pieces)
@@ -40,7 +40,7 @@ def words(identifier: str) -> frozenset[str]:
 def model_classes(path: Path, module: str) -> list[ModelClass]:
     """The concrete model classes that the modeling file at `path` defines, in its order; none if nothing rotates."""
     text = path.read_text()
-    if not any(word in text.lower() for word in WORDS):  # parsing takes a hundred times longer
+    if not any(part in text.lower() for part in PARTS):  # parsing takes a hundred times longer
         return []
     tree = ast.parse(text)
     defined = dict(_definitions(tree))
@@ -53,7 +53,7 @@ def model_classes(path: Path, module: str) -> list[ModelClass]:
         if not any(ABSTRACT in base for base in line[1:]) or (name.endswith(ABSTRACT) and not inputs):
             continue
         reached = _reach(name, names)
-        rotates = any(words(word) & WORDS for one in reached for word in (one, *names[one]))
+        rotates = any(identifier_parts(name) & PARTS for one in reached for name in (one, *names[one]))
         found.append(ModelClass(name, module, _config(line, classes), rotates, len(reached) - 1, inputs))
     return found
 
@@ -62,7 +62,7 @@ def default_sections(path: Path) -> tuple[int, ...]:
     """The sections of M-RoPE that a modeling file falls back to; () if it has none, or is none."""
     text = path.read_text() if path.exists() else ""
     found = re.search(r'"mrope_section",\s*\[([\d, ]+)\]', text)
-    return tuple(int(word) for word in found[1].split(",")) if found else ()
+    return tuple(int(number) for number in found[1].split(",")) if found else ()
 
 
 def _definitions(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:

@@ -90,9 +90,9 @@ def _one(
     result.check_s = round(time.perf_counter() - began, 2)
     _enter(result, report.checks)
     if result.failed:
-        first, said = next(iter(result.failed.items()))
+        first, message = next(iter(result.failed.items()))
         codes = "; ".join(sorted({one.code for one in report.diagnoses}))
-        result.verdict, result.reason = "wrong", f"{first}: {said}" + (f" [{codes}]" if codes else "")
+        result.verdict, result.reason = "wrong", f"{first}: {message}" + (f" [{codes}]" if codes else "")
     elif (style != "contrib" or not fused) and (left := [case for case in asked if case in result.skipped]):
         result.verdict, result.reason = "refused", f"{left[0]}: {result.skipped[left[0]]}"
     return result
@@ -121,17 +121,17 @@ def _larger(one: float | None, other: float | None) -> float | None:
 
 
 def layouts(manifest: Manifest) -> list[str]:
-    """How the rotations of a graph pair the elements of a head, in words."""
+    """How the rotations of a graph pair the elements of a head, as text."""
     widths = {site.rotation: site.head_dim for site in manifest.sites}
     found = set()
     for rotation in manifest.rotations:
-        words = ["interleaved" if rotation.interleaved else "half"] if rotation.rotary_dim else ["unknown"]
-        turned, width = rotation.rotary_dim, widths.get(rotation.name)
-        if turned and width and turned < width:
-            words.append("partial")
+        parts = ["interleaved" if rotation.interleaved else "half"] if rotation.rotary_dim else ["unknown"]
+        rotated, width = rotation.rotary_dim, widths.get(rotation.name)
+        if rotated and width and rotated < width:
+            parts.append("partial")
         if rotation.axes:
-            words.append("several axes")
+            parts.append("several axes")
         if rotation.cos_sin == "computed":
-            words.append("by length")
-        found.add(" ".join(words))
+            parts.append("by length")
+        found.add(" ".join(parts))
     return sorted(found)

@@ -114,10 +114,10 @@ class Sweep:
 
         work.mkdir()
         record.path_of(self.out, family.name).unlink(missing_ok=True)
-        end, words = yield self._job(partial(judge, family, self.styles, work, self.out), family.name)
+        end, message = yield self._job(partial(judge, family, self.styles, work, self.out), family.name)
         found = record.read(self.out, family.name) or Record(family.name, family.category, family.model)
         if end != "done":
-            found.verdict, found.reason = end, f"{words} It was at: {found.stage}."
+            found.verdict, found.reason = end, f"{message} It was at: {found.stage}."
             found.versions, found.code = record.versions(), record.code_digest()
         if before is not None and before.versions == found.versions and not (self.again and self.peers):
             found.peers = before.peers  # they do not depend on code of ours
@@ -177,11 +177,11 @@ class Sweep:
         while todo:
             (answer := work / f"{part}.json").unlink(missing_ok=True)
             task = partial(judge, family, tuple(todo), styles, found.expected, work)
-            end, words = yield self._job(task, f"{family.name}-{part}", times=len(todo))
+            end, message = yield self._job(task, f"{family.name}-{part}", times=len(todo))
             known |= json.loads(answer.read_text()) if answer.exists() else {}
             todo = [name for name in todo if name not in known]
             if todo:
-                known[todo.pop(0)] = {"verdict": end if end != "done" else "crash", "reason": words}
+                known[todo.pop(0)] = {"verdict": end if end != "done" else "crash", "reason": message}
             found.write(self.out)
         return changed
 
@@ -193,11 +193,11 @@ class Sweep:
 
         todo = [name for name in PEERS if name not in found.peers]
         for peer in todo:
-            place = work / f"peer {peer}"
-            place.mkdir(parents=True, exist_ok=True)
-            ended = yield self._job(partial(judge_peer, family, peer, place), f"{family.name}-{peer}")
-            found.peers[peer] = {"peer": peer, **_answer(place / "peer.json", ended)}
-            shutil.rmtree(place, ignore_errors=True)
+            folder = work / f"peer {peer}"
+            folder.mkdir(parents=True, exist_ok=True)
+            ended = yield self._job(partial(judge_peer, family, peer, folder), f"{family.name}-{peer}")
+            found.peers[peer] = {"peer": peer, **_answer(folder / "peer.json", ended)}
+            shutil.rmtree(folder, ignore_errors=True)
             found.write(self.out)
         return bool(todo)
 
@@ -206,8 +206,8 @@ def _answer(path: Path, ended: tuple[str, str]) -> dict[str, Any]:
     """What a process left at `path`; else how it ended."""
     if path.exists():
         return json.loads(path.read_text())
-    end, words = ended
-    return {"verdict": end if end != "done" else "crash", "reason": words}
+    end, message = ended
+    return {"verdict": end if end != "done" else "crash", "reason": message}
 
 
 @cache

@@ -173,15 +173,15 @@ def misplaced(graph: Graph, given: Arrays) -> np.ndarray:
         moved = given["position_ids"].copy()
         moved[..., LENGTH - STEPS :] += 1
         return (by_steps if graph.past else whole)(graph, given | {"position_ids": moved})
-    turned = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in given.items()}
-    return whole(graph, turned)[:, ::-1]
+    reversed_inputs = {name: np.ascontiguousarray(value[:, ::-1]) for name, value in given.items()}
+    return whole(graph, reversed_inputs)[:, ::-1]
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """The verdict of one family: right, wrong, blind, or why it was not verified."""
     try:
         reference = Reference(folder / "model")
-        graphs = {place.relative_to(folder).as_posix(): Graph(place) for place in artifacts(folder)}
+        graphs = {artifact.relative_to(folder).as_posix(): Graph(artifact) for artifact in artifacts(folder)}
     except Exception as error:  # whatever a library raises
         return {"verdict": "not verified", "reason": f"{type(error).__name__}: {str(error)[:200]}"}
     strange = {name for graph in graphs.values() for name in graph.inputs if not name.startswith("past")}

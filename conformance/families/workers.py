@@ -1,5 +1,9 @@
 """A process for each piece of work, forked from one that has imported everything: no crash ends the sweep, no import
-is paid for twice."""
+is paid for twice.
+
+`rope_deploy.childprocess` does not fit: its fork is waited for, may take one gigabyte more, and prints to nobody, and
+its other children are new interpreters; here several forks run for minutes, each with a log.
+"""
 
 from __future__ import annotations
 
@@ -52,17 +56,17 @@ class Child:
         if time.monotonic() > self._deadline:
             return self._kill("timeout", f"It took longer than {self._job.seconds:.0f} s.")
         if (used := _megabytes(self._pid)) > self._job.megabytes:
-            words = f"It took {used:.0f} MB of memory; the limit is {self._job.megabytes:.0f} MB."
-            return self._kill("memory", words)
+            message = f"It took {used:.0f} MB of memory; the limit is {self._job.megabytes:.0f} MB."
+            return self._kill("memory", message)
         return None
 
-    def _kill(self, end: End, words: str) -> tuple[End, str]:
+    def _kill(self, end: End, message: str) -> tuple[End, str]:
         try:
             os.killpg(self._pid, signal.SIGKILL)
         except ProcessLookupError:  # it has not got its own session yet
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
-        return end, words
+        return end, message
 
     def end(self) -> None:
         """Kill it: nobody waits for it any longer."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from conformance.families import census
-from conformance.families.source import model_classes, words
+from conformance.families.source import identifier_parts, model_classes
 from conformance.families.subset import SUBSET
 
 MODELING = '''
@@ -74,16 +74,16 @@ def test_a_docstring_is_no_rotation(classes) -> None:
 
 @pytest.mark.parametrize("name", ["apply_rotary_pos_emb", "Llama4VisionRotaryEmbedding", "use_rope", "freqs_cis"])
 def test_words_of_an_identifier(name: str) -> None:
-    from conformance.families.source import WORDS
+    from conformance.families.source import PARTS
 
-    assert words(name) & WORDS
+    assert identifier_parts(name) & PARTS
 
 
 @pytest.mark.parametrize("name", ["properties", "scope", "Europe", "precision"])
 def test_a_word_inside_another_does_not_count(name: str) -> None:
-    from conformance.families.source import WORDS
+    from conformance.families.source import PARTS
 
-    assert not words(name) & WORDS
+    assert not identifier_parts(name) & PARTS
 
 
 def test_families_by_category() -> None:

@@ -29,8 +29,8 @@ def written(x, cos, sin):
 
 
 def complex_numbers(x, cos, sin):
-    turned = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * torch.complex(cos, sin)
-    return torch.view_as_real(turned).flatten(-2)
+    rotated = torch.view_as_complex(x.reshape(*x.shape[:-1], -1, 2)) * torch.complex(cos, sin)
+    return torch.view_as_real(rotated).flatten(-2)
 
 
 def fused(x, cos, sin):
@@ -51,17 +51,17 @@ def two_axes(x, cos, sin):
 
 
 def matrices(x, cos, sin):
-    turns = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
-    return (x.unflatten(-1, (-1, 1, 2)) * turns).sum(-1).flatten(-2)
+    matrices = torch.stack([cos, -sin, sin, cos], dim=-1).unflatten(-1, (2, 2))
+    return (x.unflatten(-1, (-1, 1, 2)) * matrices).sum(-1).flatten(-2)
 
 
 class Attention(torch.nn.Module):
-    """Projects to q and k and rotates as many of the two as `turned` says."""
+    """Projects to q and k and rotates as many of the two as `rotated` says."""
 
-    def __init__(self, rotate, turned: int = 2, *, made_early: bool = False):
+    def __init__(self, rotate, rotated: int = 2, *, made_early: bool = False):
         super().__init__()
         self.qkv = torch.nn.Linear(WIDTH, 3 * WIDTH)
-        self.rotate, self.turned = rotate, turned
+        self.rotate, self.rotated = rotate, rotated
         self.made_early = made_early
         if made_early:
             cos, sin = self.table()
@@ -74,7 +74,7 @@ class Attention(torch.nn.Module):
     def forward(self, x):
         cos, sin = (self.cos, self.sin) if self.made_early else self.table()
         q, k, v = self.qkv(x).chunk(3, dim=-1)
-        q, k = (self.rotate(one, cos, sin) if n < self.turned else one for n, one in enumerate((q, k)))
+        q, k = (self.rotate(one, cos, sin) if n < self.rotated else one for n, one in enumerate((q, k)))
         return (q @ k.transpose(1, 2)).softmax(-1) @ v
 
 
@@ -91,23 +91,23 @@ def counted(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("rotate", [half, parts, written, complex_numbers, fused, partial, two_axes, matrices])
-@pytest.mark.parametrize("turned", [0, 1, 2])
-def test_every_spelling_counts_once(rotate, turned: int) -> None:
-    assert counted(Attention(rotate, turned)) == turned
+@pytest.mark.parametrize("rotated", [0, 1, 2])
+def test_every_spelling_counts_once(rotate, rotated: int) -> None:
+    assert counted(Attention(rotate, rotated)) == rotated
 
 
 def test_tables_made_with_the_model_are_seen() -> None:
     given = {"x": torch.randn(2, LENGTH, WIDTH)}
-    _, used, places = count(lambda: Attention(half, made_early=True), lambda _: [given])
-    assert len(places) == 2
+    _, used, paths = count(lambda: Attention(half, made_early=True), lambda _: [given])
+    assert len(paths) == 2
     assert used is given
 
 
 def test_inputs_are_tried_until_one_fits() -> None:
     wrong, right = {"x": torch.randn(2, LENGTH, WIDTH + 1)}, {"x": torch.randn(2, LENGTH, WIDTH)}
-    _, used, places = count(lambda: Attention(half), lambda _: [wrong, right])
+    _, used, paths = count(lambda: Attention(half), lambda _: [wrong, right])
     assert used is right
-    assert len(places) == 2
+    assert len(paths) == 2
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         count(lambda: Attention(half), lambda _: [wrong])
 
@@ -140,5 +140,5 @@ TRUE = {
 @pytest.mark.parametrize(("name", "expected"), TRUE.items())
 def test_known_families(name: str, expected: int) -> None:
     family = select([name])[0]
-    _, _, places = count(lambda: tiny_model(family), lambda model: candidates(family, model))
-    assert len(places) == expected, places
+    _, _, paths = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    assert len(paths) == expected, paths

@@ -13,7 +13,7 @@ def found(verdict: str = "green", **changed) -> Record:
     return Record("llama", "decoder", "LlamaForCausalLM", verdict=verdict, reason="Why.", **changed)
 
 
-def said(one: Record, before: dict) -> list[bool]:
+def surprises(one: Record, before: dict) -> list[bool]:
     return [surprise.worse for surprise in expected.surprises([one], {"llama": before})]
 
 
@@ -34,7 +34,7 @@ def said(one: Record, before: dict) -> list[bool]:
     ],
 )
 def test_verdicts(now: str, before: str, worse: list[bool]) -> None:
-    assert said(found(now), {"verdict": before}) == worse
+    assert surprises(found(now), {"verdict": before}) == worse
 
 
 def test_a_family_nobody_expected_need_only_not_be_wrong() -> None:
@@ -44,26 +44,26 @@ def test_a_family_nobody_expected_need_only_not_be_wrong() -> None:
 
 def test_an_engine_that_is_lost() -> None:
     before = {"verdict": "green", "engine": "built"}
-    assert said(found(engine={"verdict": "built"}), before) == []
-    assert said(found(engine={"verdict": "refused", "reason": "No."}), before) == [True]
-    assert said(found(), before) == []  # not tried
+    assert surprises(found(engine={"verdict": "built"}), before) == []
+    assert surprises(found(engine={"verdict": "refused", "reason": "No."}), before) == [True]
+    assert surprises(found(), before) == []  # not tried
 
 
 def test_rope_types() -> None:
     before = {"verdict": "green", "ropes": ["yarn"]}
     result = {"verdict": "green", "reason": ""}
-    assert said(found(ropes={"yarn": result}), before) == []
-    assert said(found(ropes={"yarn": result, "linear": result}), before) == [False]
-    assert said(found(ropes={"yarn": {"verdict": "refused", "reason": "No."}}), before) == [True]
-    assert said(found(ropes={"linear": {"verdict": "wrong", "reason": "No."}}), before) == [True]
+    assert surprises(found(ropes={"yarn": result}), before) == []
+    assert surprises(found(ropes={"yarn": result, "linear": result}), before) == [False]
+    assert surprises(found(ropes={"yarn": {"verdict": "refused", "reason": "No."}}), before) == [True]
+    assert surprises(found(ropes={"linear": {"verdict": "wrong", "reason": "No."}}), before) == [True]
 
 
 def test_published_rules() -> None:
     before = {"verdict": "green", "published": ["Llama 3.1"]}
     result = {"verdict": "green", "reason": ""}
-    assert said(found(published={"Llama 3.1": result}), before) == []
-    assert said(found(published={"Llama 3.1": {"verdict": "refused", "reason": "No."}}), before) == [True]
-    assert said(found(published={"InternLM2": {"verdict": "wrong", "reason": "No."}}), before) == [True]
+    assert surprises(found(published={"Llama 3.1": result}), before) == []
+    assert surprises(found(published={"Llama 3.1": {"verdict": "refused", "reason": "No."}}), before) == [True]
+    assert surprises(found(published={"InternLM2": {"verdict": "wrong", "reason": "No."}}), before) == [True]
 
 
 def test_of_published_rules_what_was_not_tried_stays_expected(tmp_path: Path) -> None:

@@ -41,8 +41,8 @@ def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.Mon
     honest = judging.count
 
     def one_more(make, feeds):
-        model, given, places = honest(make, feeds)
-        return model, given, [*places, "model.layers.9"]
+        model, given, paths = honest(make, feeds)
+        return model, given, [*paths, "model.layers.9"]
 
     monkeypatch.setattr(judging, "count", one_more)
     record = verdict(tmp_path)

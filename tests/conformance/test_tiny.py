@@ -92,9 +92,9 @@ def test_every_exception_is_of_a_configuration_there_is() -> None:
 )
 def test_every_kind_of_model_is_fed_what_it_takes(name: str, main: str) -> None:
     family = select([name])[0]
-    _, given, places = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    _, given, paths = count(lambda: tiny_model(family), lambda model: candidates(family, model))
     assert main in given
-    assert len(places) >= 4
+    assert len(paths) >= 4
 
 
 def test_sections_that_only_the_code_knows_are_kept() -> None:

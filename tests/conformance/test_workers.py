@@ -25,20 +25,20 @@ def test_work_that_ends_well(tmp_path: Path) -> None:
 
 
 def test_what_a_child_raises_is_in_its_log(tmp_path: Path) -> None:
-    kind, words = end(lambda: 1 / 0, tmp_path / "log")
-    assert (kind, words) == ("crash", "It ended with exit code 1.")
+    kind, message = end(lambda: 1 / 0, tmp_path / "log")
+    assert (kind, message) == ("crash", "It ended with exit code 1.")
     assert "ZeroDivisionError" in (tmp_path / "log").read_text()
 
 
 def test_a_violent_end_is_survived(tmp_path: Path) -> None:
-    kind, words = end(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log")
-    assert (kind, words) == ("crash", "It was ended by SIGKILL.")
+    kind, message = end(lambda: os.kill(os.getpid(), signal.SIGKILL), tmp_path / "log")
+    assert (kind, message) == ("crash", "It was ended by SIGKILL.")
 
 
 def test_a_child_that_hangs_is_ended(tmp_path: Path) -> None:
     began = time.monotonic()
-    kind, words = end(lambda: time.sleep(60), tmp_path / "log", seconds=0.5)
-    assert (kind, words) == ("timeout", "It took longer than 0 s.")
+    kind, message = end(lambda: time.sleep(60), tmp_path / "log", seconds=0.5)
+    assert (kind, message) == ("timeout", "It took longer than 0 s.")
     assert time.monotonic() - began < 10
 
 
@@ -51,9 +51,9 @@ def test_a_child_that_eats_memory_is_ended(tmp_path: Path) -> None:
     import psutil
 
     limit = psutil.Process().memory_info().rss / 1e6 + 300
-    kind, words = end(eat, tmp_path / "log", megabytes=limit)
+    kind, message = end(eat, tmp_path / "log", megabytes=limit)
     assert kind == "memory"
-    assert "MB of memory" in words
+    assert "MB of memory" in message
 
 
 def test_exiting_does_not_run_the_parents_code_in_the_child(tmp_path: Path) -> None:
