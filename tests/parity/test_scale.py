@@ -29,9 +29,9 @@ EXCUSED = "as near to the model in float64"
 
 def one_row(sound):
     """One row of the table is the one behind it."""
-    cos, sin = (np.array(table) for table in (sound.turn.cos, sound.turn.sin))
+    cos, sin = (np.array(table) for table in (sound.applied.cos, sound.applied.sin))
     cos[3], sin[3] = cos[4], sin[4]
-    return sound.turn.cast(cos, sin)
+    return sound.applied.cast(cos, sin)
 
 
 FAULTS = {
