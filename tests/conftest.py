@@ -7,7 +7,6 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import cache
 
 import pytest
@@ -23,9 +22,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: one threa
 
 
 @pytest.fixture(autouse=True)
-def work_stays_here(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A child imports PyTorch anew, for seconds: tests do its work themselves, but those of children and crashes."""
-    with nullcontext() if request.node.get_closest_marker("children") else staying_here():
+def work_stays_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A child imports its libraries anew: tests do its work themselves, but those of children and crashes."""
+    if request.node.get_closest_marker("children"):
+        yield
+        return
+    if isolated := sys.modules.get("rope_deploy.runtimes.isolated"):
+        from tests.local_object import opened
+
+        monkeypatch.setattr(isolated, "RemoteObject", opened)
+    with staying_here():
         yield
 
 

@@ -67,7 +67,7 @@ def _serve(task: Task, requests: BinaryIO, answers: BinaryIO) -> None:
         manager = begin()
         opened = manager.__enter__()
     except Exception as error:
-        say("error", _portable(error))
+        say("error", portable(error))
         return
     say("result", None)
     while True:
@@ -80,10 +80,10 @@ def _answer(work: Callable[[], Any], say: Callable[[str, Any], None]) -> None:
     try:
         say("result", work())
     except Exception as error:
-        say("error", _portable(error))
+        say("error", portable(error))
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """`error` as it can be pickled and raised elsewhere, with what `--traceback` shows as a note."""
     if isinstance(error, MemoryError):
         return MemoryError()

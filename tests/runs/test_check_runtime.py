@@ -40,6 +40,7 @@ def test_what_the_machine_lacks_is_raised(artifact, monkeypatch):
         check_or_fail(artifact, Twin(), "trt", CheckPlan(CheckOptions()))
 
 
+@pytest.mark.children
 def test_with_and_without_a_process_of_its_own_the_figures_are_the_same(artifact):
     plans = [CheckPlan(CheckOptions(cases=("decode", "shuffled"), isolated=isolated)) for isolated in (False, True)]
     near, far = (check_on_runtime(artifact, Twin(), "ort", plan) for plan in plans)

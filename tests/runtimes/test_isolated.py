@@ -11,6 +11,7 @@ from rope_deploy.parity import check
 from rope_deploy.runtimes import Target, open_in_child, open_isolated, open_ort
 from tests.runtimes.toy import Twin, write_toy
 
+pytestmark = pytest.mark.children
 DEADLY = "tests.runtimes.deadly:open_deadly"
 
 

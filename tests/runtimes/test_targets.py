@@ -14,6 +14,8 @@ from rope_deploy.runtimes import Target, open_in_child, open_runtime
 from tests.runtimes.test_isolated import feeds
 from tests.runtimes.toy import write_toy
 
+pytestmark = pytest.mark.children
+
 
 @pytest.mark.parametrize("kind", RUNTIMES.values(), ids=lambda kind: kind.name)
 def test_each_has_a_function_that_opens_it_and_a_probe_for_each_package(kind):
