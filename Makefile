@@ -18,13 +18,14 @@ PIP := $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) 
 # Made last, so an interrupted installation is taken up again.
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-faults plugin test packages conformance conformance-subset fuzz lint format environment clean
+.PHONY: help demo demo-faults plugin test sweeps packages conformance conformance-subset fuzz lint format environment clean
 
 help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in twelve ways, and see each one named"
 	@echo "make test         lint and run the tests"
+	@echo "make sweeps       the tests of many things alike, of which 'make test' runs a few: every family, fault, field"
 	@echo "make packages     build wheel and sdist, and use them in a clean environment"
 	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
 	@echo "make conformance-subset  the families that stand for the others, held against what is expected (minutes)"
@@ -51,8 +52,14 @@ demo-faults: $(STAMP)
 packages: $(STAMP)
 	.ci/packages $(BIN)/python
 
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup --durations=10
+
 test: lint
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
+	$(PYTEST) -m 'not sweep'
+
+# What `make test` runs a few of: every family, every planted fault, every field of a manifest.
+sweeps: $(STAMP)
+	$(PYTEST) -m sweep
 
 # Goes on where it was left: what out/families says of a family holds until a package or our own code changes.
 conformance: $(STAMP)

@@ -33,6 +33,7 @@ from rope_deploy.trt.plugin import compile_library
 from tests.families.prepared import prepared
 from tests.report.sample import sample
 from tests.runtimes.toy import write_toy
+from tests.sweep import swept
 from tests.trt.graphs import engine_of
 
 Parts = tuple[object, ...]  # what a reader sees of each output that is whole by itself; None where there is none
@@ -284,7 +285,7 @@ def test_a_kill_leaves_the_old_or_the_new_and_the_next_run_nothing_else(name, ro
     assert len(steps) > 8, "the lock, the new content, its sync, the rename, the clearing up"
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", swept(REAL, ["an export over another"]))
 def test_so_it_is_with_real_graphs(name, root):
     assert len(held_at_every_change(REAL[name], root, of_content=25)) > 20
 

@@ -17,6 +17,7 @@ from rope_deploy.options import ExportOptions
 from rope_deploy.rope import specs_from_config
 from tests import tiny
 from tests.families.prepared import prepared
+from tests.sweep import swept
 
 POSITIONS = np.arange(tiny.POSITIONS)
 
@@ -31,7 +32,7 @@ def spec_of(family: str):
     return spec
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", swept(tiny.FAMILIES))
 def test_silent_where_model_and_configuration_agree(family):
     ready = prepared(family)
     assert ready.findings == ()

@@ -29,6 +29,7 @@ from rope_deploy.options import ExportOptions
 from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.families.prepared import prepared
+from tests.sweep import swept
 
 FILES = {"config.json", "generation_config.json", MODEL_NAME}
 KIB = 1024
@@ -118,7 +119,7 @@ def test_every_site_names_values_of_the_graph(folders, style):
 
 
 @pytest.mark.parametrize("style", STYLES)
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", swept(tiny.FAMILIES))
 def test_every_site_of_every_family_can_be_looked_at(family, style, tmp_path):
     write(prepared(family), tmp_path / style, style)
     manifest = load_manifest(tmp_path / style)

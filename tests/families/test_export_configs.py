@@ -13,8 +13,10 @@ from rope_deploy.results.records import Report
 from rope_deploy.runs.ci import run_config
 from tests import tiny
 from tests.families.compare import CASES, Case, Session, Stock, difference
+from tests.sweep import swept
 
 CONFIGS = sorted((Path(__file__).parents[2] / "export_configs").glob("*.toml"))
+FEW = ("smollm2", "gemma3")
 STYLES = [(path.stem, style) for path in CONFIGS for style in load_config(path).export.styles]
 
 
@@ -58,7 +60,7 @@ def test_every_configuration_has_a_tiny_family():
     assert len(CONFIGS) >= 9
 
 
-@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+@pytest.mark.parametrize("name", swept((path.stem for path in CONFIGS), FEW))
 def test_the_run_passes(run, name):
     report = run(name).report
     assert [record for record in (*report.checks, *report.gates) if record.verdict == "failed"] == []
@@ -69,7 +71,7 @@ def test_the_run_passes(run, name):
     assert all(generation.agrees in (True, None) for generation in report.generations)
 
 
-@pytest.mark.parametrize(("name", "style"), STYLES)
+@pytest.mark.parametrize(("name", "style"), swept(STYLES, FEW))
 def test_the_graph_answers_as_the_model_does(run, name, style):
     found = run(name)
     session = Session(found.folders[style])
@@ -84,7 +86,7 @@ def test_the_graph_answers_as_the_model_does(run, name, style):
     assert not wrong
 
 
-@pytest.mark.parametrize(("name", "style"), STYLES)
+@pytest.mark.parametrize(("name", "style"), swept(STYLES, FEW))
 def test_a_model_that_stands_elsewhere_is_told_apart(run, name, style):
     """The failing twin: the same tokens at every second position, or for an encoder in another order."""
     found = run(name)
@@ -97,7 +99,7 @@ def test_a_model_that_stands_elsewhere_is_told_apart(run, name, style):
     assert difference(case, session.answers(case), theirs) > 2 * session.manifest.tolerances.logits
 
 
-@pytest.mark.parametrize("name", [path.stem for path in CONFIGS])
+@pytest.mark.parametrize("name", swept((path.stem for path in CONFIGS), FEW))
 def test_no_angle_is_computed_at_run_time_and_nothing_was_found_wrong(run, name):
     for record in run(name).report.exports:
         assert record.runtime_cos_sin == 0

@@ -1,0 +1,22 @@
+"""Tests of many things alike: `make test` takes a few of each kind, `make sweeps` the others, and CI runs both."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import pytest
+
+# Two rules in one model, LongRoPE, an interleaved partial rotation, an encoder; and the plainest.
+FAMILIES = ("llama", "smollm2", "gemma3", "phi3", "gptj", "modernbert")
+
+
+def swept(values: Iterable[Any], few: Collection[Any] = FAMILIES) -> list[Any]:
+    """`values` as parameters of a test, all but those in `few` marked `sweep`. A tuple's first entry decides."""
+    return [
+        pytest.param(*_several(value), marks=() if _several(value)[0] in few else pytest.mark.sweep) for value in values
+    ]
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,)
