@@ -59,15 +59,22 @@ def gpu_present() -> bool:
         return False
 
 
-# Tests of one group run in one process, one after the other, and those of one file are a group. These files trace the
-# same families, once for all of them.
-ONE_PROCESS = ("tests/families/", "tests/export/test_audit_tables.py", "tests/export/test_write_artifact.py")
+# Tests of one group run in one process, one after the other, and those of one file are a group. Some files share what
+# they make: traces of the same families, the census of transformers.
+GROUPS = {
+    "tests/families/": "families",
+    "tests/export/test_audit_tables.py": "families",
+    "tests/export/test_write_artifact.py": "families",
+    "tests/conformance/": "census",
+    "tests/rope/test_family_facts.py": "census",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         file = item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group("families" if file.startswith(ONE_PROCESS) else file))
+        group = next((group for start, group in GROUPS.items() if file.startswith(start)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("gpu") and not gpu_present():
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("tensorrt") and importlib.util.find_spec("tensorrt") is None:

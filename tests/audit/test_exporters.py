@@ -62,7 +62,13 @@ def with_initializer(path: Path, target: Path, suffix: str, change) -> Path:
 
 
 # (family, opset): the chain of transformers, the fused operator with computed caches, a choice by the length.
-@pytest.fixture(scope="module", params=[("llama", 18), ("llama", 23), ("phi3", 18), ("gptj", 18)], ids=str)
+FILES = [
+    ("llama", 18),
+    *(pytest.param(file, marks=pytest.mark.sweep) for file in (("llama", 23), ("phi3", 18), ("gptj", 18))),
+]
+
+
+@pytest.fixture(scope="module", params=FILES, ids=str)
 def exported(request, tmp_path_factory) -> tuple[str, Path]:
     family, opset = request.param
     return family, torch_onnx(family, opset, tmp_path_factory.mktemp(f"{family}{opset}"))
@@ -109,6 +115,7 @@ def test_an_operator_made_interleaved_is_named(exported, tmp_path):
     assert found.code == "RD101" and len(found.layers) == 1
 
 
+@pytest.mark.sweep
 def test_files_of_transformers_exporters_pass_and_a_fault_is_named(tmp_path):
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 

@@ -118,6 +118,7 @@ def test_the_subset_stands_for_every_kind() -> None:
     assert {"decoder", "masked-lm", "encoder-decoder", "multimodal", "vision"} <= {one.category for one in chosen}
 
 
+@pytest.mark.sweep
 def test_families_chosen_by_name_are_those_of_the_whole_census() -> None:
     whole = {family.name: family for family in census.families()}
     assert census.select(whole) == tuple(whole.values())

@@ -19,6 +19,7 @@ from rope_deploy.diagnosis.hypothesis import Mistake, angles_of_rule, hypothesis
 from rope_deploy.diagnosis.unrotated_pair_mistakes import pair_and_member, partly, replacements
 from rope_deploy.rope import Default, DynamicNTK, Linear, Llama3, LongRope, Proportional, RopeSpec, Yarn
 from tests.diagnosis.made_observations import observations_of
+from tests.sweep import swept
 
 ROWS = 4096
 SHORT, LONG = tuple(1 + 0.02 * i for i in range(24)), tuple(1 + 0.3 * i for i in range(24))
@@ -123,7 +124,7 @@ def by_family(spec, stated):
             yield Mistake("RD303", f"{scaling.rope_type} with factor", with_angles(stated, angles_of_rule(wrong)))
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize("family", swept(SPECS, ["default", "llama3"]))
 def test_every_mistake_is_named(family):
     spec = SPECS[family]
     unnamed = []

@@ -27,6 +27,7 @@ from rope_deploy.artifact import (
 from rope_deploy.errors import EnvironmentMissing, UsageError
 from rope_deploy.export import write
 from tests.families.prepared import prepared
+from tests.sweep import swept
 
 writing = importlib.import_module("rope_deploy.export.write_artifact")
 replacing = importlib.import_module("rope_deploy.artifact.replace_folder")
@@ -269,7 +270,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("sent", "code"), swept([(signal.SIGTERM, 143), (signal.SIGINT, 130)], [signal.SIGTERM]))
 def test_a_signal_in_the_middle_of_writing_leaves_nothing(tmp_path, sent, code):
     command = [sys.executable, "-c", SLOW, "export", "tests.models.plain:plain_with_config", "-o", "out/artifact"]
     root = Path(__file__).parents[2]

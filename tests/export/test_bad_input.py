@@ -14,6 +14,7 @@ import pytest
 from rope_deploy import api
 from rope_deploy.errors import ModelError, RopeDeployError, UnmatchedRotation, UsageError
 from tests import tiny
+from tests.sweep import swept
 
 ROOT = Path(__file__).parents[2]
 SOURCES: Mapping[str, tuple[str, type[RopeDeployError], str]] = {
@@ -105,7 +106,7 @@ def run(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("case", ["truncated weights", "own code", "no input_ids"])
+@pytest.mark.parametrize("case", swept(["truncated weights", "own code", "no input_ids"], ["own code"]))
 def test_the_command_line_answers_with_a_message(case, damaged, tmp_path):
     source, kind, message = SOURCES[case]
     done = run(source.format(**damaged), "-o", "new/artifact", "--json", where=tmp_path)
@@ -118,6 +119,7 @@ def test_the_command_line_answers_with_a_message(case, damaged, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sweep
 def test_the_command_line_exports_and_then_refuses_to_overwrite(tmp_path):
     arguments = ("tests.models.plain:plain_with_config", "-o", "artifact", "--style", "onnx")
     done = run(*arguments, where=tmp_path)

@@ -20,6 +20,7 @@ from rope_deploy.runtimes import Memoized, open_ort, open_torch
 from tests import tiny
 from tests.models.patches.test_recurrent_scans import FAMILIES as HYBRIDS
 from tests.parity.test_run_cases import Tampered, by_case
+from tests.sweep import swept
 
 # Their half runs differ by more than fixed tolerances allow: Bamba's by its recurrence, Qwen3-Next's by experts that
 # are nearly tied, so that one token in many goes to another.
@@ -41,7 +42,7 @@ def plain(tmp_path_factory):
     return _export(model, tmp_path_factory.mktemp("plain") / "tables")
 
 
-@pytest.fixture(scope="module", params=HYBRID)
+@pytest.fixture(scope="module", params=swept(HYBRID, ["bamba"]))
 def hybrid(request, tmp_path_factory):
     model_class, config_class, settings = HYBRIDS[request.param]
     model = tiny.fresh(model_class, config_class(**settings))

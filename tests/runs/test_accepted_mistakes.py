@@ -105,6 +105,7 @@ def test_another_order_of_roundings_is_no_mistake():
     assert len(rotations) == len(specs) == 1
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("family", ["cohere2", "modernbert"])
 def test_a_half_model_may_round_its_tables(family):
     """These rotate in fp32 with cos and sin in the type of the model; an fp32 model that does is another thing."""

@@ -13,11 +13,12 @@ from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.families.prepared import prepared
 from tests.shapes import false_shapes, stated
+from tests.sweep import swept
 
 CALLS = (Sizes(2, 0, 5), Sizes(3, 4, 1), Sizes(1, 2, 3))
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize("family", swept(tiny.FAMILIES, ["llama"]))
 def test_an_exported_file_states_true_shapes(family, tmp_path):
     ready = prepared(family)
     for style in STYLES:

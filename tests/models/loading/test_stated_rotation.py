@@ -21,6 +21,7 @@ from rope_deploy.models.loading.rotary_module import rotary_modules
 from rope_deploy.models.loading.stated_rotation import _rotates, read_by_class, specs_to_compare, stated_rotation
 from rope_deploy.rope import Default, Linear, LongRope, NtkAlpha, cos_sin
 from tests.models.published import PUBLISHED
+from tests.sweep import swept
 
 SIZES = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "max_position_embeddings": 128}
 LLAMA = {"model_type": "llama", **SIZES}
@@ -148,7 +149,7 @@ def plain() -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", swept(SHAPES, ["no key at all"]))
 def test_every_model_type_is_read_as_its_own_module_takes_it_or_refused_by_name(shape: str, plain) -> None:
     """Nothing between: what is read has the module's frequencies; what is not is an error with a key in it."""
     read, differing, mute = 0, {}, {}
