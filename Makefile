@@ -24,8 +24,8 @@ help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in twelve ways, and see each one named"
-	@echo "make test         lint and run the tests"
-	@echo "make sweeps       the tests of many things alike, of which 'make test' runs a few: every family, fault, field"
+	@echo "make test         lint and run the tests (6 minutes)"
+	@echo "make sweeps       the slow tests, and every entry of matrices of which 'make test' runs a few"
 	@echo "make packages     build wheel and sdist, and use them in a clean environment"
 	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
 	@echo "make conformance-subset  the families that stand for the others, held against what is expected (minutes)"
@@ -55,11 +55,12 @@ packages: $(STAMP)
 PYTEST := HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup --durations=10
 
 test: lint
-	$(PYTEST) -m 'not sweep'
+	$(PYTEST) -m 'not sweep and not slow'
 
-# What `make test` runs a few of: every family, every planted fault, every field of a manifest.
+# Whole matrices of which `make test` runs a few entries (families, planted faults, fields of a manifest), and tests of
+# more than ten seconds.
 sweeps: $(STAMP)
-	$(PYTEST) -m sweep
+	$(PYTEST) -m 'sweep or slow'
 
 # Goes on where it was left: what out/families says of a family holds until a package or our own code changes.
 conformance: $(STAMP)

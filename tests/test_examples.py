@@ -33,6 +33,7 @@ def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
+@pytest.mark.slow
 def test_the_commands_and_programs_of_readme_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entry, "quiet_libraries", lambda: None)
     export, *others = command_lines(section("Quick start"), "rope-deploy")
@@ -48,6 +49,7 @@ def test_the_commands_and_programs_of_readme_run(place: Path, monkeypatch: pytes
         assert (place / product).exists(), product
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_api_page_run_one_after_another(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     for code in blocks((ROOT / "docs" / "api.md").read_text(), "python"):

@@ -137,6 +137,7 @@ def run(repository: Path, line: str, nodes: int) -> int:
         os.chdir(before)
 
 
+@pytest.mark.slow
 def test_they_run_from_a_first_baseline_to_a_failed_gate(repository, monkeypatch):
     monkeypatch.setattr(entry, "quiet_libraries", lambda: None)
     gate, update = sorted({filled(line) for line in commands() if line.startswith("rope-deploy")})

@@ -115,7 +115,7 @@ def test_an_operator_made_interleaved_is_named(exported, tmp_path):
     assert found.code == "RD101" and len(found.layers) == 1
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_files_of_transformers_exporters_pass_and_a_fault_is_named(tmp_path):
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 

@@ -13,6 +13,7 @@ from benchmarks import audit
 from tests.audit.files import CONFIG, Decoder, config, stored, write
 
 
+@pytest.mark.slow
 def test_a_right_file_is_measured_and_a_wrong_one_is_not(tmp_path):
     file = write(tmp_path / "model.onnx", Decoder(tables=stored(CONFIG)), CONFIG)
     measured = audit.measure(file)

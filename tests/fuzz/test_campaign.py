@@ -16,6 +16,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz")
 
 
+@pytest.mark.slow
 def test_a_campaign_is_repeatable_and_goes_on_where_it_stopped(folder: Path) -> None:
     first = Campaign(folder, seed=7, cases=4, jobs=1, only=("manifest",), say=lambda line: None)
     assert first.run() == {}
@@ -41,6 +42,7 @@ def test_opening_a_file_outside_the_box_is_seen(folder: Path) -> None:
     assert outside["faults"] == ["outside: secret.txt"]
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_the_old_or_the_new(folder: Path) -> None:
     worker = Worker(made_seeds(folder), folder / "killed")
     chosen = {"style": "tables", "form": "chain", "other": "contrib"}

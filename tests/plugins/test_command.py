@@ -43,6 +43,7 @@ def test_a_library_for_one_architecture_is_built_and_described(source: Path, tmp
     assert ctypes.CDLL(str(target)).getCreators(ctypes.byref(count)) != 0 and count.value == 2
 
 
+@pytest.mark.slow
 def test_by_default_it_is_built_for_every_architecture_that_nvcc_knows(source: Path, tmp_path: Path) -> None:
     library = api.plugin_build(tmp_path / "lib.so")
     machine = [name.removesuffix("-real") for name in library.architectures if name.endswith("-real")]

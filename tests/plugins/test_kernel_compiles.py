@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
 
 
+@pytest.mark.slow
 def test_it_compiles_for_the_oldest_architecture_which_has_no_bf16() -> None:
     library = binding.build_cuda(("75",))
     assert Kernel(library).turn_steps([0.0]).tolist() == [0]

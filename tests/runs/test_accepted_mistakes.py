@@ -168,6 +168,7 @@ def test_what_was_accepted_stands_in_the_manifest(tmp_path):
     assert record.findings == tuple(one.message for one in found)
 
 
+@pytest.mark.slow
 def test_a_model_that_computes_its_angles_in_half_is_stopped_by_a_rule_and_without_one(tmp_path):
     for source in (HALF, HALF_WITH_CONFIG, BFLOAT):
         with pytest.raises(MistakeFound, match="RD501"):

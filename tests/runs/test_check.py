@@ -29,6 +29,7 @@ def test_a_sine_of_the_wrong_sign_fails_and_names_layer_and_position(artifacts, 
     assert worst.error > worst.tolerance
 
 
+@pytest.mark.slow
 def test_a_table_cut_short_fails_at_its_end(artifacts, tmp_path):
     def frozen(sine):
         sine[64:-1] = sine[63]

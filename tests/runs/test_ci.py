@@ -145,7 +145,7 @@ def gates_of(folder):
     return {g["name"]: g for g in json.loads((folder / "out" / "report.json").read_text())["gates"]}
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_baseline_is_written_then_held_against_and_a_slowdown_fails(source, tmp_path, capfd):
     config, baseline = timed(tmp_path, source), tmp_path / "baseline.json"
     assert main(["ci", config, "--update-baseline"]) == 0
@@ -166,7 +166,7 @@ def test_a_baseline_is_written_then_held_against_and_a_slowdown_fails(source, tm
     assert baseline.read_bytes() == kept
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_baseline_without_processor_times_says_so(source, tmp_path, monkeypatch):
     monkeypatch.setattr("rope_deploy.bench.fresh_process.MEASURE", "tests.crashes:aborts")
     assert main(["ci", timed(tmp_path, source), "--update-baseline"]) == 0
@@ -183,7 +183,7 @@ def test_a_baseline_lies_in_no_artifact(source, tmp_path, capfd):
     assert "lies in an artifact of this run" in capfd.readouterr().err and not (tmp_path / "out").exists()
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_run_that_fails_does_not_become_a_baseline(source, tmp_path, capfd):
     assert main(["ci", timed(tmp_path, source, gates="max_nodes = 1"), "--update-baseline"]) == 1
     assert not (tmp_path / "baseline.json").exists()
@@ -261,7 +261,7 @@ def test_prompts_for_a_model_without_a_tokenizer_are_refused_before_anything_is_
     assert not (tmp_path / "out").exists() and not (tmp_path / "baseline.json").exists()
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_run_that_breaks_off_leaves_no_report_of_what_it_replaced(source, tmp_path, monkeypatch):
     config = timed(tmp_path, source)
     assert main(["ci", config, "--update-baseline"]) == 0
@@ -275,7 +275,7 @@ def test_a_run_that_breaks_off_leaves_no_report_of_what_it_replaced(source, tmp_
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["notes.md", "onnx", "tables"]
 
 
-@pytest.mark.sweep
+@pytest.mark.slow
 def test_a_run_that_replaces_nothing_leaves_the_reports(source, tmp_path, monkeypatch):
     config = timed(tmp_path, source)
     assert main(["ci", config, "--update-baseline"]) == 0

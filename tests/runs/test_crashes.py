@@ -43,6 +43,7 @@ def test_the_graph_really_does(crashing):
     assert died.returncode == -signal.SIGFPE
 
 
+@pytest.mark.slow
 def test_bench_says_what_crashed_and_other_lengths_are_timed(crashing):
     fatal = command("bench", crashing, "--prompt", f"4,{LENGTH}", "--new", 1, "--rounds", 1)
     assert fatal.returncode == 4 and "Trying ort/" in fatal.stderr and "ended by SIGFPE" in fatal.stderr

@@ -13,6 +13,7 @@ from rope_deploy.parity import check
 from rope_deploy.runtimes import open_ort, open_torch
 from tests import tiny
 from tests.models.patches.test_attention_and_mask import SPARSE
+from tests.sweep import swept
 
 AGAIN = {key: value for key, value in tiny.LLAMA.items() if key != "num_key_value_heads"}
 AGAIN |= {"head_dim": 16, "num_hidden_layers": 1, "H_cycles": 1, "L_cycles": 2}
@@ -26,7 +27,7 @@ SITES = {
 }
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=swept(MODELS, ["indexed"]))
 def exported(request, tmp_path_factory):
     model = MODELS[request.param]()
     loaded = wrap(model, tiny.plain_config(model), source=request.param)

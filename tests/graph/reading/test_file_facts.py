@@ -9,6 +9,7 @@ from rope_deploy.graph.reading.file_facts import read_facts
 from rope_deploy.options import ExportOptions
 from rope_deploy.runs.manifest_claims import against_graph, against_model
 from tests import tiny, towers
+from tests.sweep import swept
 
 CASES = {
     "half": ("smollm2", {"dtype": "float16"}, {}),
@@ -32,7 +33,7 @@ def agrees(loaded, prepared, folder, styles):
         assert [*against_graph(manifest, facts), *against_model(manifest, loaded)] == [], style
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", swept(CASES, ["half", "partial-two-tables"]))
 def test_what_an_export_writes_is_true(tmp_path, name):
     family, overrides, settings = CASES[name]
     loaded = tiny.loaded(family, **overrides)

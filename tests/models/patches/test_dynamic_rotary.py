@@ -9,6 +9,7 @@ import torch
 from rope_deploy.models import run_reference, trace
 from rope_deploy.models.torch_private import FakeTensor
 from tests import tiny
+from tests.sweep import swept
 
 DYNAMIC = {
     "max_position_embeddings": 32,
@@ -45,7 +46,7 @@ def tensors(model: torch.nn.Module):
                 yield f"{name}.{key}", value
 
 
-@pytest.mark.parametrize(("case", "cache"), TRACED)
+@pytest.mark.parametrize(("case", "cache"), swept(TRACED, ["longrope"]))
 def test_tracing_leaves_the_model_as_it_was(case, cache):
     family, settings = CASES[case]
     fresh, loaded = (tiny.loaded(family, **settings) for _ in range(2))

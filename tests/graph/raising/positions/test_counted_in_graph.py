@@ -63,6 +63,7 @@ def pasts(loaded) -> list[str]:
     return [f"past_key_values.{layer}.{part}" for layer in range(loaded.layers) for part in ("key", "value")]
 
 
+@pytest.mark.slow
 def test_a_model_that_forgets_its_past_is_refused(monkeypatch):
     model, loaded = roformer()
     positions = model.roformer.encoder.embed_positions
