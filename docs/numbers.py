@@ -30,7 +30,7 @@ HEAD = RopeSpec(64, 64, False, 100_000.0, Default(), 8192)
 WIDE = RopeSpec(128, 128, False, 500_000.0, Default(), 131_072)
 
 
-def turned(spec: RopeSpec, position: int, x: np.ndarray = X, interleaved: bool | None = None) -> np.ndarray:
+def rotated(spec: RopeSpec, position: int, x: np.ndarray = X, interleaved: bool | None = None) -> np.ndarray:
     """x [H] rotated at one position, in fp64."""
     cos, sin = cos_sin(spec, np.array([position]), angles="float64")
     layout = spec.interleaved if interleaved is None else interleaved
@@ -62,11 +62,11 @@ def angles(due: RopeSpec, found: RopeSpec, position: int, pairs: Sequence[int], 
 
 
 def score(q_at: int, k_at: int, spec: RopeSpec = SMALL) -> float:
-    return float(turned(spec, q_at) @ turned(spec, k_at))
+    return float(rotated(spec, q_at) @ rotated(spec, k_at))
 
 
 def rd101() -> str:
-    return vectors(x=X, half_split=turned(SMALL, 1), interleaved=turned(SMALL, 1, interleaved=True))
+    return vectors(x=X, half_split=rotated(SMALL, 1), interleaved=rotated(SMALL, 1, interleaved=True))
 
 
 def rd102() -> str:
@@ -75,22 +75,22 @@ def rd102() -> str:
 
 
 def rd103() -> str:
-    return vectors(x=X, due=turned(replace(SMALL, rotary_dim=4), 1), found=turned(SMALL, 1))
+    return vectors(x=X, due=rotated(replace(SMALL, rotary_dim=4), 1), found=rotated(SMALL, 1))
 
 
 def rd104() -> str:
     part = replace(SMALL, head_dim=4, rotary_dim=4)
-    return vectors(x=X, due=np.r_[turned(part, 1, X[:4]), X[4:]], found=np.r_[X[:4], turned(part, 1, X[4:])])
+    return vectors(x=X, due=np.r_[rotated(part, 1, X[:4]), X[4:]], found=np.r_[X[:4], rotated(part, 1, X[4:])])
 
 
 def rd105() -> str:
     spec = replace(SMALL, scaling=Proportional(0.5))
     cos, sin = (t[:, :2].astype(np.float64) for t in cos_sin(spec, np.array([1]), angles="float64"))
-    return vectors(x=X, due=turned(spec, 1), found=rotate(X[None], cos, sin, interleaved=False)[0])
+    return vectors(x=X, due=rotated(spec, 1), found=rotate(X[None], cos, sin, interleaved=False)[0])
 
 
 def rd106() -> str:
-    return vectors(due_at_0=X, due_at_1=turned(SMALL, 1), due_at_9=turned(SMALL, 9), found_at_any=X)
+    return vectors(due_at_0=X, due_at_1=rotated(SMALL, 1), due_at_9=rotated(SMALL, 9), found_at_any=X)
 
 
 def rd107() -> str:
@@ -99,7 +99,7 @@ def rd107() -> str:
 
 
 def rd108() -> str:
-    rows = [[f"{q}, {k}", score(q, k), float(turned(SMALL, q) @ X)] for q, k in ((5, 3), (25, 23), (105, 103))]
+    rows = [[f"{q}, {k}", score(q, k), float(rotated(SMALL, q) @ X)] for q, k in ((5, 3), (25, 23), (105, 103))]
     return table(["q at, k at", "q·k both rotated", "q·k with only q"], rows)
 
 
@@ -109,7 +109,7 @@ def rd109() -> str:
 
 
 def rd110() -> str:
-    return vectors(due_at_any=X, found_at_0=X, found_at_1=turned(SMALL, 1), found_at_9=turned(SMALL, 9))
+    return vectors(due_at_any=X, found_at_0=X, found_at_1=rotated(SMALL, 1), found_at_9=rotated(SMALL, 9))
 
 
 def rd111() -> str:
@@ -119,14 +119,14 @@ def rd111() -> str:
 
 
 def rd112() -> str:
-    still = turned(SMALL, 9)
+    still = rotated(SMALL, 9)
     still[[2, 3, 6, 7]] = X[[2, 3, 6, 7]]
-    return vectors(x=X, due_at_9=turned(SMALL, 9), found_at_9=still)
+    return vectors(x=X, due_at_9=rotated(SMALL, 9), found_at_9=still)
 
 
 def rd201() -> str:
     rows = [
-        [p, p + 1, float(turned(SMALL, p)[0]), float(turned(SMALL, p + 1)[0]), score(3, p), score(4, p + 1)]
+        [p, p + 1, float(rotated(SMALL, p)[0]), float(rotated(SMALL, p + 1)[0]), score(3, p), score(4, p + 1)]
         for p in (0, 1, 2, 3)
     ]
     return table(["position", "used", "k[0] due", "k[0] found", "score due", "score found"], rows)
@@ -145,7 +145,7 @@ def rd203() -> str:
 
 def rd204() -> str:
     rows = [
-        [f"{row}, {i}", p, i, float(turned(SMALL, p)[0]), float(turned(SMALL, i)[0])]
+        [f"{row}, {i}", p, i, float(rotated(SMALL, p)[0]), float(rotated(SMALL, i)[0])]
         for row, begin in ((0, 0), (1, 5))
         for i, p in enumerate((begin, begin + 1))
     ]
@@ -161,8 +161,8 @@ def rd205() -> str:
             m,
             int(p) if m else "-",
             i,
-            float(turned(SMALL, int(p))[0]) if m else "-",
-            float(turned(SMALL, i)[0]) if m else "-",
+            float(rotated(SMALL, int(p))[0]) if m else "-",
+            float(rotated(SMALL, i)[0]) if m else "-",
         ]
         for i, (m, p) in enumerate(zip(mask, due))
     ]
@@ -319,7 +319,7 @@ def rd504() -> str:
 
 
 def rd900() -> str:
-    return vectors(x=X, due=turned(SMALL, 1), found=turned(SMALL, 1)[::-1])
+    return vectors(x=X, due=rotated(SMALL, 1), found=rotated(SMALL, 1)[::-1])
 
 
 NUMBERS = {

@@ -73,6 +73,7 @@ def _rules(stated: dict) -> list[dict]:
     return nested or [stated["rope_parameters"]]
 
 
+@pytest.mark.slow
 def test_an_ordinary_check_finds_a_row_that_no_case_visits(tmp_path):
     api.export(tiny.loaded("qwen2"), tmp_path / "right")
 

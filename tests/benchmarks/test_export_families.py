@@ -45,6 +45,7 @@ def test_a_contestant_that_fails_is_out_with_its_reason_and_the_other_goes_on(tu
     assert TRANSFORMERS not in row
 
 
+@pytest.mark.slow
 def test_both_graphs_take_a_past_and_any_number_of_tokens(tmp_path):
     export_families.by_us(export_families.model_of("llama@1", tmp_path), tmp_path / "ours")()
     ours = _axes(tmp_path / "ours" / "model.onnx")

@@ -38,6 +38,7 @@ def measured(kernel: Kernel, kind: str, shape: tuple[int, ...] = (2, 5, 4, 2, 64
     return rope_gpu.measure(shape, kind, kernel, "cpu", 1 << 14, steady, 4, tuning=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", rope_gpu.TYPES)
 def test_everyone_rotates_right_and_gets_a_row(kernel: Kernel, kind: str) -> None:
     rows, skipped, moved = measured(kernel, kind)

@@ -86,6 +86,7 @@ def test_a_word_inside_another_does_not_count(name: str) -> None:
     assert not identifier_parts(name) & PARTS
 
 
+@pytest.mark.slow
 def test_families_by_category() -> None:
     found = {family.name: family.category for family in census.families()}
     assert {found[name] for name in ("llama", "gptj", "deepseek_v3", "qwen3_next", "gemma3_text")} == {"decoder"}
@@ -98,6 +99,7 @@ def test_families_by_category() -> None:
     assert sum(category in ("decoder", "masked-lm") for category in found.values()) >= 120
 
 
+@pytest.mark.slow
 def test_every_model_class_of_the_census_is_there() -> None:
     import transformers
 
@@ -107,6 +109,7 @@ def test_every_model_class_of_the_census_is_there() -> None:
         assert f"class {family.model}(" in path.read_text()
 
 
+@pytest.mark.slow
 def test_an_unknown_family_is_an_error() -> None:
     with pytest.raises(KeyError, match="no rotating family llamma"):
         census.select(["llamma"])

@@ -105,6 +105,7 @@ def test_the_subset_has_every_kind_there_is(kind: str) -> None:
     assert of_all == of_some
 
 
+@pytest.mark.slow
 def test_the_list_is_of_families_there_are() -> None:
     from conformance.families import census
 

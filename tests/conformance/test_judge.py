@@ -37,6 +37,7 @@ def test_a_right_family_is_green(tmp_path: Path) -> None:
     assert read(tmp_path, "llama") == record
 
 
+@pytest.mark.sweep
 def test_a_rotation_too_few_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = judging.count
 
@@ -102,6 +103,7 @@ def test_errors_become_verdicts(
     assert str(error).splitlines()[0] in record.reason
 
 
+@pytest.mark.sweep
 def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_plugin(prepared, folder, style, **options):
         if style == "plugin":
@@ -114,6 +116,7 @@ def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, mon
     assert {name: one.verdict for name, one in record.styles.items()} == {"tables": "green", "plugin": "refused"}
 
 
+@pytest.mark.sweep
 def test_right_without_its_cache_is_not_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_cache(loaded, options, **more):
         if options.cache:
@@ -139,6 +142,7 @@ def test_what_transformers_cannot_build_is_said(tmp_path: Path, monkeypatch: pyt
     assert verdict(tmp_path).verdict == "needs-package"
 
 
+@pytest.mark.sweep
 def test_what_fused_attention_cannot_do_is_asked_without_it(tmp_path: Path) -> None:
     record = verdict(tmp_path, styles=("contrib",))
     fused, unfused = record.styles.values()
@@ -149,6 +153,7 @@ def test_what_fused_attention_cannot_do_is_asked_without_it(tmp_path: Path) -> N
     assert record.verdict == "green"
 
 
+@pytest.mark.slow
 def test_a_fault_without_fused_attention_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong_if_unfused(prepared, folder, style, *, fused_attention, **options):
         if not fused_attention:

@@ -28,6 +28,7 @@ def test_a_right_graph_is_right(graph: Path) -> None:
     assert 0 < worst < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_graph_with_another_rotation_is_wrong(graph: Path) -> None:
     model = tiny_model(select(["llama"])[0])

@@ -38,6 +38,7 @@ def test_what_belongs_to_another_rule_is_left_out() -> None:
     assert "partial_rotary_factor" not in ropes.scaled("linear", {"rope_type": "proportional", **rule}, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_types_that_come_through(tmp_path: Path) -> None:
     found = judged(tmp_path, "llama", "dynamic", "yarn")
@@ -84,6 +85,7 @@ def test_a_graph_of_another_rule_is_wrong(tmp_path: Path, monkeypatch: pytest.Mo
     assert judged(tmp_path, "llama", "linear")["linear"]["verdict"] == "wrong"
 
 
+@pytest.mark.sweep
 @pytest.mark.filterwarnings("ignore")
 def test_a_rotation_too_few_is_not_green(tmp_path: Path) -> None:
     found = judged(tmp_path, "llama", "linear", expected=5)["linear"]

@@ -45,6 +45,7 @@ def test_right_graphs(llama: Path) -> None:
     assert "left padding" not in contrib  # its manifest says that it cannot
 
 
+@pytest.mark.slow
 def test_a_graph_of_other_angles_is_wrong(llama: Path, tmp_path: Path) -> None:
     folder = tmp_path / "llama"
     shutil.copytree(llama, folder)
@@ -71,6 +72,7 @@ def test_steps_of_pytorch_are_the_measure_only_where_it_disagrees_with_itself(
     assert max(found["itself"].values()) < 1e-4
 
 
+@pytest.mark.sweep
 def test_positions_that_the_graph_counts_itself(tmp_path: Path) -> None:
     found = verify.verify(exported(tmp_path, "esm", "tables"))
     assert found["verdict"] == "right"

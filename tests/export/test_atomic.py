@@ -270,6 +270,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), swept([(signal.SIGTERM, 143), (signal.SIGINT, 130)], [signal.SIGTERM]))
 def test_a_signal_in_the_middle_of_writing_leaves_nothing(tmp_path, sent, code):
     command = [sys.executable, "-c", SLOW, "export", "tests.models.plain:plain_with_config", "-o", "out/artifact"]

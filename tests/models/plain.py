@@ -55,17 +55,17 @@ class Plain(nn.Module):
 
 
 class Placed(Plain):
-    """The same with tokens that stand elsewhere than they are said to: q and k each where `places` puts them."""
+    """The same with tokens that stand elsewhere than they are said to: q and k each where `positions_of` puts them."""
 
-    def __init__(self, places):
+    def __init__(self, positions_of):
         super().__init__()
-        self.places = places
+        self.positions_of = positions_of
 
     def forward(self, input_ids, attention_mask, position_ids):
         tokens = input_ids.shape[1]
         causal = torch.ones(tokens, tokens, dtype=torch.bool, device=input_ids.device).tril()
         mask = causal[None, None] & (attention_mask[:, None, None, :] == 1)
-        of_q, of_k = (at[:, None, :, None].float() * self.frequencies for at in self.places(position_ids))
+        of_q, of_k = (at[:, None, :, None].float() * self.frequencies for at in self.positions_of(position_ids))
         x = self.embed(input_ids)
         for layer in self.layers:
             x = layer(x, mask, of_k.cos(), of_k.sin(), (of_q.cos(), of_q.sin()))
@@ -153,7 +153,7 @@ def in_place():
 
 
 def shifted():
-    """q stands five places after its k, so that position 0 is rotated too (Perceiver AR)."""
+    """q stands five positions after its k, so that position 0 is rotated too (Perceiver AR)."""
     return _seeded(lambda: Placed(lambda at: (at + 5, at)))
 
 

@@ -10,7 +10,7 @@ from rope_deploy.models.tracing.complex_to_real import replace_complex_values
 from rope_deploy.models.tracing.translate import translate
 
 
-class Turn(torch.nn.Module):
+class Rotation(torch.nn.Module):
     """Pairs times exp(i·angle), in the spelling of Llama 4."""
 
     def forward(self, x, angle):
@@ -39,7 +39,7 @@ def run(model: ir.Model, x, angle) -> np.ndarray:
 
 def test_a_complex_rotation_runs_as_real_arithmetic():
     x, angle = torch.randn(2, 5, 3, 8), torch.randn(2, 5, 4)
-    for module in (Turn(), Scaled()):
+    for module in (Rotation(), Scaled()):
         want = module(x, angle)
         got = run(translate(exported(module, x, angle)), x, angle)
         np.testing.assert_allclose(got, want.numpy(), atol=1e-6)
@@ -47,7 +47,7 @@ def test_a_complex_rotation_runs_as_real_arithmetic():
 
 
 def test_nothing_complex_is_left_in_the_program():
-    program = exported(Turn(), torch.randn(2, 5, 3, 8), torch.randn(2, 5, 4))
+    program = exported(Rotation(), torch.randn(2, 5, 3, 8), torch.randn(2, 5, 4))
     replace_complex_values(program)
     values = [node.meta.get("val") for node in program.graph.nodes]
     assert not any(isinstance(value, torch.Tensor) and value.is_complex() for value in values)

@@ -12,7 +12,7 @@ from rope_deploy.models.tracing.open_sizes import export
 BATCH, SEQUENCE, PAST = 2, 3, 5
 
 
-class Ways(torch.nn.Module):
+class TwoBranches(torch.nn.Module):
     """Adds what came before; from `window` tokens on, it does so otherwise."""
 
     def __init__(self, window: int | None = None, least: int = 16):
@@ -43,16 +43,16 @@ def traced(module: torch.nn.Module, reach: int | None, *, past: bool):
 
 @pytest.mark.parametrize("past", [False, True])
 def test_what_always_holds_is_no_limit(past):
-    assert traced(Ways(), 256, past=past).tokens is None
+    assert traced(TwoBranches(), 256, past=past).tokens is None
 
 
 @pytest.mark.parametrize(("past", "tokens"), [(False, 256), (True, 254)])
 def test_a_window_as_long_as_the_model_reaches_is_the_limit(past, tokens):
-    sized = traced(Ways(window=256), 256, past=past)
+    sized = traced(TwoBranches(window=256), 256, past=past)
     assert sized.tokens == tokens
     inside = torch.randn(1, 20, 4)
     got = sized.program.module()([inside], [torch.zeros(1, 2, 4)] if past else [])
-    want = Ways(window=256)([inside], [torch.zeros(1, 2, 4)] if past else [])
+    want = TwoBranches(window=256)([inside], [torch.zeros(1, 2, 4)] if past else [])
     torch.testing.assert_close(got, want)
 
 
@@ -60,7 +60,7 @@ def test_a_window_as_long_as_the_model_reaches_is_the_limit(past, tokens):
 @pytest.mark.parametrize("window", [9, 100, 200])
 def test_a_window_that_the_models_own_calls_leave_is_refused(past, window):
     with pytest.raises((ModelError, UserError), match=r"takes another path|Constraints violated"):
-        traced(Ways(window=window), 256, past=past)
+        traced(TwoBranches(window=window), 256, past=past)
 
 
 def test_a_loop_over_tokens_is_refused():
