@@ -58,7 +58,7 @@ test: lint
 	$(PYTEST) -m 'not sweep and not slow'
 
 # Whole matrices of which `make test` runs a few entries (families, planted faults, fields of a manifest), and tests of
-# more than ten seconds.
+# more than three seconds.
 sweeps: $(STAMP)
 	$(PYTEST) -m 'sweep or slow'
 

@@ -21,7 +21,7 @@ STYLES = ("tables", "onnx", "contrib", "plugin")
 FAMILIES = ("gemma3", "phi3", "cohere2", "gptj", "modernbert")
 
 
-@pytest.fixture(scope="module", params=swept(FAMILIES, ["gemma3"]))
+@pytest.fixture(scope="module", params=swept(FAMILIES, ["modernbert"]))
 def exported(request, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp(request.param) / "all"
     api.export(tiny.loaded(request.param), folder, styles=STYLES)

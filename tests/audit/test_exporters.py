@@ -136,6 +136,7 @@ def test_files_of_transformers_exporters_pass_and_a_fault_is_named(tmp_path):
     assert codes(api.audit(tmp_path)) == {"RD302"}
 
 
+@pytest.mark.slow
 def test_a_file_of_onnxruntime_genai_passes_and_a_fault_is_named(tmp_path):
     """GroupQueryAttention that rotates; the tables are its inputs 7 and 8, there is no position_ids."""
     pytest.importorskip("onnxruntime_genai")

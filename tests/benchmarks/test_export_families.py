@@ -35,6 +35,7 @@ def turns(monkeypatch):
     return called
 
 
+@pytest.mark.slow
 def test_a_contestant_that_fails_is_out_with_its_reason_and_the_other_goes_on(turns, tmp_path):
     measured = export_families.measure("any", 3, tmp_path)
     assert measured["failed"] == {TRANSFORMERS: "ValueError: what it was"}

@@ -51,12 +51,14 @@ def test_everyone_rotates_right_and_gets_a_row(kernel: Kernel, kind: str) -> Non
     assert all("max_error" in row for row in rows.values() if row["group"] != "floor")
 
 
+@pytest.mark.slow
 def test_buffers_together_are_larger_than_the_cache(kernel: Kernel) -> None:
     _, _, moved = measured(kernel, "float32")
     assert moved["sets"] * moved["bytes"] >= 3 << 14
     assert moved["larger_than_l2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["sign", "nothing"])
 def test_a_wrong_rotation_is_not_timed(kernel: Kernel, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     def wrong(x: torch.Tensor) -> torch.Tensor:

@@ -51,6 +51,7 @@ def test_inspect_of_the_model_says_that_no_rule_is_stated(folder, capsys):
     assert "states no rule for rows and columns" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", swept(["dinov3", "lasr"], ["dinov3"]))
 def test_without_an_example_one_is_made(name, tmp_path, capsys):
     folder = towers.save(name, tmp_path / "model")

@@ -18,6 +18,7 @@ def judged(work: Path) -> dict:
     return json.loads((work / "engine.json").read_text())
 
 
+@pytest.mark.slow
 def test_an_engine_is_built_from_the_artifacts_there_are(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx")
     from conformance.families.tiny import tiny_model

@@ -20,6 +20,7 @@ def graph(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_right_graph_is_right(graph: Path) -> None:
     model = tiny_model(select(["llama"])[0])

@@ -46,6 +46,7 @@ def test_the_file_states_the_rule_and_states_it_once(name: str, title: str) -> N
         assert original is None or original == ORIGINAL
 
 
+@pytest.mark.slow
 def test_a_rule_from_file_to_verdict(tmp_path: Path) -> None:
     (family,) = census.select(["llama"])
     judge_published(family, ["Llama 3.1"], ("onnx",), 4, tmp_path)

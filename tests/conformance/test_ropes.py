@@ -69,6 +69,7 @@ def test_a_family_that_takes_no_notice_does_not_accept(tmp_path: Path, monkeypat
     }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_graph_of_another_rule_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = ropes.traced

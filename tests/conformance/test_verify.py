@@ -34,6 +34,7 @@ def test_it_imports_nothing_of_ours() -> None:
     assert not [name for name in named if name.split(".")[0] in ("rope_deploy", "benchmarks", "tests", "")]
 
 
+@pytest.mark.slow
 def test_right_graphs(llama: Path) -> None:
     found = verify.verify(llama)
     assert found["verdict"] == "right"
@@ -56,6 +57,7 @@ def test_a_graph_of_other_angles_is_wrong(llama: Path, tmp_path: Path) -> None:
     assert found["worst"] > 1e-2
 
 
+@pytest.mark.slow
 def test_what_does_not_feel_positions_is_blind(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "misplaced", verify.whole)
     assert verify.verify(llama)["verdict"] == "blind"

@@ -106,6 +106,7 @@ def run(*arguments: str, where: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=where, env=environment, capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", swept(["truncated weights", "own code", "no input_ids"], ["own code"]))
 def test_the_command_line_answers_with_a_message(case, damaged, tmp_path):
     source, kind, message = SOURCES[case]

@@ -36,6 +36,7 @@ def test_the_check_does_not_say_that_pytorch_rotates_k(exported):
     assert not [record for record in report.checks if "PyTorch also rotates" in record.message]
 
 
+@pytest.mark.slow
 def test_a_rewritten_file_is_called_a_file(exported, tmp_path):
     folder, _, _ = exported
     record = api.rewrite(folder / "model.onnx", tmp_path / "m.onnx", "onnx", run=False)
@@ -43,6 +44,7 @@ def test_a_rewritten_file_is_called_a_file(exported, tmp_path):
     assert onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.node
 
 
+@pytest.mark.slow
 def test_a_model_that_rotates_both_has_no_such_note(tmp_path):
     (record,) = api.export(tiny.loaded("llama"), tmp_path / "artifact")
     assert not [one for one in record.findings if "of their own" in one]

@@ -16,7 +16,7 @@ from tests.families.compare import CASES, Case, Session, Stock, difference
 from tests.sweep import swept
 
 CONFIGS = sorted((Path(__file__).parents[2] / "export_configs").glob("*.toml"))
-FEW = ("smollm2", "gemma3")
+FEW = ("smollm2",)
 STYLES = [(path.stem, style) for path in CONFIGS for style in load_config(path).export.styles]
 
 

@@ -75,6 +75,7 @@ def operators(path: Path) -> set[str]:
     return {node.op_type for node in ir.load(path).graph}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_a_file_of_torch_onnx_answers_as_before_in_every_style(exported, tmp_path, style):
     path, call = exported

@@ -57,12 +57,14 @@ def judged(exported, tamper=None, seed=0, folder=None, **changes):
         return check(manifest, reference, tested, which="quick", seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_hybrid_models_pass(hybrid, seed):
     outcome = judged(hybrid, seed=seed)
     assert not outcome.failed, [r.message for r in outcome.records if r.verdict == "failed"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["theta-large", "off-by-plus-1", "sine-negated"])
 def test_a_mistake_planted_into_a_hybrid_model_fails(hybrid, tmp_path, fault):
     planted = next(one for one in FAULTS if one.id == fault)
@@ -73,6 +75,7 @@ def test_a_mistake_planted_into_a_hybrid_model_fails(hybrid, tmp_path, fault):
     assert {record.code for record in outcome.diagnoses} == {planted.code}
 
 
+@pytest.mark.slow
 def test_noise_twice_pytorchs_own_fails_on_the_whole(plain):
     def shake(outputs, feeds):
         rng = np.random.default_rng(int(feeds["position_ids"].sum()))

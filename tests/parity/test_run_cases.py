@@ -390,6 +390,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("limits", [Limits(), FUSED_LIMITS], ids=["free", "fused"])
 def test_the_quick_set_meets_every_kind_of_mistake(tmp_path, mistake, limits):

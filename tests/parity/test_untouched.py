@@ -96,6 +96,7 @@ def test_it_goes_on_from_a_cache_of_its_own_and_forgets_it():
     assert np.abs(run_untouched(model, pieces[2:]) - whole[:, 9:]).max() > 1e-2  # the twin: without a past
 
 
+@pytest.mark.slow
 def test_without_pytorch_there_is_nothing_to_compare_with(tmp_path):
     loaded = tiny.loaded("llama")
     write(prepare(loaded), tmp_path / "artifact", "tables")

@@ -112,6 +112,7 @@ def test_a_familys_spec_with_another_theta_does_not(ulps: Any, slack: int) -> No
     assert _differences(rotary, specs_from_config(config), ulps, slack) == ["inv_freq differs"]
 
 
+@pytest.mark.slow
 def test_every_familys_spec_equals_its_rotary_module(ulps: Any, slack: int) -> None:
     compared, differing = 0, {}
     for model_type in _model_types():
@@ -179,6 +180,7 @@ def test_layered_families_have_the_bases_of_transformers() -> None:
         assert config["sliding_attention"]["rope_theta"] == sliding
 
 
+@pytest.mark.slow
 def test_the_interleaved_list_is_what_the_modeling_code_does() -> None:
     wrong = []
     for model_type in [*_model_types(), "codegen", "gptj", "roformer"]:

@@ -201,6 +201,7 @@ formats = ["json"]
 """
 
 
+@pytest.mark.slow
 def test_a_configuration_of_ci_accepts_by_code(tmp_path, capsys):
     def run(accept: str) -> int:
         (tmp_path / "rope.toml").write_text(CI.format(folder=tmp_path / "out", accept=accept))

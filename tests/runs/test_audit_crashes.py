@@ -25,6 +25,7 @@ def crashing(artifacts, tmp_path):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

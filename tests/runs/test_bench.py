@@ -27,6 +27,7 @@ def test_every_artifact_and_pytorch_are_timed_in_one_run(artifacts):
     assert report.verdict == "skipped"  # nothing was judged
 
 
+@pytest.mark.slow
 def test_a_run_is_held_against_an_earlier_one(artifacts, tmp_path):
     api.write_report(api.bench(artifacts, **COMPARED), tmp_path / "first.json")
     again = api.bench(artifacts, baseline=tmp_path / "first.json", **COMPARED)
@@ -111,6 +112,7 @@ def test_an_engine_needs_the_one_artifact_it_was_built_from(artifacts, tmp_path)
         api.bench(artifacts, runtimes=("trt",), engine=tmp_path / "any.engine", **QUICK)
 
 
+@pytest.mark.slow
 def test_memory_and_the_share_of_the_rotation_are_measured_in_processes_of_their_own(artifacts):
     report = api.bench(artifacts, profile=True, **QUICK)
     shares = {(r.style, r.workload): r.rotation_share for r in report.latencies}

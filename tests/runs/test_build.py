@@ -127,6 +127,7 @@ def test_a_bare_file_is_built_as_it_is_and_has_no_style_to_ask_for(tmp_path):
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_a_model_is_exported_beside_its_engine_in_the_style_that_is_built(source, tmp_path):
     reported = []
     record = built(source, tmp_path / "e.engine", progress=reported.append)
@@ -150,6 +151,7 @@ def refusing(*refused):
     return build
 
 
+@pytest.mark.slow
 def test_a_model_is_traced_once_and_leaves_the_style_that_is_built(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_engine", refusing("onnx"))
     monkeypatch.setattr(build, "require", lambda flavor: "1")
@@ -160,6 +162,7 @@ def test_a_model_is_traced_once_and_leaves_the_style_that_is_built(source, tmp_p
     assert [progress.phase for progress in reported].count("Tracing the model") == 1
 
 
+@pytest.mark.slow
 def test_a_model_no_style_of_which_can_be_built_leaves_nothing(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_engine", refusing("onnx", "tables", "contrib", "plugin"))
     monkeypatch.setattr(build, "require", lambda flavor: "1")
@@ -182,6 +185,7 @@ def test_the_artifact_that_was_there_stays_if_no_engine_can_be_built(source, tmp
     assert [path.name for path in tmp_path.iterdir()] == ["e.engine.artifact"]
 
 
+@pytest.mark.slow
 def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_noted_with_the_engine(tmp_path, monkeypatch):
     model = tiny.save_family("smollm2", tmp_path / "model", num_hidden_layers=1)
     stated = json.loads((model / "config.json").read_text())

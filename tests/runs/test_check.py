@@ -97,6 +97,7 @@ def test_an_empty_folder_is_no_artifact(tmp_path):
         api.check(tmp_path)
 
 
+@pytest.mark.slow
 def test_without_a_reference_the_model_may_be_gone_and_pytorch_is_not_loaded(artifacts, tmp_path):
     moved = shutil.copytree(artifacts / "tables", tmp_path / "moved")
     manifest = json.loads((moved / "rope_deploy.json").read_text())

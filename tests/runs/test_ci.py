@@ -125,6 +125,7 @@ folder = "{folder}"
 """
 
 
+@pytest.mark.slow
 def test_gates_that_do_not_hold_exit_with_1_and_are_reported_one_by_one(source, tmp_path, capfd):
     (tmp_path / "run.toml").write_text(FAILING.format(source=source, folder=tmp_path / "out"))
     assert main(["ci", str(tmp_path / "run.toml")]) == 1

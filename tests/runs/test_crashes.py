@@ -52,6 +52,7 @@ def test_bench_says_what_crashed_and_other_lengths_are_timed(crashing):
     assert sound.returncode == 0 and len(json.loads(sound.stdout)["latencies"]) == 2
 
 
+@pytest.mark.slow
 def test_bench_of_a_crash_while_decoding(tmp_path):
     write_toy(tmp_path)
     crash_at(tmp_path, 1)

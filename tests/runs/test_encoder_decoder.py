@@ -27,6 +27,7 @@ def exported(tmp_path_factory):
     return loaded, folder
 
 
+@pytest.mark.slow
 def test_every_style_passes(exported):
     loaded, folder = exported
     manifest = load_manifest(folder / "onnx")
@@ -54,6 +55,7 @@ def test_a_half_that_rotates_in_the_other_direction_is_named(exported, tmp_path)
     assert found == ("RD102", (2, 3))
 
 
+@pytest.mark.slow
 def test_one_tensor_for_both_texts_stays_two_inputs(exported):
     loaded, _ = exported
     ids = torch.arange(5, 19).reshape(2, 7)

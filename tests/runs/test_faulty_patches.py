@@ -88,6 +88,7 @@ def test_several_tokens_after_a_past_agree_with_the_model_as_it_is(tmp_path, fam
     assert found[UNTOUCHED_CHUNKED] == "passed"
 
 
+@pytest.mark.slow
 def test_a_dense_layer_that_drops_an_expert_fails_the_check(tmp_path, monkeypatch):
     monkeypatch.setattr(dense_experts, "_weights", drops_the_last_expert)
     found = verdicts(of(EXPERTS["mixtral"]), tmp_path / "artifact")
@@ -102,6 +103,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", swept(KINDS, ["experts"]))
 def test_a_sound_export_of_every_kind_agrees_with_the_model_as_it_is(tmp_path, kind):
     assert set(UNTOUCHED) <= set(QUICK)
@@ -113,6 +115,7 @@ def test_a_sound_export_of_every_kind_agrees_with_the_model_as_it_is(tmp_path, k
     assert (UNTOUCHED_CHUNKED in {case.id for case in cases_for(manifest)}) == (kind != "hybrid"), "it keeps states"
 
 
+@pytest.mark.slow
 def test_an_encoder_has_no_decode(tmp_path):
     found = verdicts(tiny.loaded("modernbert"), tmp_path / "artifact", UNTOUCHED[:2])
     assert {found[case] for case in UNTOUCHED[:2]} == {"passed"}
@@ -127,6 +130,7 @@ def too_sharp(module, query, *others, **named):
     return SOUND_ATTENTION(module, query * 1.1, *others, **named)
 
 
+@pytest.mark.slow
 def test_a_tower_is_compared_with_the_model_as_it_is(tmp_path, monkeypatch):
     assert verdicts(towers.loaded("dinov3"), tmp_path / "sound", ("untouched",))["untouched"] == "passed"
     monkeypatch.setattr(attention_and_mask, "attend", too_sharp)

@@ -85,6 +85,7 @@ def test_what_is_nothing_known_is_refused(tmp_path):
         api.inspect(str(tmp_path / "absent"))
 
 
+@pytest.mark.slow
 def test_an_encoder_that_counts_its_own_positions_still_shows_its_rotations(tmp_path):
     model = tiny.loaded("modernbert")
     api.export(model, tmp_path / "encoder", styles=("tables",))

@@ -28,6 +28,7 @@ def exported(tmp_path_factory):
     return loaded, folder
 
 
+@pytest.mark.slow
 def test_every_style_passes_with_triples(exported):
     loaded, folder = exported
     manifest = load_manifest(folder / "onnx")

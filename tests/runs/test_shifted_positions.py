@@ -8,6 +8,7 @@ from rope_deploy import api
 from rope_deploy.models import load_model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shifted", "clamped", "wrapped"])
 def test_what_pytorch_does_is_right(name, tmp_path):
     model = load_model(f"tests.models.plain:{name}")
@@ -16,6 +17,7 @@ def test_what_pytorch_does_is_right(name, tmp_path):
     assert report.verdict == "passed", [one.explanation for one in report.diagnoses]
 
 
+@pytest.mark.slow
 def test_another_offset_than_that_of_the_model_is_wrong(tmp_path):
     api.export(load_model("tests.models.plain:shifted"), tmp_path / "artifact", max_position=128)
     report = api.check(

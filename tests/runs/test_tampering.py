@@ -302,6 +302,7 @@ def test_the_command_may_ask_for_less(artifacts, tmp_path, loaded):
         api.check(folder, allow_limits=("none",))
 
 
+@pytest.mark.slow
 def test_a_model_that_agrees_with_a_wrong_graph_is_named_in_the_report(artifacts, source, tmp_path, loaded):
     """Nobody but the user knows which model an artifact must equal: `--model` says so."""
     model = tiny.build("smollm2")

@@ -36,6 +36,7 @@ def exported(request, tmp_path_factory):
     return request.param, loaded, folder
 
 
+@pytest.mark.slow
 def test_sites_of_graph_and_model_are_called_alike(exported):
     name, loaded, folder = exported
     assert {site.key for site in load_manifest(folder).sites} == SITES[name]
@@ -59,6 +60,7 @@ class Tampered:
         return outputs
 
 
+@pytest.mark.slow
 def test_each_is_compared_and_a_fault_in_any_is_seen(exported):
     name, loaded, folder = exported
     manifest = load_manifest(folder)

@@ -33,7 +33,7 @@ def agrees(loaded, prepared, folder, styles):
         assert [*against_graph(manifest, facts), *against_model(manifest, loaded)] == [], style
 
 
-@pytest.mark.parametrize("name", swept(CASES, ["half", "partial-two-tables"]))
+@pytest.mark.parametrize("name", swept(CASES, ["half"]))
 def test_what_an_export_writes_is_true(tmp_path, name):
     family, overrides, settings = CASES[name]
     loaded = tiny.loaded(family, **overrides)

@@ -34,6 +34,7 @@ def attribute(model, name, value):
             node.attribute.extend([*kept, *([] if value is None else [helper.make_attribute(name, value)])])
 
 
+@pytest.mark.slow
 def test_what_is_exported_agrees(model):
     assert sum(node.domain == "rope_deploy" for node in model.graph.node) == 2
     assert not list(contradictions(model))

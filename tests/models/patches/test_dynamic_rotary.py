@@ -46,6 +46,7 @@ def tensors(model: torch.nn.Module):
                 yield f"{name}.{key}", value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "cache"), swept(TRACED, ["longrope"]))
 def test_tracing_leaves_the_model_as_it_was(case, cache):
     family, settings = CASES[case]

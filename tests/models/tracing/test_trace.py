@@ -74,6 +74,7 @@ def test_without_a_cache_past_and_present_are_absent():
     assert list(described(model.graph.outputs)) == ["logits"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "result"), [("modernbert", "logits"), ("modernbert_bare", "last_hidden_state")])
 def test_an_encoder_answers_with_logits_or_its_last_state(family, result):
     model = traced(family).model
@@ -101,6 +102,7 @@ def test_the_program_is_not_traced_a_second_time(family):
     assert traced(family).decomposed == 0
 
 
+@pytest.mark.slow
 def test_a_spelling_without_a_translation_would_be_noticed(monkeypatch):
     monkeypatch.setattr(translation, "_rewrite", lambda program: None)
     assert observed("llama").decomposed == 1

@@ -17,6 +17,7 @@ def test_inputs_have_the_names_of_the_forward_and_numbers_are_gone():
     assert [value.name for value in graph.outputs] == ["last_hidden_state", "pooler_output"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "first"), [("dinov3", "batch"), ("lasr", "batch"), ("qwen2_5_vl", 24)])
 def test_the_batch_is_open_where_nothing_is_fixed(name, first):
     shape = trace(towers.loaded(name)).model.graph.inputs[0].shape

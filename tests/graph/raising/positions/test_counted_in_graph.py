@@ -44,6 +44,7 @@ def with_another_base(spec):
     return replace(spec, rope_theta=spec.rope_theta * 1.001)
 
 
+@pytest.mark.slow
 def test_a_graph_goes_on_where_its_past_ends(tmp_path):
     _, loaded = roformer()
     api.export(loaded, tmp_path / "out", styles=("tables",))
