@@ -52,7 +52,7 @@ demo-faults: $(STAMP)
 packages: $(STAMP)
 	.ci/packages $(BIN)/python
 
-PYTEST := HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup --durations=10
+PYTEST := HF_HUB_OFFLINE=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --durations=10
 
 test: lint
 	$(PYTEST) -m 'not sweep and not slow'

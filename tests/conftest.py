@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 
@@ -70,12 +71,21 @@ GROUPS = {
 }
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """By file as `--dist loadfile`, and by group. (`--dist loadgroup` of xdist 3.8 sees no groups under pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((group for start, group in GROUPS.items() if file.startswith(start)), file)
+
+    return ByGroup(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((group for start, group in GROUPS.items() if file.startswith(start)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
         if item.get_closest_marker("gpu") and not gpu_present():
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
         if item.get_closest_marker("tensorrt") and importlib.util.find_spec("tensorrt") is None:
