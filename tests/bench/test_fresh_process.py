@@ -54,6 +54,7 @@ def test_a_fault_of_ours_is_no_note(jobs, monkeypatch):
         measure_in_fresh_process(Comparison(jobs, 5), pytest.fail)
 
 
+@pytest.mark.slow
 def test_processor_times_are_those_of_one_thread_each(jobs):
     many = Comparison(tuple(replace(job, threads=2) for job in jobs), 5)
     before = measure_in_fresh_process(many, pytest.fail)

@@ -24,6 +24,7 @@ def job(folder, style="onnx", **changes):
     return ContestantJob("ort", str(folder / style), (4,), 2, threads=1, **changes)
 
 
+@pytest.mark.slow
 def test_the_memory_of_this_process_is_not_counted(folder):
     """ru_maxrss would: Linux hands it on through fork and exec."""
     ballast = np.ones(1 << 26)  # 512 MiB
@@ -32,6 +33,7 @@ def test_the_memory_of_this_process_is_not_counted(folder):
     assert found.arena_bytes > 0 and found.note == ""
 
 
+@pytest.mark.slow
 def test_the_rotation_has_a_share_of_each_workload(folder):
     shares = {style: resource_use_in_child(job(folder, style)).shares for style in ("onnx", "tables")}
     assert all(set(found) == {"prefill 4", "decode @4"} for found in shares.values())

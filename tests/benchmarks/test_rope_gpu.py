@@ -214,6 +214,7 @@ def test_bf16_rounding_of_the_reference_is_of_fp64_at_once() -> None:
     assert value.float().bfloat16().item() == 1.0
 
 
+@pytest.mark.slow
 def test_a_dry_run_takes_the_whole_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "rope.json"
     shapes = ["S4096", "B64", "SmolLM2"]

@@ -92,6 +92,7 @@ def test_a_faulty_configuration_is_named(source, tmp_path, capsys, text):
     assert "config.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_existing_file_needs_force(source, config, tmp_path, capsys):
     arguments = ["rewrite", source, "-o", str(tmp_path / "out.onnx"), "--style", "tables", "--config", config]
     assert main(arguments) == 0

@@ -63,6 +63,7 @@ def test_what_does_not_feel_positions_is_blind(llama: Path, monkeypatch: pytest.
     assert verify.verify(llama)["verdict"] == "blind"
 
 
+@pytest.mark.slow
 def test_steps_of_pytorch_are_the_measure_only_where_it_disagrees_with_itself(
     llama: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import pytest
 
 from rope_deploy.artifact import MODEL_NAME, load_manifest
 from rope_deploy.export import write
@@ -27,6 +28,7 @@ def run(loaded, tokens: int, begin: int, past: dict[str, np.ndarray]):
     return run_reference(loaded, feeds)
 
 
+@pytest.mark.slow
 def test_keys_in_the_cache_keep_their_rotation_when_longrope_switches(tmp_path):
     """Recomputing them is another model than PyTorch's; what a check compares is what PyTorch does."""
     loaded = prepared("phi3").loaded
@@ -48,6 +50,7 @@ def test_keys_in_the_cache_keep_their_rotation_when_longrope_switches(tmp_path):
     assert f"decode-across-{turn}" in {case.id for case in cases_for(manifest)}
 
 
+@pytest.mark.slow
 def test_rope_parameters_set_after_loading_change_nothing_and_the_export_says_so():
     loaded = tiny.loaded("smollm2")
     raised = prepared("smollm2").raised

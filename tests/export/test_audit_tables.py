@@ -59,6 +59,7 @@ def test_a_scaling_that_was_dropped():
     assert found("llama", specs_from_config(config)) == [("table-differs", "error")]
 
 
+@pytest.mark.slow
 def test_a_longrope_that_was_dropped():
     config = {**prepared("phi3").loaded.config}
     config["rope_parameters"] = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.75}
@@ -140,6 +141,7 @@ def test_fp64_angles_keep_both_tables_of_longrope():
     assert np.abs(first - second).max() > 0.05
 
 
+@pytest.mark.slow
 def test_fp64_angles_end_up_in_the_artifact(tmp_path):
     ready = prepare(tiny.loaded("qwen2"), ExportOptions(angles="float64"))
     assert ready.findings == ()
@@ -184,6 +186,7 @@ BOTH_BY_LENGTH = {
 }
 
 
+@pytest.mark.slow
 def test_rules_without_a_table_are_distinguished_by_their_layers():
     ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
     assert [one.rotation.table.kind for one in ready.audited] == ["computed", "computed"]
@@ -193,6 +196,7 @@ def test_rules_without_a_table_are_distinguished_by_their_layers():
     }
 
 
+@pytest.mark.slow
 def test_without_their_layers_they_cannot_be_distinguished():
     """The twin: nothing else tells one from the other."""
     ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))

@@ -90,6 +90,7 @@ def test_an_existing_folder_is_refused_before_the_model_is_even_looked_for(tmp_p
         api.export("/no/such/folder", tmp_path / "artifact")
 
 
+@pytest.mark.slow
 def test_a_table_longer_than_the_model_has_is_refused(tmp_path):
     """GPT-J reads its angles from a table of its own, which ends."""
     with pytest.raises(UsageError, match="position"):

@@ -158,6 +158,7 @@ def test_fused_attention_declares_what_it_cannot_do(folders):
     assert "--no-fused-attention" in limits.note
 
 
+@pytest.mark.slow
 def test_a_fused_window_declares_more(tmp_path):
     write(prepared("mistral"), tmp_path / "fused", "contrib")
     assert not load_manifest(tmp_path / "fused").limits.padded_past
@@ -192,6 +193,7 @@ def test_the_record_counts_what_was_written(tmp_path):
     assert sum(node.op_type in ("Cos", "Sin") for node in graph.node) == 0
 
 
+@pytest.mark.slow
 def test_a_rule_of_the_length_leaves_its_angles_in_the_graph_and_says_so(tmp_path):
     settings = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
     loaded = tiny.loaded("llama", max_position_embeddings=32, rope_parameters=settings)
@@ -241,6 +243,7 @@ def test_the_graph_names_no_path_of_the_exporting_machine(folders, style):
     assert [place for place in places() if place in content] == []
 
 
+@pytest.mark.slow
 def test_the_tracer_would_have_named_paths(tmp_path):
     """The twin: a traced graph, written as it comes, does."""
     ir.save(trace(tiny.loaded("llama")).model, tmp_path / MODEL_NAME, external_data="model.onnx.data")

@@ -142,6 +142,7 @@ def test_only_the_right_code_in_the_right_layers_is_named(outcome: Outcome, name
     assert verdict.named == named
 
 
+@pytest.mark.slow
 def test_both_kinds_of_contrib_are_tried(workshop: Workshop) -> None:
     assert UNFUSED in styles_of(workshop, Model("yarn"))
     assert UNFUSED not in styles_of(workshop, Model("partial"))

@@ -13,6 +13,7 @@ from rope_deploy.options import ExportOptions
 from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.graph.graphs import session
+from tests.sweep import swept
 
 ORIGINAL, ROWS = 16, 64
 THETA = {"rope_theta": 10_000.0}
@@ -75,7 +76,7 @@ def both(rule: str, style: str, given: dict, past: dict) -> tuple[dict, dict]:
     )
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", swept(RULES, ["dynamic"]))
 def test_each_rule_gets_the_kind_of_table_it_needs(rule):
     (rotation,) = prepared(rule).raised.rotations
     assert rotation.table.kind == RULES[rule][3]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from rope_deploy.parity import check
 from rope_deploy.parity import diagnose_cases as subject
@@ -88,6 +89,7 @@ def test_a_graph_that_obeys_the_manifest_while_pytorch_does_not_is_reported(tmp_
     assert "10000" in found.explanation
 
 
+@pytest.mark.slow
 def test_a_difference_that_came_with_the_input_is_not_blamed_on_the_rule(tmp_path, monkeypatch):
     """The input of a rotation is off by just less than it may be, and its output by just more."""
 

@@ -86,6 +86,7 @@ def test_noise_twice_pytorchs_own_fails_on_the_whole(plain):
     assert record.verdict == "failed" and "logits" in record.message
 
 
+@pytest.mark.slow
 def test_the_record_of_the_whole_tells_how_near_it_is(plain):
     record = by_case(judged(plain))[CASE]
     assert record.verdict == "passed"

@@ -210,6 +210,7 @@ def test_fused_q_is_not_observable_without_products(tmp_path):
     assert coverage.verdict == "skipped" and "q of layers 0, 1" in coverage.message
 
 
+@pytest.mark.slow
 def test_undeclared_limits_of_a_fused_attention_fail_their_cases(tmp_path):
     records = by_case(judged(tmp_path, "contrib", limits=Limits()))
     for case in ("prefill-left-padded", "strided", "offset-by-row", "shuffled", "chunked-prefill-batch"):

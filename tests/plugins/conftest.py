@@ -25,6 +25,13 @@ ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "build" / "plugin-tests"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """nvcc takes a minute for the library."""
+    for item in items:
+        if "built" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def built() -> Built:
     if given := os.environ.get("ROPE_PLUGIN_BUILD"):

@@ -33,6 +33,7 @@ def source(tmp_path: Path, built: Built, monkeypatch: pytest.MonkeyPatch) -> Pat
     return copy
 
 
+@pytest.mark.slow
 def test_a_library_for_one_architecture_is_built_and_described(source: Path, tmp_path: Path, capsys) -> None:
     target = tmp_path / "new" / "lib.so"
     assert entry.main(["plugin", "build", "-o", str(target), "--arch", "8.0", "--json"]) == 0
@@ -51,6 +52,7 @@ def test_by_default_it_is_built_for_every_architecture_that_nvcc_knows(source: P
     assert library.architectures[-1] == f"{machine[-1]}-virtual"
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_compile_ends_with_the_compilers_words(source: Path, tmp_path: Path) -> None:
     (source / "src" / "rope_kernel.cu").write_text(SHORT.replace("return", "retrun"))
     with pytest.raises(VendorError, match="does not compile") as caught:

@@ -44,6 +44,7 @@ def test_a_kernel_that_is_no_cuda_fails_with_nvcc_s_words() -> None:
         binding.build_cuda(("75",), text=text)
 
 
+@pytest.mark.slow
 def test_without_a_gpu_a_launch_says_so() -> None:
     """CUDA's words come back; nothing throws or aborts."""
     try:

@@ -73,6 +73,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @given(cases(), st.integers(0, 1 << 20))
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
 def test_random_cases_are_right(kernel: Kernel, case: Case, seed: int) -> None:
     assert outcome(case, kernel, seed) == []
 

@@ -28,6 +28,7 @@ def artifact(model: Path) -> Path:
     return model.parent / "artifact"
 
 
+@pytest.mark.slow
 def test_the_check_fails_unless_it_accepts_the_same(artifact: Path) -> None:
     assert {one.code for one in api.check(artifact, quick=True, isolated=False).diagnoses} == {"RD603"}
     accepted = api.check(artifact, quick=True, isolated=False, accept=["RD103"])

@@ -16,6 +16,7 @@ OWN_WARNINGS = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning"
 COMPARED = {**QUICK, "rounds": 5, "max_slowdown": 50}
 
 
+@pytest.mark.slow
 def test_every_artifact_and_pytorch_are_timed_in_one_run(artifacts):
     report = api.bench(artifacts, runtimes=("torch", "ort"), **{**QUICK, "prompt": (8, 16)})
     labels = {(record.runtime, record.style) for record in report.latencies}

@@ -57,6 +57,7 @@ def test_auto_takes_the_best_style_that_is_there(styles, tmp_path):
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_a_single_artifact_leaves_no_choice(styles, tmp_path):
     for given in (styles / "tables", styles / "tables" / MODEL_NAME):
         assert built(given, tmp_path / "e.engine", force=True).style == "tables"
@@ -75,6 +76,7 @@ def test_after_a_style_whose_rotation_the_parser_refuses_the_next_is_built_and_b
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_an_operator_of_the_model_that_no_style_changes_is_named_as_not_the_rotation_s(styles, tmp_path):
     for style in ("tables", "onnx"):
         in_place_of_relu(styles / style, "Bernoulli")
@@ -99,6 +101,7 @@ def test_the_only_style_s_own_refusal_is_the_message(styles, tmp_path):
 
 
 @needs_rtx
+@pytest.mark.slow
 def test_a_named_style_is_taken_whatever_is_better(styles, tmp_path):
     assert built(styles, tmp_path / "e.engine", style="tables").style == "tables"
 
@@ -173,6 +176,7 @@ def test_a_model_no_style_of_which_can_be_built_leaves_nothing(source, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_artifact_that_was_there_stays_if_no_engine_can_be_built(source, tmp_path, monkeypatch):
     write_toy(tmp_path / "e.engine.artifact", "tables")
     (tmp_path / "e.engine.artifact" / "config.json").unlink()

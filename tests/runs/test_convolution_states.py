@@ -31,6 +31,7 @@ def test_every_style_passes_with_its_states(exported):
     assert report.verdict == "passed", [record.message for record in report.checks if record.verdict == "failed"]
 
 
+@pytest.mark.slow
 def test_a_state_that_stays_behind_fails(exported, tmp_path):
     """The state that goes out is the one that came in."""
     loaded, folder = exported

@@ -40,6 +40,7 @@ def test_every_style_passes(exported):
     assert report.verdict == "passed", [record.message for record in report.checks if record.verdict == "failed"]
 
 
+@pytest.mark.slow
 def test_a_half_that_rotates_in_the_other_direction_is_named(exported, tmp_path):
     loaded, folder = exported
     broken = tmp_path / "broken"

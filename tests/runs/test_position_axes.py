@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from rope_deploy import api
 from rope_deploy.artifact import load_manifest
 from rope_deploy.models import wrap
+from tests.sweep import swept
 from tests.tiny import LLAMA, fresh, plain_config
 
 TEXT = {**LLAMA, "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 3, 3]}}
@@ -45,7 +46,7 @@ def flattened(masks):
     return [np.zeros_like(mask) for mask in masks]
 
 
-@pytest.mark.parametrize(("change", "code"), [(swapped, "RD209"), (flattened, "RD210")])
+@pytest.mark.parametrize(("change", "code"), swept([(swapped, "RD209"), (flattened, "RD210")], ()))
 def test_axes_taken_wrongly_are_named(exported, tmp_path, change, code):
     """The graph picks each pair's axis by a mask: exchange the masks, or never pick another axis."""
     loaded, folder = exported

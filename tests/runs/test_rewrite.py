@@ -48,8 +48,9 @@ def answers(path: Path) -> list[dict[str, np.ndarray]]:
     return [dict(zip(names, session.run(names, dict(call.feeds)), strict=True)) for call in calls]
 
 
-@pytest.mark.parametrize("before", swept(STYLES, ["tables"]))
-@pytest.mark.parametrize("family", swept(FAMILIES, ["llama"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("before", STYLES)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_style_becomes_every_other(written, tmp_path, family, before):
     source = written / family / before / "model.onnx"
     right = answers(source)

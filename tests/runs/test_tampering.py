@@ -289,6 +289,7 @@ def test_neither_does_a_graph_that_was_made_to_agree(artifacts, tmp_path, loaded
     assert found in ("refused", "failed"), reported
 
 
+@pytest.mark.slow
 def test_the_command_may_ask_for_less(artifacts, tmp_path, loaded):
     """A limit that is known of is allowed by name, and then what lies within it is judged."""
     edit, few = at("limits", "tokens", value=64), with_metadata("rope_deploy.tokens", "64")

@@ -15,6 +15,7 @@ from torch import nn
 from rope_deploy.errors import EnvironmentMissing, ModelError
 from rope_deploy.models import load_model, trace, wrap
 from tests import tiny
+from tests.sweep import swept
 
 translation = importlib.import_module("rope_deploy.models.tracing.translate")
 
@@ -67,6 +68,7 @@ def test_a_decoder_has_the_names_and_axes_of_the_artifact():
     }
 
 
+@pytest.mark.slow
 def test_without_a_cache_past_and_present_are_absent():
     model = traced("llama", False).model
     assert list(described(model.graph.inputs)) == ["input_ids", "attention_mask", "position_ids"]
@@ -96,7 +98,7 @@ def test_one_attention_a_layer_and_its_heads_stay_grouped():
     assert all(len(node.inputs) == 4 for node in attention)
 
 
-@pytest.mark.parametrize("family", ["llama", "gptj", "phi3", "modernbert"])
+@pytest.mark.parametrize("family", swept(["llama", "gptj", "phi3", "modernbert"], ["llama"]))
 def test_the_program_is_not_traced_a_second_time(family):
     """Decomposing is half the time of an export; these families need none."""
     assert traced(family).decomposed == 0

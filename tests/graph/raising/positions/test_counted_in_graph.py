@@ -25,6 +25,7 @@ def roformer():
     return model, wrap(model, tiny.plain_config(model), source="roformer")
 
 
+@pytest.mark.slow
 def test_its_table_is_its_rule_with_angles_in_fp64():
     _, loaded = roformer()
     ready = prepare(loaded)
