@@ -74,7 +74,6 @@ def exported(request, tmp_path_factory) -> tuple[str, Path]:
     return family, torch_onnx(family, opset, tmp_path_factory.mktemp(f"{family}{opset}"))
 
 
-@pytest.mark.slow
 def test_a_file_of_torch_onnx_passes(exported):
     report = api.audit(exported[1])
     assert report.verdict == "passed" and not report.diagnoses

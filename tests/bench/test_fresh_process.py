@@ -27,6 +27,7 @@ def test_a_fresh_process_gives_the_ratios_that_are_wanted(jobs):
     assert 0 <= other.waiting < 1
 
 
+@pytest.mark.slow
 def test_a_process_that_fails_measures_nothing_and_says_why(jobs, monkeypatch):
     notes = []
     assert measure_in_fresh_process(Comparison((ContestantJob("ort", "nowhere", (4,), 2),), 5), notes.append) == ()

@@ -31,6 +31,7 @@ def test_the_export_notes_it(exported):
     assert {site.role for site in load_manifest(folder).sites} == {"q"}
 
 
+@pytest.mark.slow
 def test_the_check_does_not_say_that_pytorch_rotates_k(exported):
     _, _, report = exported
     assert not [record for record in report.checks if "PyTorch also rotates" in record.message]

@@ -127,6 +127,7 @@ def test_a_mistake_beside_the_rotations_fails(toy, tamper):
     assert judged(toy, tamper=tamper, only=FEW).failed
 
 
+@pytest.mark.slow
 def test_one_huge_logit_hides_nothing_of_the_others(calm):
     """A vocabulary with one entry of a million times the others' size."""
     folder, reference = calm

@@ -318,6 +318,7 @@ def test_a_model_that_agrees_with_a_wrong_graph_is_named_in_the_report(artifacts
     assert api.check(folder, quick=True, model=str(source)).verdict == "failed"
 
 
+@pytest.mark.slow
 def test_one_style_without_a_manifest_fails(artifacts, tmp_path, loaded):
     for style in ("tables", "onnx"):
         tampered(artifacts / style, tmp_path / style, keep, *([exchanged_tokens] if style == "onnx" else []))
