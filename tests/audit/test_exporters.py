@@ -63,8 +63,7 @@ def with_initializer(path: Path, target: Path, suffix: str, change) -> Path:
 
 # (family, opset): the chain of transformers, the fused operator with computed caches, a choice by the length.
 FILES = [
-    ("llama", 18),
-    *(pytest.param(file, marks=pytest.mark.sweep) for file in (("llama", 23), ("phi3", 18), ("gptj", 18))),
+    pytest.param(file, marks=pytest.mark.sweep) for file in (("llama", 18), ("llama", 23), ("phi3", 18), ("gptj", 18))
 ]
 
 

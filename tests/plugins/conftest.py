@@ -26,9 +26,9 @@ FOLDER = ROOT / "build" / "plugin-tests"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """nvcc takes a minute for the library."""
+    """Compilers take a minute for the library, and seconds for the kernel."""
     for item in items:
-        if "built" in getattr(item, "fixturenames", ()):
+        if {"built", "kernel"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -65,6 +65,7 @@ def test_every_style_becomes_every_other(written, tmp_path, family, before):
             assert false_shapes(tmp_path / f"{after}.onnx", call.feeds) == []
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_keep_the_names_of_their_axes(written, tmp_path):
     source = written / "llama" / "tables" / "model.onnx"
     renamed = onnx.load(source)
@@ -79,6 +80,7 @@ def test_inputs_and_outputs_keep_the_names_of_their_axes(written, tmp_path):
     assert [v.SerializeToString() for v in new.output] == [v.SerializeToString() for v in renamed.graph.output]
 
 
+@pytest.mark.slow
 def test_a_fused_attention_is_refused_with_its_reason(tmp_path):
     write(prepare(tiny.loaded("llama")), tmp_path / "fused", "contrib")
     with pytest.raises(UnmatchedRotation, match="rotates inside a fused attention"):
@@ -117,6 +119,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", swept(PLANTED, ["a sine of the wrong sign"]))
 def test_what_answers_otherwise_is_not_written(written, tmp_path, monkeypatch, case):
     plant, reason = PLANTED[case]

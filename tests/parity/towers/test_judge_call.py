@@ -126,6 +126,7 @@ def test_what_was_fixed_is_in_the_manifest(tmp_path):
     assert (rotation.spec, rotation.rows, rotation.rotary_dim, rotation.interleaved) == ({}, 24, 16, False)
 
 
+@pytest.mark.slow
 def test_a_table_is_held_against_the_rule_that_a_tower_states(tmp_path):
     folder = exported("lasr", tmp_path / "tower")
     (rotation,) = load_manifest(folder).rotations
