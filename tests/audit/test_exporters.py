@@ -67,7 +67,7 @@ FILES = [
 ]
 
 
-@pytest.fixture(scope="module", params=FILES, ids=str)
+@pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.sweep) for one in FILES], ids=str)
 def exported(request, tmp_path_factory) -> tuple[str, Path]:
     family, opset = request.param
     return family, torch_onnx(family, opset, tmp_path_factory.mktemp(f"{family}{opset}"))
