@@ -24,7 +24,7 @@ help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in twelve ways, and see each one named"
-	@echo "make test         lint and run the tests (6 minutes)"
+	@echo "make test         lint and run the tests (8 minutes)"
 	@echo "make sweeps       the slow tests, and every entry of matrices of which 'make test' runs a few"
 	@echo "make packages     build wheel and sdist, and use them in a clean environment"
 	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
