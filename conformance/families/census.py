@@ -119,6 +119,7 @@ def _stating(names: Iterable[str]) -> list[Path]:
 
 @cache
 def _families_of(package: Path) -> tuple[Family, ...]:
+    """The families whose models are in one package of transformers, such as models/llama."""
     tables = _tables()
     groups: dict[tuple[str, str], list[ModelClass]] = defaultdict(list)
     for path in sorted(package.glob("modeling_*.py")):

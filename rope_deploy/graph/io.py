@@ -61,7 +61,7 @@ def read_model(path: Path, *, weights: bool = True) -> ir.Model:
 
     Raises UsageError, and FileNotFoundError when a tensor is asked for whose file is missing.
     """
-    import onnx_ir as ir  # a second for those who only run a graph, each in a process of its own
+    import onnx_ir as ir  # here and not above: most of a second, for processes that only run a graph
 
     proto, files = read_proto(path, weights=weights)
     for tensor in _tensors_of(proto):

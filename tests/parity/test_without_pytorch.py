@@ -8,7 +8,8 @@ import pytest
 
 from rope_deploy.parity import check
 from rope_deploy.runtimes import open_ort
-from tests.parity.test_run_cases import MISTAKES, STYLES, Tampered, by_case
+from tests.parity.test_quick_set import MISTAKES
+from tests.parity.test_run_cases import STYLES, Tampered, by_case
 from tests.runtimes.toy import Faults, Twin, write_toy
 from tests.sweep import swept
 

@@ -14,7 +14,7 @@ from onnx_ir.passes import common
 
 from rope_deploy.errors import RopeDeployError, UsageError
 
-TODO = "Check the file with onnx.checker.check_model(path, full_check=True), and export it again."
+ADVICE = "Check the file with onnx.checker.check_model(path, full_check=True), and export it again."
 
 
 class LibraryPass(ir.passes.InPlacePass):
@@ -39,7 +39,7 @@ def refusing(refusal: str) -> Iterator[None]:
     except (RopeDeployError, MemoryError, OSError):
         raise
     except Exception as error:
-        raise UsageError(f"{refusal}: the graph is not what its operators' schemas say.", todo=TODO) from error
+        raise UsageError(f"{refusal}: the graph is not what its operators' schemas say.", todo=ADVICE) from error
 
 
 def inline_functions() -> LibraryPass:

@@ -24,8 +24,8 @@ FIELDS = {
 }
 # fmt: on
 ALL_FIELDS = ("float_data", "double_data", "uint64_data", "int64_data", "int32_data", "string_data")
-# Types that are packed: bits of an element. (onnx-ir knows them too, but takes a second to import, and every process
-# that runs a graph reads one.)
+# Types that are packed: bits of an element. (onnx-ir knows them too, but takes most of a second to import, and every
+# process that runs a graph reads a graph.)
 PACKED = {
     **dict.fromkeys((TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1), 4),
     **dict.fromkeys((TensorProto.INT2, TensorProto.UINT2), 2),
@@ -130,9 +130,9 @@ def _check_fields(tensor: TensorProto, what: str, count: int) -> None:
     found = {name: len(getattr(tensor, name)) for name in ALL_FIELDS}
     if found.pop(field) != needed or any(found.values()):
         raise Unsound(f"{what} should have {needed} elements in {field} and has {len(getattr(tensor, field))}")
-    try:
-        import onnx_ir as ir
+    import onnx_ir as ir  # here and not above: see PACKED. Exports keep raw_data, so few tensors come this far
 
+    try:
         onnx.numpy_helper.to_array(tensor)
         ir.from_proto(tensor).numpy()
     except Exception:  # numpy, ml_dtypes and onnx each raise their own for a number that does not fit the type
