@@ -9,7 +9,8 @@ from rope_deploy.artifact import load_manifest
 from rope_deploy.parity import check
 from rope_deploy.parity.stored_tables import tables_without_rule
 from rope_deploy.runtimes import open_ort
-from tests.parity.test_run_cases import Mistaken, Tampered, by_case
+from tests.parity.test_quick_set import Mistaken
+from tests.parity.test_run_cases import Tampered, by_case
 from tests.runtimes.toy import ROWS, Faults, Twin, write_toy
 
 CASES = ("prefill", "offset-half", "shuffled", "decode")
