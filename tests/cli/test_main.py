@@ -72,6 +72,7 @@ def raises(error: BaseException) -> Callable[[], None]:
         (MemoryError(), 3),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 3),
         (OSError(errno.ENOSPC, "No space left on device", "out/model.onnx"), 3),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n" * 300), 2),
         (PermissionError(errno.EACCES, "Permission denied", "out"), 3),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 3),
         (ModuleNotFoundError("No module named 'rope_deploy.x'", name="rope_deploy.x"), 5),
