@@ -74,11 +74,7 @@ def config_class(module: str, name: str) -> type:
 @cache
 def families() -> tuple[Family, ...]:
     """Every family of the installed transformers whose code mentions rotation, by name."""
-    found: dict[str, Family] = {}
-    for package in _packages():
-        for family in _families_of(package):
-            found.setdefault(family.name, family)
-    return tuple(sorted(found.values()))
+    return tuple(sorted(_by_name(_packages()).values()))
 
 
 def select(names: Iterable[str] = (), categories: Iterable[str] = ()) -> tuple[Family, ...]:
@@ -88,9 +84,9 @@ def select(names: Iterable[str] = (), categories: Iterable[str] = ()) -> tuple[F
     """
     if names := tuple(names):
         # Parsing all of transformers takes half a minute: first the packages that state these names.
-        known = {family.name: family for package in _stating(names) for family in _families_of(package)}
+        known = _by_name(_stating(names))
         if not known.keys() >= set(names):
-            known = {family.name: family for family in families()}
+            known = _by_name(_packages())
         if strange := sorted(set(names) - known.keys()):
             raise KeyError(f"transformers has no rotating family {', '.join(strange)}.")
         return tuple(known[name] for name in names)
@@ -105,14 +101,23 @@ def _packages() -> tuple[Path, ...]:
     return tuple(sorted({path.parent for path in Path(transformers.__file__).parent.glob("models/*/modeling_*.py")}))
 
 
+def _by_name(packages: Iterable[Path]) -> dict[str, Family]:
+    """The families of these packages; of several with one name, the first."""
+    found: dict[str, Family] = {}
+    for package in packages:
+        for family in _families_of(package):
+            found.setdefault(family.name, family)
+    return found
+
+
 def _stating(names: Iterable[str]) -> list[Path]:
-    """The packages with a configuration whose model type is one of `names`, the first of one name last."""
+    """The packages with a configuration whose model type is one of `names`."""
     stated = re.compile(
         rf"""^    model_type(?:: *str)? *= *["'](?:{"|".join(map(re.escape, names))})["']""", re.MULTILINE
     )
     return [
         package
-        for package in reversed(_packages())
+        for package in _packages()
         if any(stated.search(path.read_text("utf-8")) for path in package.glob("configuration_*.py"))
     ]
 
