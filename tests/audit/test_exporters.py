@@ -62,12 +62,10 @@ def with_initializer(path: Path, target: Path, suffix: str, change) -> Path:
 
 
 # (family, opset): the chain of transformers, the fused operator with computed caches, a choice by the length.
-FILES = [
-    pytest.param(file, marks=pytest.mark.sweep) for file in (("llama", 18), ("llama", 23), ("phi3", 18), ("gptj", 18))
-]
+FILES = (("llama", 18), ("llama", 23), ("phi3", 18), ("gptj", 18))
 
 
-@pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.sweep) for one in FILES], ids=str)
+@pytest.fixture(scope="module", params=[pytest.param(file, marks=pytest.mark.sweep) for file in FILES], ids=str)
 def exported(request, tmp_path_factory) -> tuple[str, Path]:
     family, opset = request.param
     return family, torch_onnx(family, opset, tmp_path_factory.mktemp(f"{family}{opset}"))
