@@ -26,7 +26,7 @@ from rope_deploy.artifact.replace_folder import held_folder, new_folder, refuse_
 from rope_deploy.artifact.staging import absolute_name, staging
 from rope_deploy.artifact.versioned_json import read_versioned
 from rope_deploy.artifact.weights_files import weights_name
-from rope_deploy.artifact.write_files import new_file, new_graph, put, refuse_existing, withdraw
+from rope_deploy.artifact.write_files import new_file, new_graph, refuse_existing, withdraw, write_utf8
 
 __all__ = [
     "MANIFEST_NAME",
@@ -56,7 +56,6 @@ __all__ = [
     "new_file",
     "new_folder",
     "new_graph",
-    "put",
     "read_versioned",
     "refuse_existing",
     "refuse_folder",
@@ -64,4 +63,5 @@ __all__ = [
     "syncing",
     "weights_name",
     "withdraw",
+    "write_utf8",
 ]

@@ -77,7 +77,7 @@ def withdraw(path: Path) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-def put(path: Path, text: str) -> None:
+def write_utf8(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to a file inside what `new_file`, `new_graph` or `new_folder` yielded."""
     path.write_text(text, encoding="utf-8")
 

@@ -19,7 +19,7 @@ from rope_deploy.artifact import (
     TensorInfo,
     hash_file,
     new_folder,
-    put,
+    write_utf8,
 )
 from rope_deploy.export.audit_tables import Audited
 from rope_deploy.export.prepare_model import Prepared
@@ -64,7 +64,7 @@ def write(
         files = dict(summary.weights)
         for path in sorted(path for path in temporary.rglob("*") if path.is_file() and path.name not in files):
             files[path.relative_to(temporary).as_posix()] = hash_file(path)
-        put(temporary / MANIFEST_NAME, replace(manifest, files=files).to_json())
+        write_utf8(temporary / MANIFEST_NAME, replace(manifest, files=files).to_json())
     return ExportRecord(
         style=style,
         folder=str(folder),

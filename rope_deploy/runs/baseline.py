@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rope_deploy.artifact import new_file, put
+from rope_deploy.artifact import new_file, write_utf8
 from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.options import FEWEST_ROUNDS, BenchOptions, OtherMachine, Unsettled
 from rope_deploy.report.json_format import from_json, to_json
@@ -194,4 +194,4 @@ def write_baseline(report: Report, path: Path) -> None:
     )
     refuse_foreign(Path(path), kept.kind)
     with new_file(Path(path)) as temporary:
-        put(temporary, to_json(kept))
+        write_utf8(temporary, to_json(kept))

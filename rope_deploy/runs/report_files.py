@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rope_deploy.artifact import new_file, put
+from rope_deploy.artifact import new_file, write_utf8
 from rope_deploy.errors import UsageError
 from rope_deploy.report import format_of, render
 from rope_deploy.report.recognise_report import kind_of, may_replace
@@ -26,7 +26,7 @@ def write_report(report: Report, path: Path) -> None:
     text = render(report, format_of(path))
     refuse_foreign(path, report.kind)
     with new_file(path) as unfinished:
-        put(unfinished, text)
+        write_utf8(unfinished, text)
 
 
 def refuse_foreign(path: Path, kind: Kind) -> None:

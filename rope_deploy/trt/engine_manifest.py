@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
-from rope_deploy.artifact import FileInfo, TensorInfo, hash_file, new_file, put, read_versioned
+from rope_deploy.artifact import FileInfo, TensorInfo, hash_file, new_file, read_versioned, write_utf8
 from rope_deploy.errors import RopeDeployError, UsageError
 from rope_deploy.results.records import EngineRecord
 from rope_deploy.trt.profiles import Profile
@@ -91,7 +91,7 @@ def put_in_place(target: Path, manifest: EngineManifest) -> Iterator[None]:
     except RopeDeployError:  # there is no engine yet, or one without a manifest: nothing can be put back
         previous = None
     with new_file(path) as document:
-        put(document, replace(manifest, previous=previous).to_json())
+        write_utf8(document, replace(manifest, previous=previous).to_json())
     try:
         yield
     except BaseException:
@@ -100,7 +100,7 @@ def put_in_place(target: Path, manifest: EngineManifest) -> Iterator[None]:
         raise
     if previous is not None:
         with new_file(path) as document:
-            put(document, manifest.to_json())
+            write_utf8(document, manifest.to_json())
 
 
 def refuse_manifest(engine: Path) -> None:

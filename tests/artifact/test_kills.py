@@ -19,8 +19,8 @@ from rope_deploy.artifact import (
     new_file,
     new_folder,
     new_graph,
-    put,
     weights_name,
+    write_utf8,
 )
 from rope_deploy.export import write
 from rope_deploy.graph.rewrite import rewrite_file
@@ -99,7 +99,7 @@ def engine_file(place: Path) -> Parts:
 def tiny_file(content: str) -> Callable[..., object]:
     def act(place: Path, force: bool = False) -> None:
         with new_file(place / "made" / "out.txt", force=force) as unfinished:
-            put(unfinished, content)
+            write_utf8(unfinished, content)
 
     return act
 
@@ -117,8 +117,8 @@ def tiny_graph(content: str) -> Callable[..., object]:
     def act(place: Path, force: bool = False) -> None:
         with new_graph(place / "model.onnx", force=force) as unfinished:
             weights = unfinished.with_name(weights_name("model.onnx", f"{ord(content[0]):012x}"))
-            put(weights, content)
-            put(unfinished, f"a graph with {weights.name}")
+            write_utf8(weights, content)
+            write_utf8(unfinished, f"a graph with {weights.name}")
 
     return act
 

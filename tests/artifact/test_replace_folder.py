@@ -17,7 +17,7 @@ from rope_deploy.artifact import (
     new_file,
     new_folder,
     new_graph,
-    put,
+    write_utf8,
 )
 from rope_deploy.errors import EnvironmentMissing, UsageError
 from tests.runtimes.toy import write_toy
@@ -188,7 +188,7 @@ def test_a_file_of_an_artifact_is_not_replaced_alone(out, name):
     assert contents(out) == before
     (out / "note.txt").write_text("not listed")
     with new_file(out / "note.txt") as unfinished:
-        put(unfinished, "another")
+        write_utf8(unfinished, "another")
     assert (out / "note.txt").read_text() == "another"
 
 

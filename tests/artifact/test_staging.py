@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fuzz.killing import changes, kill_before
-from rope_deploy.artifact import MANIFEST_NAME, new_file, new_folder, put, staging
+from rope_deploy.artifact import MANIFEST_NAME, new_file, new_folder, staging, write_utf8
 from rope_deploy.artifact.subject import artifact_folders
 from rope_deploy.errors import UsageError
 from tests.runtimes.toy import write_toy
@@ -56,7 +56,7 @@ def test_two_runs_do_not_write_one_output(tmp_path, other_run, force):
 
 def test_another_output_beside_it_is_free(tmp_path, other_run):
     with new_file(tmp_path / "else") as unfinished:
-        put(unfinished, "content")
+        write_utf8(unfinished, "content")
     assert names(tmp_path) == [".out.rope-deploy", "else"], "the other run's is not taken for a leftover"
 
 
@@ -66,16 +66,16 @@ def test_the_lock_of_a_killed_run_is_free_and_what_it_left_is_gone(tmp_path, oth
     other_run.wait()
     assert names(tmp_path) == [".out.rope-deploy"]
     with new_file(tmp_path / "else") as unfinished:
-        put(unfinished, "content")
+        write_utf8(unfinished, "content")
     assert names(tmp_path) == ["else"]
 
 
 def test_one_run_may_hold_its_output_for_long_and_write_it_inside(tmp_path):
     with staging(tmp_path / "out"):
         with new_file(tmp_path / "out") as unfinished:
-            put(unfinished, "first")
+            write_utf8(unfinished, "first")
         with new_file(tmp_path / "out") as unfinished:
-            put(unfinished, "second")
+            write_utf8(unfinished, "second")
     assert names(tmp_path) == ["out"] and (tmp_path / "out").read_text() == "second"
 
 
@@ -102,7 +102,7 @@ def test_what_a_run_left_behind_a_link_is_not_followed(tmp_path):
     (place / "new").symlink_to(tmp_path / "thesis")
     (place / "weights").write_text("thesis\n../thesis/chapter\n")
     with new_file(tmp_path / "out") as unfinished:
-        put(unfinished, "content")
+        write_utf8(unfinished, "content")
     assert names(tmp_path) == ["out", "thesis"] and (tmp_path / "thesis" / "chapter").read_text() == "years"
 
 
@@ -135,7 +135,7 @@ def test_what_earlier_versions_left_is_removed_by_the_next_run(tmp_path):
 
 def write(target: Path) -> None:
     with new_folder(target) as unfinished:
-        put(unfinished / "content", "new")
+        write_utf8(unfinished / "content", "new")
 
 
 def test_the_only_copy_of_an_artifact_is_not_removed(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rope_deploy.artifact import new_file, new_graph, put
+from rope_deploy.artifact import new_file, new_graph, write_utf8
 from rope_deploy.artifact.weights_files import weights_name
 from rope_deploy.errors import UsageError
 
@@ -23,8 +23,8 @@ def write(target: Path, sha256: str = NEW) -> str:
     """A graph that names its weights; their name is returned."""
     name = weights_name(target.name, sha256)
     with new_graph(target, force=True) as unfinished:
-        put(unfinished.with_name(name), "weights")
-        put(unfinished, f"a graph with {name}")
+        write_utf8(unfinished.with_name(name), "weights")
+        write_utf8(unfinished, f"a graph with {name}")
     return name
 
 

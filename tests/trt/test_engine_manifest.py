@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rope_deploy.artifact import FileInfo, hash_file, put
+from rope_deploy.artifact import FileInfo, hash_file, write_utf8
 from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.runs.inspect import inspect_subject
 from rope_deploy.trt import (
@@ -34,7 +34,7 @@ def manifest(content: bytes, folder: Path, **changes) -> EngineManifest:
 def engine(tmp_path) -> Path:
     path = tmp_path / "e.engine"
     path.write_bytes(b"first")
-    put(manifest_path(path), manifest(b"first", tmp_path, chosen="first").to_json())
+    write_utf8(manifest_path(path), manifest(b"first", tmp_path, chosen="first").to_json())
     return path
 
 
