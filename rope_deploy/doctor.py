@@ -21,7 +21,7 @@ from typing import Literal
 from rope_deploy.childprocess import environment, how_ended, python
 from rope_deploy.errors import UsageError
 from rope_deploy.trt import FLAVORS, gpus
-from rope_deploy.trt.plugin import NEEDED, find, possible_paths
+from rope_deploy.trt.plugin import REQUIRED_TOOLS, find_tool, possible_paths
 
 State = Literal["works", "broken", "missing", "blocked"]
 PATIENCE = 120  # seconds for one probe; importing torch on a cold disk takes many
@@ -241,10 +241,10 @@ def _driver() -> str:
 
 
 def _plugin_tools() -> Iterator[Diagnosis]:
-    for tool in NEEDED:
+    for tool in REQUIRED_TOOLS:
         about = Diagnosis(tool.name, f"compiles the TensorRT plugin: {tool.what}", "missing", False)
         try:
-            found = find(tool)
+            found = find_tool(tool)
         except UsageError as error:  # TENSORRT_ROOT names a folder without headers
             yield replace(about, state="broken", detail=error.asked, todo=error.todo)
             continue

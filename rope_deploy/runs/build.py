@@ -13,7 +13,7 @@ from rope_deploy.errors import GraphRefused, UsageError, VendorError
 from rope_deploy.options import AUTO, BuildOptions, ExportOptions
 from rope_deploy.results.codes import require_codes
 from rope_deploy.results.records import EngineRecord
-from rope_deploy.trt import Choice, Progress, build_engine, find_flavor, preferred, require
+from rope_deploy.trt import Progress, StyleChoice, build_engine, find_flavor, preferred_styles, require_flavor
 
 LONGEST_REASON = 300  # characters of a refusal that are repeated beside another
 ShowProgress = Callable[[Progress], None]
@@ -27,8 +27,8 @@ def build_styled(
 
     `source` is an artifact, a folder of artifacts, an ONNX file (which has no style: it is built as it is), or a model
     as `load_model` takes it, which is exported to `target`.artifact. Without a style it is one artifact or file, as it
-    is; style "auto" takes the best of `trt.preferred` that the flavour accepts. What was chosen and why, and what was
-    refused before it, is in the record's message and the engine's manifest.
+    is; style "auto" takes the first of `trt.preferred_styles` that the flavour accepts. What was chosen and why, and
+    what was refused before it, is in the record's message and the engine's manifest.
 
     Raises what `build_engine` raises, what an export raises for a model, UsageError for a style that is not there,
     and GraphRefused, naming each style's reason, if none can be built.
@@ -39,7 +39,7 @@ def build_styled(
         _require_nothing_accepted(source, options, "--style is not given")
         return build(source)
     flavor = find_flavor(options.flavor)
-    choices = preferred(flavor, plugin=options.plugin is not None)
+    choices = preferred_styles(flavor, plugin=options.plugin is not None)
     choices = tuple(choice for choice in choices if options.style in (AUTO, choice.style))
     subject = subject_of(source)
     if subject.kind is Kind.GRAPH:
@@ -60,7 +60,7 @@ def build_styled(
                 todo="Give --style auto to take the best of these, or export the style.",
             )
         return _build_first_accepted(choices, artifacts.__getitem__, source, build)
-    require(flavor)  # before minutes of export, not after
+    require_flavor(flavor)  # before minutes of export, not after
     refuse_existing(target, force=options.force)
     with _export_on_demand(str(source), target, options, progress or (lambda step: None)) as folder_of:
         build = replace(build, graph_name=artifact_of(target) / MODEL_NAME)
@@ -157,7 +157,7 @@ class _Build:
 
 
 def _build_first_accepted(
-    choices: Sequence[Choice], folder_of: FolderOfStyle, source: Path, build: _Build
+    choices: Sequence[StyleChoice], folder_of: FolderOfStyle, source: Path, build: _Build
 ) -> EngineRecord:
     refused: dict[str, VendorError] = {}
     for choice in choices:

@@ -40,7 +40,7 @@ from rope_deploy.runs.report_frame import Frame
 from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Memoized, Runtime, open_torch
 from rope_deploy.runtimes.onnx_runtime import require_providers
-from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require
+from rope_deploy.trt import build_engine, find_flavor, refuse_foreign_engine, require_flavor
 
 
 def run_file(path: Path, options: CiOptions, *, progress: Progress) -> tuple[Report, dict[str, Path]]:
@@ -88,7 +88,7 @@ def run_config(
     for style in config.export.styles:
         refuse_folder(folder / style, force=options.force)
     if config.build is not None:
-        require(find_flavor(config.build.flavor))  # before minutes of work, not after
+        require_flavor(find_flavor(config.build.flavor))  # before minutes of work, not after
         refuse_foreign_engine(engine_path(config))
     source = model_source(config.model)
     # A packaged file is named by its package: where that is installed here says nothing to a reader elsewhere.

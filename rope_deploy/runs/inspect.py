@@ -18,7 +18,7 @@ from rope_deploy.models.loading.stated_rotation import specs_to_compare
 from rope_deploy.results import wording
 from rope_deploy.rope import RopeSpec, text_config
 from rope_deploy.rope.rotating_layers import rotating_layers
-from rope_deploy.trt import load_engine_manifest, state_of
+from rope_deploy.trt import engine_mismatch, load_engine_manifest
 
 ROWS = (
     "A tower: the configuration states no rule for rows and columns of an image, or frames of a recording. "
@@ -167,7 +167,7 @@ def _engine(path: Path) -> Inspection:
     hazards = {
         "missing": (f"The engine is missing: {path} is not here, only what was written about it.",),
         "changed": ("Changed since the build: the engine is not the one described here.",),
-    }.get(state_of(path, built), ())
+    }.get(engine_mismatch(path, built), ())
     return Inspection("engine", str(path), facts, (), (*hazards, *built.warnings))
 
 

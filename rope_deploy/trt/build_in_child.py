@@ -1,4 +1,4 @@
-"""Builds an engine in a child process: a library that aborts is an error of one build.
+"""Build an engine in a child process: a library that aborts ends that build alone.
 
 Polygraphy fixes the flavour when it is imported, and a build can be stopped only by ending its process.
 """
@@ -19,7 +19,7 @@ LAST_LINES = 12
 def build_in_child(request: EngineRequest, progress: Callable[[Progress], None] | None = None) -> BuildResult:
     """Build in a child process; when this call ends, however it ends, the child has ended too.
 
-    Raises what `vendor_build.build` raises, VendorError if the library took its process with it.
+    Raises what `vendor_build.build` raises, and VendorError if the child died.
     """
     variables = {"POLYGRAPHY_USE_TENSORRT_RTX": "1" if request.flavor == "rtx" else "0"}
     task = Task(BUILD, (request,), reports=True)

@@ -15,16 +15,17 @@ from rope_deploy.errors import ConfigError, GraphRefused, UsageError
 from rope_deploy.options import BuildOptions
 from rope_deploy.results.records import EngineRecord
 from rope_deploy.trt.build_in_child import build_in_child
-from rope_deploy.trt.engine_manifest import EngineManifest, put_in_place, refuse_manifest
+from rope_deploy.trt.engine_manifest import EngineManifest, refuse_manifest, replacing_engine
 from rope_deploy.trt.engine_request import EngineRequest, Progress
 from rope_deploy.trt.engine_source import Source, open_source
-from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require
-from rope_deploy.trt.refused_nodes import judged
+from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require_flavor
+from rope_deploy.trt.refused_nodes import attribute_refusal
 from rope_deploy.trt.requested_profiles import requested_profiles
 
-PORTABLE = "8.0+"  # TensorRT-RTX's own choice when no capability is named: Ampere and everything later
+RTX_DEFAULT_CAPABILITY = "8.0+"  # TensorRT-RTX's own choice when no capability is named: Ampere and everything later
 TURING = "7.5"
-OTHERS = (b"PK\x03\x04", b"\x7fELF", b"%PDF", b"\x89PNG", b"GGUF", b"\x1f\x8b", b"ftrt")
+# The first bytes of ZIP, ELF, PDF, PNG, GGUF and gzip files and of TensorRT engines: none is a timing cache.
+KNOWN_SIGNATURES = (b"PK\x03\x04", b"\x7fELF", b"%PDF", b"\x89PNG", b"GGUF", b"\x1f\x8b", b"ftrt")
 
 
 def build_engine(
@@ -38,15 +39,16 @@ def build_engine(
 ) -> EngineRecord:
     """Compile an artifact folder or ONNX file into the TensorRT engine `target`, with `target.json` beside it.
 
-    Of `options` the style and what is accepted are the caller's: `source` is built as it is. A plugin's operators take
-    precedence over function bodies and native layers. The tensorrt flavour keeps its timing cache in `target.cache` by
-    default; TensorRT-RTX has none. Taps keep the library from fusing across q and k. `chosen` says why it is this
-    style, and `named` where the graph will lie, for the manifest. Float32 is computed as float32, never as TF32.
+    `options.style` and `options.accept` are not read: `source` is built as it is. A plugin's operators take precedence
+    over function bodies and native layers. The tensorrt flavour keeps its timing cache in `target.cache` by default;
+    none is kept for TensorRT-RTX. Taps keep the library from fusing across q and k. For the manifest, `chosen` says why
+    it is this style, and `named` where the graph will lie. Float32 is computed as float32, never as TF32.
 
     Raises:
-        UsageError: the source, the target or an option cannot be used. ConfigError: with one sentence a fault.
+        UsageError: the source, the target or an option cannot be used.
+        ConfigError: the manifest, options or profiles are wrong; one sentence a fault.
         EnvironmentMissing: the flavour, a GPU, disk space or memory is absent.
-        GraphRefused: the vendor does not take the graph; for an artifact it says whether a rotation is at fault.
+        GraphRefused: the vendor does not take the graph; for an artifact it says whether a rotation was refused.
         VendorError: the vendor's library failed otherwise.
     """
     target = Path(target)
@@ -64,7 +66,7 @@ def build_engine(
         timing_cache = target.with_name(target.name + ".cache")
     _check_options(flavor, graph, capabilities, plugin, timing_cache)
     tapped = _taps(graph) if options.taps else ()
-    require(flavor)
+    require_flavor(flavor)
     _check_gpu(flavor, capabilities)
     with staging(target), ExitStack() as finishing:
         unfinished = finishing.enter_context(new_file(target, force=options.force))
@@ -83,7 +85,7 @@ def build_engine(
         try:
             outcome = build_in_child(request, progress)
         except GraphRefused as error:
-            raise (judged(error, graph.model, graph.manifest) if graph.manifest else error) from None
+            raise (attribute_refusal(error, graph.model, graph.manifest) if graph.manifest else error) from None
         manifest = EngineManifest(
             source=str(named or graph.model),
             files=graph.files,
@@ -106,7 +108,7 @@ def build_engine(
             },
         )
         finishing = finishing.pop_all()
-        with put_in_place(target, manifest), finishing:
+        with replacing_engine(target, manifest), finishing:
             pass
         if timing_cache and new_cache.exists():
             with new_file(timing_cache) as kept:
@@ -117,7 +119,7 @@ def build_engine(
 def _check_options(
     flavor: Flavor, source: Source, capabilities: Sequence[str], plugin: Path | None, timing_cache: Path | None
 ) -> None:
-    """Refuse, all at once, what the library would refuse later, or not survive (a plugin under rtx)."""
+    """Raise ConfigError for what the library would refuse later, or not survive (a plugin under rtx), all at once."""
     faults = [
         f"--compute-capability {text!r} is not MAJOR.MINOR, e.g. 8.9."
         for text in capabilities
@@ -147,16 +149,16 @@ def _check_options(
 
 
 def _may_be_cache(path: Path) -> bool:
-    """Whether a file may be a timing cache: not a folder, a text or another known format. TensorRT's own is unknown."""
+    """Whether a file may be a timing cache: no folder, text or other known format. Its own format is unknown."""
     if not path.is_file():
         return False
     with path.open("rb") as stream:
         beginning = stream.read(4096)
-    return not beginning or (b"\0" in beginning and not beginning.startswith(OTHERS))
+    return not beginning or (b"\0" in beginning and not beginning.startswith(KNOWN_SIGNATURES))
 
 
 def _taps(source: Source) -> tuple[str, ...]:
-    """What the manifest names at its sites, each once."""
+    """The inputs and outputs of the manifest's sites, each once. Raises UsageError for a bare file."""
     if source.manifest is None:
         raise UsageError(
             "Only the engine of an artifact has taps: a bare ONNX file does not say where its rotations are.",
@@ -167,7 +169,7 @@ def _taps(source: Source) -> tuple[str, ...]:
 
 
 def _check_gpu(flavor: Flavor, capabilities: Sequence[str]) -> None:
-    """The tensorrt flavour tunes on the GPU it finds, so it builds for that one alone."""
+    """Raise UsageError for another GPU than the one here: the tensorrt flavour tunes on it and builds for it alone."""
     if flavor.needs_gpu and capabilities and tuple(capabilities) != (gpus()[0].capability,):
         raise UsageError(
             f"The tensorrt flavour cannot build for {', '.join(capabilities)} here.",
@@ -177,6 +179,7 @@ def _check_gpu(flavor: Flavor, capabilities: Sequence[str]) -> None:
 
 
 def _capabilities(flavor: Flavor, asked: Sequence[str]) -> tuple[str, ...]:
+    """The compute capabilities of the engine, for the manifest."""
     if flavor.needs_gpu:
         return (gpus()[0].capability,)
-    return tuple(asked) or (PORTABLE,)
+    return tuple(asked) or (RTX_DEFAULT_CAPABILITY,)

@@ -1,4 +1,4 @@
-"""`FILE.engine.json`: what an engine was built from, for which GPUs and shapes, and with what.
+"""Write and read `FILE.engine.json`: what an engine was built from, for which GPUs and shapes, and with what.
 
 An engine cannot be opened on a machine without the GPU it is for; this file can be read anywhere.
 """
@@ -24,11 +24,12 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class EngineManifest:
-    """`profiles` are in the engine's order. `files`: graph and weights by name; `engine`: the engine file itself.
+    """What an engine was built from, and for what. `files`: graph and weights by name; `engine`: the engine file.
 
-    `style` is empty when the graph was not exported by rope-deploy. `warnings` are the vendor's, each once. `taps`:
-    values inside the graph that the engine also returns. `chosen`: why it is this style, where that was not asked for.
-    `previous`: the manifest of the engine that is replaced, until the new engine is in place (see `put_in_place`).
+    `style` is empty when the graph was not exported by rope-deploy. `profiles` are in the engine's order. `warnings`
+    are what the vendor's library logged as a warning or an error, each once. `taps`: values inside the graph that the
+    engine also returns. `chosen`: why it is this style, "" if `build` was not given --style.
+    `previous`: the manifest of the engine that is replaced, until the new engine is in place (see `replacing_engine`).
     """
 
     source: str
@@ -74,13 +75,14 @@ _ADAPTER = TypeAdapter(EngineManifest)
 
 
 def manifest_path(engine: Path) -> Path:
+    """Where the manifest of `engine` lies: `engine`.json."""
     engine = Path(engine)
     return engine.with_name(engine.name + ".json")
 
 
 @contextmanager
-def put_in_place(target: Path, manifest: EngineManifest) -> Iterator[None]:
-    """Keep `manifest` beside `target` while the block puts the engine there.
+def replacing_engine(target: Path, manifest: EngineManifest) -> Iterator[None]:
+    """Write `manifest` beside `target` while the block replaces the engine there.
 
     They are two files and cannot be replaced in one step. So the new manifest holds the old one until the engine is in
     place: whenever the run is killed, the one that fits the engine is there, and `load_engine_manifest` returns it.
@@ -129,17 +131,17 @@ def refuse_foreign_engine(engine: Path) -> None:
             ) from None
 
 
-def state_of(engine: Path, manifest: EngineManifest) -> Literal["", "missing", "changed"]:
-    """Whether the file `engine` is the one that `manifest` describes; it is read as a whole."""
+def engine_mismatch(engine: Path, manifest: EngineManifest) -> Literal["", "missing", "changed"]:
+    """How the file `engine` differs from what `manifest` describes, "" if it does not; the whole file is hashed."""
     if not Path(engine).is_file():
         return "missing"
     return "" if hash_file(Path(engine)) == manifest.engine else "changed"
 
 
 def load_engine_manifest(engine: Path) -> EngineManifest:
-    """The manifest beside `engine`; UsageError if there is none, ConfigError if it is invalid.
+    """Read the manifest beside `engine`. Raises UsageError if there is none, ConfigError if it is invalid.
 
-    Whether it fits the engine is for `state_of` to say, except where a killed build left two: it is the one that does.
+    It may not fit the engine (see `engine_mismatch`). Where a killed build left two, the one that fits is returned.
     """
     path = manifest_path(engine)
     if not os.path.isfile(path):
@@ -147,6 +149,6 @@ def load_engine_manifest(engine: Path) -> EngineManifest:
     todo = "Build the engine again."
     manifest = read_versioned(path, _ADAPTER, SCHEMA_VERSION, what="engine manifest", todo=todo)
     before = manifest.previous
-    if before is not None and state_of(engine, manifest) == "changed" and state_of(engine, before) == "":
+    if before is not None and engine_mismatch(engine, manifest) == "changed" and engine_mismatch(engine, before) == "":
         return before
     return manifest

@@ -1,4 +1,4 @@
-"""What is asked of a vendor's builder, what it reports meanwhile, and what comes of it."""
+"""The request to a vendor's builder, its progress and its result, as they pass between two processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """`profiles`: by profile and input name the (min, opt, max) shapes. Paths are absolute.
+    """What to build. `profiles`: for each profile, by input name, the (min, opt, max) shapes. Paths are absolute.
 
     `timing_cache` is read if it is there, `new_cache` is where the one with this build's measurements is written.
     `taps` are values inside the graph that become outputs of the engine.
@@ -26,7 +26,7 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class Progress:
-    """`phase` has done `done` of `steps` steps (0: unknown). `depth` 0 is the outermost phase."""
+    """A phase of a build has done `done` of `steps` steps (0: unknown). `depth` 0 is the outermost phase."""
 
     phase: str
     done: int = 0
@@ -36,8 +36,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """`version` of the vendor's library. `seconds` from loading it to the engine on disk; `warnings` are the vendor's,
-    each once."""
+    """What a build reports. `version` is the vendor library's, `seconds` pass from loading it to the engine on disk,
+    `warnings` are what it logged as a warning or an error, each once."""
 
     version: str
     seconds: float

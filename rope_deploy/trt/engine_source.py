@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """`dtypes`: the floating types in the graph. `files`: the graph and its weights. No manifest: a bare file."""
+    """A graph to build from. `files`: the graph and its weights. Without a manifest it is a bare file.
+
+    `dtypes`: the floating types in a bare file, and the one that an artifact's manifest states.
+    """
 
     model: Path
     inputs: tuple[TensorInfo, ...]
@@ -40,7 +43,7 @@ class Source:
 
 
 def open_source(path: Path) -> Source:
-    """Read the graph's interface and make sure that its files are whole; no weights are loaded.
+    """Read the graph's inputs and check that its files are whole. Weights are hashed, not loaded.
 
     Raises:
         UsageError: there is no such path, it is no sound ONNX file with its weights beside it, or it is not what its
@@ -89,7 +92,7 @@ def _open_file(path: Path) -> Source:
 
 
 def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
-    """Unnamed dynamic dimensions get the name "input[axis]", so that they can be asked for."""
+    """An input's name, dtype and shape. An unnamed dynamic dimension is named "input[axis]", for --profile."""
     tensor = value.type.tensor_type
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or f"{value.name}[{axis}]"
@@ -99,7 +102,7 @@ def _tensor_info(value: onnx.ValueInfoProto) -> TensorInfo:
 
 
 def _float_types(graph: onnx.GraphProto) -> tuple[str, ...]:
-    """The floating types of the inputs, the weights and the casts."""
+    """The floating types of the inputs, the initializers and the casts, without those inside subgraphs."""
 
     def types() -> Iterator[int]:
         yield from (value.type.tensor_type.elem_type for value in graph.input)

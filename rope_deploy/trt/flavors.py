@@ -1,4 +1,4 @@
-"""The two TensorRT flavours: which one is here, what it can do, and how to install what is missing.
+"""The two TensorRT flavours: which are installed, what each can do, and how to install what is missing.
 
 Nothing here imports a vendor package: presence is read from the import system, the version from the package
 metadata, GPUs from the driver. A process can hold one flavour only, because Polygraphy chooses it at import.
@@ -16,7 +16,7 @@ from rope_deploy.errors import EnvironmentMissing, UsageError
 
 @dataclass(frozen=True)
 class Flavor:
-    """`module` is what is imported, `install` the command that brings it."""
+    """One flavour. `module` is the Python package, `install` the command that installs it."""
 
     name: str
     module: str
@@ -37,7 +37,10 @@ FLAVORS = {flavor.name: flavor for flavor in (TENSORRT, RTX)}
 
 
 def find_flavor(name: str | None) -> Flavor:
-    """The flavour called `name`; without a name TensorRT if it is installed and has a GPU, else TensorRT-RTX."""
+    """The flavour called `name`; without a name TensorRT if it is installed and has a GPU, else TensorRT-RTX.
+
+    Raises UsageError for an unknown name.
+    """
     if name is None:
         return TENSORRT if installed_version(TENSORRT) and gpus() else RTX
     if name not in FLAVORS:
@@ -57,8 +60,8 @@ def installed_version(flavor: Flavor) -> str | None:
     return "unknown"
 
 
-def require(flavor: Flavor) -> str:
-    """The installed version, or EnvironmentMissing with the command that mends it."""
+def require_flavor(flavor: Flavor) -> str:
+    """The installed version. Raises EnvironmentMissing if the flavour, Polygraphy or a GPU that it needs is absent."""
     found = installed_version(flavor)
     others = [f"{other.name} {v}" for other in FLAVORS.values() if (v := installed_version(other)) and other != flavor]
     if found is None:
@@ -80,6 +83,8 @@ def require(flavor: Flavor) -> str:
 
 @dataclass(frozen=True)
 class Gpu:
+    """One GPU. `capability` is its compute capability, as MAJOR.MINOR."""
+
     name: str
     capability: str
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from rope_deploy.artifact import Manifest, TensorInfo
 
-# Defaults. A profile reserves memory for its largest shapes, so what few need has to be asked for.
+# Default sizes. A profile reserves memory for its largest shapes, so larger ones have to be asked for.
 BATCH = (1, 1, 4)
-REACH = 8192  # tokens of context, where max_position allows more
-PROMPT = 2048  # tokens of one pass through a graph with a cache; longer prompts go in chunks
-USUAL_PROMPT = 128
+DEFAULT_CONTEXT = 8192  # tokens of context, where max_position allows more
+LONGEST_PASS = 2048  # tokens of one pass through a graph with a cache; longer prompts go in chunks
+USUAL_PROMPT = 128  # tokens that kernels are tuned for (opt)
 USUAL_PAST = 256
 
 
@@ -54,6 +54,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Profile:
+    """The sizes of each named axis. `shapes` and `accepts` need every named axis of `inputs`."""
+
     name: str
     axes: Mapping[str, Range]
 
@@ -62,7 +64,7 @@ class Profile:
         return {i.name: tuple(self._at(i, point) for point in ("min", "opt", "max")) for i in inputs}
 
     def accepts(self, inputs: Iterable[TensorInfo], shapes: Mapping[str, Shape]) -> bool:
-        """Whether tensors of these shapes lie within this profile."""
+        """Whether tensors of these shapes, by input name, lie within this profile."""
         limits = self.shapes(inputs)
         return all(
             len(shape) == len(limits[name][0])
@@ -80,33 +82,33 @@ def axis_names(inputs: Iterable[TensorInfo]) -> tuple[str, ...]:
 
 
 def derived_profiles(manifest: Manifest) -> tuple[Profile, ...]:
-    """What is built when nobody says otherwise: "prefill" and "decode" for a graph with a cache, else "all".
+    """The default profiles: "prefill" and "decode" for a graph with a cache, else "all".
 
     Both start at an empty past: prefill takes whole prompts and chunks, decode one token at a time.
     """
     names = ("prefill", "decode") if "past" in axis_names(manifest.inputs) else ("all",)
-    return tuple(complete(name, {}, manifest) for name in names)
+    return tuple(complete_profile(name, {}, manifest) for name in names)
 
 
-def complete(name: str, given: Mapping[str, Range], manifest: Manifest) -> Profile:
+def complete_profile(name: str, given: Mapping[str, Range], manifest: Manifest) -> Profile:
     """A profile with the axes that were given, and for the rest defaults that fit them and max_position.
 
-    The result may still be inconsistent if what was given is; `faults` tells.
+    The result is inconsistent if what was given is: see `profile_faults`.
     """
     axes = axis_names(manifest.inputs)
     sequence, past, total = (given.get(axis) for axis in ("sequence", "past", "total"))
-    reach = min(manifest.max_position, REACH)
+    context = min(manifest.max_position, DEFAULT_CONTEXT)
     if "past" not in axes:
-        sequence = sequence or total or Range(1, min(USUAL_PROMPT, reach), reach)
+        sequence = sequence or total or Range(1, min(USUAL_PROMPT, context), context)
         past = Range.fixed(0)
     else:
-        usual = _usual_sequence(name, reach)
+        usual = _usual_sequence(name, context)
         if sequence is None and past is not None:
-            sequence = total - past if total else usual.up_to(max(1, max(reach, past.max + 1) - past.max))
+            sequence = total - past if total else usual.up_to(max(1, max(context, past.max + 1) - past.max))
         elif sequence is None:
             sequence = usual.up_to(total.max) if total else usual
         if past is None:
-            rest = max(0, reach - sequence.max)
+            rest = max(0, context - sequence.max)
             past = total - sequence if total else Range(0, min(USUAL_PAST if name == "decode" else 0, rest), rest)
     filled = {
         "batch": Range(*BATCH),
@@ -118,7 +120,7 @@ def complete(name: str, given: Mapping[str, Range], manifest: Manifest) -> Profi
     return Profile(name, {axis: filled[axis] for axis in axes if axis in filled})
 
 
-def faults(profile: Profile, max_position: int) -> list[str]:
+def profile_faults(profile: Profile, max_position: int) -> list[str]:
     """What is wrong with a profile of an artifact, one sentence each."""
     found = []
     for axis, size in profile.axes.items():
@@ -139,8 +141,9 @@ def faults(profile: Profile, max_position: int) -> list[str]:
     return found
 
 
-def _usual_sequence(name: str, reach: int) -> Range:
+def _usual_sequence(name: str, context: int) -> Range:
+    """The default sizes of the sequence axis, for a graph with a cache."""
     if name == "decode":
         return Range.fixed(1)
-    largest = min(PROMPT, max(1, reach // 2))
+    largest = min(LONGEST_PASS, max(1, context // 2))
     return Range(1, USUAL_PROMPT, largest).up_to(largest)

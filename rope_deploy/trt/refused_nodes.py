@@ -1,4 +1,4 @@
-"""Nodes that a vendor refused: a rotation's, so that another style may help, or the model's own."""
+"""Tell whether the nodes that a vendor refused belong to a rotation (another style may help) or to the model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rope_deploy.graph.rotating_operators import written_names
 if TYPE_CHECKING:
     import onnx
 
-# Operators that are a rotation or hold one, by name: vendors' messages leave out the domain.
+# Names of the rotating operators that styles write, without domains: vendors' messages leave those out.
 ROTARY = written_names()
 
 
-def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused:
-    """The same error, which says whether the refused nodes belong to rotations.
+def attribute_refusal(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused:
+    """The same error, saying whether the refused nodes belong to rotations.
 
-    Where the parser named none, the nodes are looked up that the builder's message mentions.
+    Where the parser named no node, those that the builder's message mentions count as refused; none: `error` itself.
     """
     from rope_deploy.graph.io import read_proto
 
@@ -30,17 +30,17 @@ def judged(error: GraphRefused, model: Path, manifest: Manifest) -> GraphRefused
     if not nodes:
         return error
     rotating = rotation_nodes(graph.node, manifest.sites)
-    theirs = [node for node in nodes if not _rotates(node, rotating)]
-    listed = ", ".join(map(str, theirs))
-    exists = f"Not part of a rotation: {listed}." if theirs else "Only rotations are refused."
+    unrelated = [node for node in nodes if not _rotates(node, rotating)]
+    listed = ", ".join(map(str, unrelated))
+    exists = f"Not part of a rotation: {listed}." if unrelated else "Only rotations are refused."
     todo = error.todo
-    if len(theirs) == len(nodes):
+    if len(unrelated) == len(nodes):
         todo = "No style changes that; another --dtype, --opset or --no-cache at the export may."
-    return GraphRefused(error.asked, exists=exists, todo=todo, nodes=nodes, of_rotation=len(theirs) < len(nodes))
+    return GraphRefused(error.asked, exists=exists, todo=todo, nodes=nodes, of_rotation=len(unrelated) < len(nodes))
 
 
 def rotation_nodes(nodes: Sequence[onnx.NodeProto], sites: Sequence[Site]) -> frozenset[str]:
-    """Names of the nodes between a site's input, its tables and positions, and its output."""
+    """Names of the nodes that compute a site's output, back to the site's input, and of all rotating operators."""
     made_by = {name: node for node in nodes for name in node.output}
     found = {node.name for node in nodes if node.op_type in ROTARY}
     visited = {site.input for site in sites}  # of all sites: one node may rotate q and k

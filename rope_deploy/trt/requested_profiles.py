@@ -1,4 +1,4 @@
-"""The `--profile` option: its texts become profiles, and every fault is reported at once.
+"""Parse the texts of `--profile` into profiles, and report every fault at once.
 
     NAME=MIN:OPT:MAX            NAME is an axis: batch=1:1:8
                                 or an input, with shapes: input_ids=1x1:1x128:4x512
@@ -17,8 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from rope_deploy.artifact import Manifest, TensorInfo
 from rope_deploy.errors import ConfigError
-from rope_deploy.trt.profiles import Profile, Range, axis_names, complete, derived_profiles
-from rope_deploy.trt.profiles import faults as profile_faults
+from rope_deploy.trt.profiles import Profile, Range, axis_names, complete_profile, derived_profiles, profile_faults
 
 SYNTAX = "NAME[@PROFILE]=MIN:OPT:MAX, e.g. batch=1:1:8, total@decode=1:512:4096 or input_ids=1x1:1x128:4x512"
 _SHAPE = re.compile(r"\d+(x\d+)*")
@@ -41,15 +40,15 @@ def requested_profiles(
     else:
         names = [] if _UNNAMED in groups else [profile.name for profile in derived_profiles(manifest)]
         names += [name for name in groups if name not in names]
-        profiles = tuple(complete(name, groups.get(name, {}), manifest) for name in names)
+        profiles = tuple(complete_profile(name, groups.get(name, {}), manifest) for name in names)
     if not faults:  # else an option that was not understood would show up again as an axis without sizes
-        faults = [fault for profile in profiles for fault in _unfit(profile, inputs)]
+        faults = [fault for profile in profiles for fault in _open_axes(profile, inputs)]
         faults += [f for p in profiles for f in profile_faults(p, manifest.max_position)] if manifest else []
     if faults:
         raise ConfigError(
             "The optimisation profiles cannot be built:" if texts else "This model needs optimisation profiles:",
             faults,
-            exists=f"Inputs: {_listed([*map(_written, inputs)])}.",
+            exists=f"Inputs: {_listed([*map(_describe, inputs)])}.",
             todo=f"Give --profile {SYNTAX}.",
         )
     return profiles
@@ -59,7 +58,7 @@ Groups = dict[str, dict[str, Range]]
 
 
 def _parse(texts: Sequence[str], inputs: Sequence[TensorInfo]) -> tuple[Groups, list[str]]:
-    """Ranges by profile and axis."""
+    """The ranges by profile and axis, and a sentence for each fault."""
     groups: Groups = {}
     origins: dict[tuple[str, str], str] = {}
     faults: list[str] = []
@@ -104,12 +103,12 @@ def _ranges(target: TensorInfo | str, value: str) -> Iterator[tuple[str, Range]]
     points = [tuple(map(int, part.split("x"))) for part in (parts * 3 if len(parts) == 1 else parts)]
     dims: tuple[int | str, ...] = (target,) if isinstance(target, str) else target.shape
     if any(len(point) != len(dims) for point in points):
-        raise ValueError(f"{_written(target)} has {len(dims)} dimension(s)")
+        raise ValueError(f"{_describe(target)} has {len(dims)} dimension(s)")
     sizes_of: dict[str, Range] = {}
     for dim, sizes in zip(dims, zip(*points)):
         size = Range(*sizes)
         if isinstance(dim, int) and size != Range.fixed(dim):
-            raise ValueError(f"{_written(target)} has a fixed dimension {dim}, not {size}")
+            raise ValueError(f"{_describe(target)} has a fixed dimension {dim}, not {size}")
         if not size.ascending:
             raise ValueError(f"{dim} {size} does not ascend")
         if isinstance(dim, str):
@@ -118,8 +117,8 @@ def _ranges(target: TensorInfo | str, value: str) -> Iterator[tuple[str, Range]]
             yield dim, size
 
 
-def _unfit(profile: Profile, inputs: Sequence[TensorInfo]) -> Iterator[str]:
-    """Axes that this profile leaves open, with the inputs that have them."""
+def _open_axes(profile: Profile, inputs: Sequence[TensorInfo]) -> Iterator[str]:
+    """A sentence for each axis that `profile` gives no sizes, with the inputs that have it."""
     for axis in axis_names(inputs):
         if axis not in profile.axes:
             users = [tensor.name for tensor in inputs if axis in tensor.shape]
@@ -130,5 +129,5 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _written(target: TensorInfo | str) -> str:
+def _describe(target: TensorInfo | str) -> str:
     return target if isinstance(target, str) else f"{target.name} [{', '.join(map(str, target.shape))}]"

@@ -1,6 +1,6 @@
-"""Builds an engine with the vendor's library: what the child of `build_in_child` does.
+"""Build an engine with the vendor's library, in the child process of `build_in_child`.
 
-What the library says goes to standard error, where the parent reads the last of it if this process dies.
+The library's warnings and errors go to standard error: the parent shows the last lines if this process dies.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from rope_deploy.errors import (
 from rope_deploy.trt.engine_request import BuildResult, EngineRequest, Progress
 from rope_deploy.trt.flavors import FLAVORS, Flavor
 
-STEP_SECONDS = 0.1  # steps closer together than this are not reported
-# Warnings about every graph with int64 inputs, and about every second use of a function; they have no consequence.
-NOISE = ("has Int64 binding", "the output tensors of this new instance will not be queryable")
-DISAGREEING_SHAPES = "not self-consistent"  # TensorRT mentions this and builds on; the engine cannot run there
+STEP_SECONDS = 0.1  # steps sooner than this after a report are not reported; starts of outer phases always are
+# Parts of warnings that are dropped: on graphs with int64 inputs, and on every second use of a function.
+HARMLESS_WARNINGS = ("has Int64 binding", "the output tensors of this new instance will not be queryable")
+DISAGREEING_SHAPES = "not self-consistent"  # TensorRT only warns of this; the engine cannot run those shapes
 OTHER_EXPORT = "Export with another --style or --opset, or a custom operator with --plugin."
 
 Report = Callable[[Progress], None]
@@ -42,7 +42,7 @@ def build(request: EngineRequest, progress: Report) -> BuildResult:
         GraphRefused: the library does not take the graph. VendorError: it does not take the plugin library.
         ConfigError: it found the shapes of a profile contradictory. UsageError: it does not know a capability.
         EnvironmentMissing: it cannot be loaded, or memory ran out.
-        OSError: the engine could not be written.
+        OSError: the engine could not be written; it names `output`.
     """
     started, messages = time.monotonic(), Messages()
     try:
@@ -88,7 +88,7 @@ def _import_vendor(flavor: Flavor) -> Any:
 
 
 def _logger(trt: Any, messages: Messages) -> Any:
-    """A logger that writes warnings and errors to standard error, and adds them to `messages`."""
+    """A logger that writes warnings and errors, without harmless ones, to standard error and to `messages`."""
     levels = {
         trt.ILogger.Severity.INTERNAL_ERROR: "error",
         trt.ILogger.Severity.ERROR: "error",
@@ -101,7 +101,7 @@ def _logger(trt: Any, messages: Messages) -> Any:
 
         def log(self, severity: Any, text: str) -> None:
             level = levels.get(severity)
-            if level is None or any(noise in text for noise in NOISE):
+            if level is None or any(part in text for part in HARMLESS_WARNINGS):
                 return
             messages.append((level, text))
             print(f"{level}: {text}", file=sys.stderr, flush=True)
@@ -110,7 +110,10 @@ def _logger(trt: Any, messages: Messages) -> Any:
 
 
 def _targets(trt: Any, flavor: Flavor, capabilities: tuple[str, ...]) -> list[tuple[int, int]] | None:
-    """Compute capabilities as Polygraphy wants them; None leaves the choice to the library."""
+    """Compute capabilities as Polygraphy takes them; None leaves the choice to the library.
+
+    Raises UsageError for a capability that the library does not know.
+    """
     if not capabilities or flavor.needs_gpu:
         return None
     known = {name[2:] for name in dir(trt.ComputeCapability) if name.startswith("SM") and name[2:].isdigit()}
@@ -140,7 +143,7 @@ def _refused(text: str, details: Sequence[str], todo: str, nodes: Sequence[Refus
 
 
 def _parse(trt: Any, builder: Any, logger: Any, request: EngineRequest) -> tuple[Any, Any]:
-    """The network, and the parser that owns its weights."""
+    """Parse the model into a network; returns it with the parser, which owns its weights. Raises GraphRefused."""
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if strongly_typed is None else 1 << int(strongly_typed))
     parser = trt.OnnxParser(network, logger)
@@ -163,7 +166,7 @@ def _parse(trt: Any, builder: Any, logger: Any, request: EngineRequest) -> tuple
 
 
 def _mark_taps(network: Any, names: tuple[str, ...]) -> None:
-    """Make values inside the network outputs of it, under their own names."""
+    """Make values inside the network its outputs, under their own names. Raises GraphRefused for one not found."""
     wanted = set(names) - {network.get_input(index).name for index in range(network.num_inputs)}
     wanted -= {network.get_output(index).name for index in range(network.num_outputs)}
     for index in range(network.num_layers if wanted else 0):
@@ -219,6 +222,8 @@ def _config(
 
 
 def _monitor(trt: Any, progress: Report) -> Any:
+    """A progress monitor of the library that reports phases and their steps to `progress`."""
+
     class EventMonitor(trt.IProgressMonitor):
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -248,7 +253,7 @@ def _monitor(trt: Any, progress: Report) -> Any:
 
 
 def _serialize(builder: Any, network: Any, create_config: Any, request: EngineRequest, messages: Messages) -> Any:
-    """The engine's bytes, as the library holds them."""
+    """Build the engine; returns its bytes as the library holds them. Raises ConfigError and GraphRefused."""
     from polygraphy.backend.trt import EngineBytesFromNetwork
     from polygraphy.exception import PolygraphyException
 

@@ -27,7 +27,7 @@ from rope_deploy.graph.rewrite import rewrite_file
 from rope_deploy.runs import ci
 from rope_deploy.runs.baseline import write_baseline
 from rope_deploy.runs.report_files import write_report
-from rope_deploy.trt import engine_build, load_engine_manifest, state_of
+from rope_deploy.trt import engine_build, engine_mismatch, load_engine_manifest
 from rope_deploy.trt.engine_request import BuildResult
 from rope_deploy.trt.plugin import compile_library
 from tests.families.prepared import prepared
@@ -89,7 +89,7 @@ def engine_file(place: Path) -> Parts:
     if not path.exists():
         return (None,)
     manifest = load_engine_manifest(path)
-    assert state_of(path, manifest) == "", "the manifest is another engine's"
+    assert engine_mismatch(path, manifest) == "", "the manifest is another engine's"
     return ((manifest.engine, manifest.chosen),)
 
 
@@ -137,7 +137,7 @@ def tiny_engine(content: str) -> Callable[..., object]:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(engine_build, "build_in_child", build)
-            patch.setattr(engine_build, "require", lambda flavor: "1")
+            patch.setattr(engine_build, "require_flavor", lambda flavor: "1")
             engine_of(place.parent / "toy", place / "e.engine", flavor="rtx", chosen=content, force=force)
 
     return act

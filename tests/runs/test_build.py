@@ -157,7 +157,7 @@ def refusing(*refused):
 @pytest.mark.slow
 def test_a_model_is_traced_once_and_leaves_the_style_that_is_built(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_engine", refusing("onnx"))
-    monkeypatch.setattr(build, "require", lambda flavor: "1")
+    monkeypatch.setattr(build, "require_flavor", lambda flavor: "1")
     reported = []
     style, why = built(source, tmp_path / "e.engine", progress=reported.append)
     assert (style, load_manifest(tmp_path / "e.engine.artifact").style) == ("tables", "tables")
@@ -168,7 +168,7 @@ def test_a_model_is_traced_once_and_leaves_the_style_that_is_built(source, tmp_p
 @pytest.mark.slow
 def test_a_model_no_style_of_which_can_be_built_leaves_nothing(source, tmp_path, monkeypatch):
     monkeypatch.setattr(build, "build_engine", refusing("onnx", "tables", "contrib", "plugin"))
-    monkeypatch.setattr(build, "require", lambda flavor: "1")
+    monkeypatch.setattr(build, "require_flavor", lambda flavor: "1")
     with pytest.raises(GraphRefused, match="No style of") as caught:
         built(source, tmp_path / "e.engine")
     assert caught.value.of_rotation is None
@@ -182,7 +182,7 @@ def test_the_artifact_that_was_there_stays_if_no_engine_can_be_built(source, tmp
     (tmp_path / "e.engine.artifact" / "config.json").unlink()
     before = {path.name: path.read_bytes() for path in (tmp_path / "e.engine.artifact").iterdir()}
     monkeypatch.setattr(build, "build_engine", refusing("onnx", "tables", "contrib", "plugin"))
-    monkeypatch.setattr(build, "require", lambda flavor: "1")
+    monkeypatch.setattr(build, "require_flavor", lambda flavor: "1")
     with pytest.raises(GraphRefused):
         built(source, tmp_path / "e.engine", force=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "e.engine.artifact").iterdir()} == before
@@ -197,7 +197,7 @@ def test_a_mistake_of_a_model_stops_a_build_unless_it_is_accepted_and_is_noted_w
     (model / "config.json").write_text(json.dumps(stated))
     made = EngineRecord("e", "onnx", "rtx", (), 0, 0.0, "passed", "profiles: prefill")
     monkeypatch.setattr(build, "build_engine", lambda *_, **__: made)
-    monkeypatch.setattr(build, "require", lambda flavor: "1")
+    monkeypatch.setattr(build, "require_flavor", lambda flavor: "1")
     arguments = ["build", str(model), "-o", str(tmp_path / "e.engine"), "--flavor", "rtx", "--style", "auto"]
     assert main(arguments) == 2 and not (tmp_path / "e.engine.artifact").exists()
     assert main([*arguments, "--accept", "RD301"]) == 2

@@ -12,12 +12,12 @@ from rope_deploy.errors import ConfigError, UsageError
 from rope_deploy.runs.inspect import inspect_subject
 from rope_deploy.trt import (
     EngineManifest,
+    engine_mismatch,
     load_engine_manifest,
     manifest_path,
     refuse_foreign_engine,
-    state_of,
 )
-from rope_deploy.trt.engine_manifest import put_in_place
+from rope_deploy.trt.engine_manifest import replacing_engine
 from tests.runtimes.toy import write_toy
 from tests.trt.graphs import engine_of
 
@@ -39,35 +39,35 @@ def engine(tmp_path) -> Path:
 
 
 def test_an_engine_that_is_described_has_no_hazard(engine):
-    assert state_of(engine, load_engine_manifest(engine)) == ""
+    assert engine_mismatch(engine, load_engine_manifest(engine)) == ""
     assert inspect_subject(str(engine)).hazards == ()
 
 
 def test_a_missing_engine_is_said(engine):
     engine.unlink()
-    assert state_of(engine, load_engine_manifest(engine)) == "missing"
+    assert engine_mismatch(engine, load_engine_manifest(engine)) == "missing"
     assert inspect_subject(str(engine)).hazards[0].startswith("The engine is missing")
 
 
 @pytest.mark.parametrize("content", [b"second", b"firs", b"First"])
 def test_a_changed_engine_is_said(engine, content):
     engine.write_bytes(content)
-    assert state_of(engine, load_engine_manifest(engine)) == "changed"
+    assert engine_mismatch(engine, load_engine_manifest(engine)) == "changed"
     assert inspect_subject(str(engine)).hazards[0].startswith("Changed since the build")
 
 
 def test_while_two_engines_change_places_the_manifest_fits_the_one_that_is_there(engine, tmp_path):
-    with put_in_place(engine, manifest(b"second", tmp_path, chosen="second")):
+    with replacing_engine(engine, manifest(b"second", tmp_path, chosen="second")):
         assert load_engine_manifest(engine).chosen == "first"
         engine.write_bytes(b"second")
         assert load_engine_manifest(engine).chosen == "second"
     assert load_engine_manifest(engine).previous is None, "afterwards it holds one"
     engine.write_bytes(b"first")
-    assert state_of(engine, load_engine_manifest(engine)) == "changed"
+    assert engine_mismatch(engine, load_engine_manifest(engine)) == "changed"
 
 
 def test_an_engine_that_does_not_come_leaves_no_manifest_of_it(tmp_path):
-    with pytest.raises(KeyboardInterrupt), put_in_place(tmp_path / "e.engine", manifest(b"new", tmp_path)):
+    with pytest.raises(KeyboardInterrupt), replacing_engine(tmp_path / "e.engine", manifest(b"new", tmp_path)):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 

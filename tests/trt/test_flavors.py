@@ -6,7 +6,7 @@ import pytest
 
 from rope_deploy.errors import EnvironmentMissing, UsageError
 from rope_deploy.trt import flavors
-from rope_deploy.trt.flavors import RTX, TENSORRT, Gpu, find_flavor, installed_version, require
+from rope_deploy.trt.flavors import RTX, TENSORRT, Gpu, find_flavor, installed_version, require_flavor
 from tests.trt.graphs import needs_rtx
 
 
@@ -39,7 +39,7 @@ def test_tensorrt_is_the_default_only_with_a_gpu(installed):
 def test_a_missing_flavour_comes_with_the_command_that_installs_it(installed, wanted):
     installed()
     with pytest.raises(EnvironmentMissing) as caught:
-        require(wanted)
+        require_flavor(wanted)
     assert wanted.install in caught.value.todo
     assert caught.value.exit_code == 3
 
@@ -47,14 +47,14 @@ def test_a_missing_flavour_comes_with_the_command_that_installs_it(installed, wa
 def test_a_missing_flavour_points_at_the_one_that_is_there(installed):
     installed("rtx")
     with pytest.raises(EnvironmentMissing, match="--flavor rtx"):
-        require(TENSORRT)
+        require_flavor(TENSORRT)
 
 
 def test_tensorrt_without_a_gpu_is_refused_and_rtx_is_not(installed):
     installed("tensorrt", "rtx")
     with pytest.raises(EnvironmentMissing, match="needs an NVIDIA GPU"):
-        require(TENSORRT)
-    assert require(RTX) == "9.9"
+        require_flavor(TENSORRT)
+    assert require_flavor(RTX) == "9.9"
 
 
 def test_a_module_that_is_absent_has_no_version():
@@ -82,8 +82,8 @@ def test_a_gpu_tells_its_name_and_capability():
 
 def test_looking_for_a_flavour_imports_no_vendor_package():
     program = (
-        "import sys; from rope_deploy.trt import find_flavor, require\n"
-        "try: require(find_flavor('rtx'))\n"
+        "import sys; from rope_deploy.trt import find_flavor, require_flavor\n"
+        "try: require_flavor(find_flavor('rtx'))\n"
         "except Exception: pass\n"
         "print([n for n in sys.modules if n.split('.')[0] in ('tensorrt', 'tensorrt_rtx', 'polygraphy', 'onnx')])"
     )

@@ -38,7 +38,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("TENSORRT_ROOT", raising=False)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
-    monkeypatch.setattr(toolchain, "_package", lambda name: [])
+    monkeypatch.setattr(toolchain, "_package_folders", lambda name: [])
     monkeypatch.setattr(toolchain, "SYSTEM_HEADERS", ())
     return folder
 
@@ -105,7 +105,7 @@ def test_the_compiler_of_the_wheels_is_found_off_the_path(
     wheels = tmp_path / "site-packages" / "nvidia"
     (wheels / "cu13" / "bin").mkdir(parents=True)
     shutil.move(complete / "nvcc", wheels / "cu13" / "bin" / "nvcc")
-    monkeypatch.setattr(toolchain, "_package", lambda name: [wheels] if name == "nvidia" else [])
+    monkeypatch.setattr(toolchain, "_package_folders", lambda name: [wheels] if name == "nvidia" else [])
     assert find_tools().nvcc.path == str(wheels / "cu13" / "bin" / "nvcc")
 
 
@@ -122,7 +122,7 @@ def test_the_headers_of_the_python_package_serve(complete: Path, headers: Path, 
     package = headers.parent / "kernel_lens"
     (package / "include").mkdir(parents=True)
     (headers / "include").rename(package / "include" / "tensorrt")
-    monkeypatch.setattr(toolchain, "_package", lambda name: [package] if name == "kernel_lens" else [])
+    monkeypatch.setattr(toolchain, "_package_folders", lambda name: [package] if name == "kernel_lens" else [])
     assert find_tools().headers.path == str(package / "include" / "tensorrt")
 
 

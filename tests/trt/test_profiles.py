@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rope_deploy.trt.profiles import Profile, Range, complete, derived_profiles, faults
+from rope_deploy.trt.profiles import Profile, Range, complete_profile, derived_profiles, profile_faults
 from tests.trt.graphs import manifest
 
 
@@ -30,7 +30,7 @@ def test_a_graph_without_a_cache_gets_one_profile_over_the_whole_length(task):
 @given(st.integers(2, 300_000))
 def test_derived_profiles_are_consistent_whatever_the_positions(max_position):
     m = manifest(max_position)
-    assert [fault for p in derived_profiles(m) for fault in faults(p, max_position)] == []
+    assert [fault for p in derived_profiles(m) for fault in profile_faults(p, max_position)] == []
 
 
 @given(st.integers(2, 10_000), st.sampled_from(["prefill", "decode", "all"]), st.data())
@@ -38,15 +38,15 @@ def test_defaults_fit_around_any_sequence_or_past_that_was_given(max_position, n
     axis = data.draw(st.sampled_from(["sequence", "past"]))
     least = 1 if axis == "sequence" else 0
     sizes = sorted(data.draw(st.lists(st.integers(least, max_position - 1), min_size=3, max_size=3)))
-    made = complete(name, {axis: Range(*sizes)}, manifest(max_position))
-    assert faults(made, max_position) == []
+    made = complete_profile(name, {axis: Range(*sizes)}, manifest(max_position))
+    assert profile_faults(made, max_position) == []
     assert made.axes[axis] == Range(*sizes)
 
 
 def test_a_total_beyond_the_default_reach_widens_the_past():
-    made = complete("decode", {"total": Range(1, 512, 131072)}, manifest(131072))
+    made = complete_profile("decode", {"total": Range(1, 512, 131072)}, manifest(131072))
     assert str(made.axes["past"]) == "0:511:131071"
-    assert faults(made, 131072) == []
+    assert profile_faults(made, 131072) == []
 
 
 def test_shapes_join_past_and_sequence_to_the_mask_at_every_point():
@@ -63,7 +63,7 @@ def test_shapes_join_past_and_sequence_to_the_mask_at_every_point():
 def test_a_total_that_is_one_off_is_a_fault(point):
     good = profile(manifest(64), "prefill")
     total = replace(good.axes["total"], **{point: getattr(good.axes["total"], point) + 1})
-    assert any("total" in f for f in faults(Profile("prefill", {**good.axes, "total": total}), 1000))
+    assert any("total" in f for f in profile_faults(Profile("prefill", {**good.axes, "total": total}), 1000))
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,13 @@ def test_a_total_that_is_one_off_is_a_fault(point):
 )
 def test_sizes_that_descend_or_start_too_low_are_faults(axis, size):
     good = profile(manifest(64), "prefill")
-    assert any(axis in f for f in faults(Profile("prefill", {**good.axes, axis: size}), 1000))
+    assert any(axis in f for f in profile_faults(Profile("prefill", {**good.axes, axis: size}), 1000))
 
 
 def test_more_tokens_than_positions_are_a_fault():
     (only,) = derived_profiles(manifest(512, cache=False))
-    assert faults(only, 512) == []
-    assert "max_position 511" in faults(only, 511)[0]
+    assert profile_faults(only, 512) == []
+    assert "max_position 511" in profile_faults(only, 511)[0]
 
 
 def test_a_profile_accepts_what_lies_within_and_nothing_else():

@@ -3,7 +3,7 @@ import pytest
 
 from rope_deploy.artifact import Site
 from rope_deploy.errors import GraphRefused, RefusedNode
-from rope_deploy.trt.refused_nodes import judged, rotation_nodes
+from rope_deploy.trt.refused_nodes import attribute_refusal, rotation_nodes
 from tests.trt.graphs import manifest, write_onnx
 
 # Two values that rotate with one table, and around them what the model does for itself.
@@ -63,14 +63,16 @@ def test_an_operator_that_is_a_rotation_counts_without_a_place():
 
 @pytest.mark.parametrize("name", sorted(INSIDE))
 def test_a_refused_node_of_a_rotation_is_one(model, described, name):
-    error = judged(GraphRefused("no:", nodes=[RefusedNode("Any", name)]), model, described)
+    error = attribute_refusal(GraphRefused("no:", nodes=[RefusedNode("Any", name)]), model, described)
     assert error.of_rotation is True
     assert error.exists == "Only rotations are refused."
 
 
 @pytest.mark.parametrize("name", ["before", "other", "after"])
 def test_a_refused_node_of_the_model_is_none_and_no_style_helps(model, described, name):
-    error = judged(GraphRefused("no:", todo="another style", nodes=[RefusedNode("Any", name)]), model, described)
+    error = attribute_refusal(
+        GraphRefused("no:", todo="another style", nodes=[RefusedNode("Any", name)]), model, described
+    )
     assert error.of_rotation is False
     assert f"Not part of a rotation: Any '{name}'." in error.exists
     assert "No style changes that" in error.todo
@@ -78,7 +80,7 @@ def test_a_refused_node_of_the_model_is_none_and_no_style_helps(model, described
 
 def test_where_both_are_refused_both_are_said(model, described):
     nodes = [RefusedNode("Gather", "row"), RefusedNode("Relu", "before")]
-    error = judged(GraphRefused("no:", todo="another style", nodes=nodes), model, described)
+    error = attribute_refusal(GraphRefused("no:", todo="another style", nodes=nodes), model, described)
     assert (error.of_rotation, error.todo) == (True, "another style")
     assert error.exists == "Not part of a rotation: Relu 'before'."
 
@@ -86,9 +88,9 @@ def test_where_both_are_refused_both_are_said(model, described):
 @pytest.mark.parametrize("function", ["RopeRotateQK", "rope_deploy:RopeRotateQK"])
 def test_the_body_of_our_operator_is_a_rotation(model, described, function):
     inner = RefusedNode("Gather", "inner", (function,))
-    assert judged(GraphRefused("no:", nodes=[inner]), model, described).of_rotation is True
+    assert attribute_refusal(GraphRefused("no:", nodes=[inner]), model, described).of_rotation is True
     other = RefusedNode("Gather", "inner", ("Theirs",))
-    assert judged(GraphRefused("no:", nodes=[other]), model, described).of_rotation is False
+    assert attribute_refusal(GraphRefused("no:", nodes=[other]), model, described).of_rotation is False
 
 
 @pytest.mark.parametrize(
@@ -102,4 +104,4 @@ def test_the_body_of_our_operator_is_a_rotation(model, described, function):
     ],
 )
 def test_a_builder_s_message_is_searched_for_names_of_nodes(model, described, text, verdict):
-    assert judged(GraphRefused(text), model, described).of_rotation is verdict
+    assert attribute_refusal(GraphRefused(text), model, described).of_rotation is verdict

@@ -19,7 +19,7 @@ from rope_deploy.trt.plugin.library_info import PluginLibrary, read_library
 from rope_deploy.trt.plugin.toolchain import Tools, find_tools
 
 LIBRARY = "librope_plugin.so"
-LAST_LINES = 20
+SHOWN_LINES = 20  # of what a failed command printed, from its first error on
 # nvcc's "--list-gpu-code" names these; 90a and 100f are architecture- and family-specific machine code.
 ARCHITECTURE = re.compile(r"(?:sm_)?(\d{1,2})\.?(\d)([af]?)(-real|-virtual)?")
 
@@ -35,20 +35,21 @@ def build_plugin(
 ) -> PluginLibrary:
     """Compile the plugin library to `target`; needs no GPU and no TensorRT, only its headers.
 
-    `architectures`: "8.0", "80" or "sm_80", machine code for that compute capability; default: all that the library
-    supports and nvcc knows, and PTX for later GPUs. `build_folder` is kept, so that a second build is quick; by
-    default a temporary one is used.
+    `architectures`: "8.0", "80" or "sm_80" for machine code of that compute capability, "80-virtual" for PTX; default:
+    all that the library supports and nvcc knows, and PTX for later GPUs. `build_folder` is kept, so that a second build
+    is quick; by default a temporary one is used.
 
     Raises:
         UsageError: `target` exists without `force`, an architecture is unknown, no headers in `tensorrt_root`.
-        EnvironmentMissing: a tool is absent. VendorError: the compiler failed; with its last lines.
+        EnvironmentMissing: a tool or the plugin's source is absent.
+        VendorError: CMake or a compiler failed; with its first error.
     """
     refuse_existing(target, force=force)
     wanted = [_architecture(text) for text in architectures]
     source = find_source()
     tools = find_tools(tensorrt_root)
     _check_known(wanted, tools)
-    with _folder(build_folder, f"{source} {tools} {wanted}") as folder:
+    with _build_folder(build_folder, f"{source} {tools} {wanted}") as folder:
         progress(f"Configuring: nvcc {tools.nvcc.version}, TensorRT headers {tools.headers.version}")
         _run(_configure(source, folder, tools, wanted), "CMake refused to configure the build.")
         progress("Compiling")
@@ -61,7 +62,7 @@ def build_plugin(
 
 
 def find_source() -> Path:
-    """The folder of CMakeLists.txt: inside an installed package, or beside it in a checkout."""
+    """The folder of the plugin's CMakeLists.txt: in the installed package, or beside it in a checkout."""
     package = Path(rope_deploy.__file__).parent
     for folder in (package / "_plugins", package.parent / "plugins"):
         if (folder / "CMakeLists.txt").is_file():
@@ -72,7 +73,7 @@ def find_source() -> Path:
 
 
 def _architecture(text: str) -> str:
-    """As CMake names it."""
+    """`text` as CMake names an architecture: "80-real". Raises UsageError if it is none."""
     if (match := ARCHITECTURE.fullmatch(text.strip())) is None:
         raise UsageError(
             f"--arch {text!r} names no compute capability.", todo="Write it as 8.0, 80 or sm_80, e.g. `--arch 8.0,8.9`."
@@ -81,6 +82,7 @@ def _architecture(text: str) -> str:
 
 
 def _check_known(wanted: Sequence[str], tools: Tools) -> None:
+    """Raise UsageError for architectures that nvcc does not list; if it lists none, nothing is refused."""
     listed = subprocess.run(
         [tools.nvcc.path, "--list-gpu-code"], capture_output=True, text=True, errors="replace"
     ).stdout
@@ -109,8 +111,8 @@ def _configure(source: Path, folder: Path, tools: Tools, architectures: Sequence
 
 
 @contextmanager
-def _folder(kept: Path | None, configuration: str) -> Iterator[Path]:
-    """Where to build. A kept folder has one for each configuration: CMake would mix them."""
+def _build_folder(kept: Path | None, configuration: str) -> Iterator[Path]:
+    """The folder to build in. A kept one has a subfolder for each configuration: CMake would mix them."""
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="rope-plugin-") as temporary:
             yield Path(temporary)
@@ -121,9 +123,10 @@ def _folder(kept: Path | None, configuration: str) -> Iterator[Path]:
 
 
 def _run(command: list[str], failure: str) -> None:
+    """Run `command`. Raises VendorError with its output, from the first line with an error, if it fails."""
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if ran.returncode != 0:
         lines = [line for line in ran.stdout.splitlines() if line.strip()]
         failing = [number for number, line in enumerate(lines) if re.search(r"\berror\b", line, re.IGNORECASE)]
-        first = max(0, min(failing[0] - 1, len(lines) - LAST_LINES)) if failing else max(0, len(lines) - LAST_LINES)
-        raise VendorError(failure, exists="\n".join(f"  {line}" for line in lines[first : first + LAST_LINES]))
+        first = max(0, min(failing[0] - 1, len(lines) - SHOWN_LINES)) if failing else max(0, len(lines) - SHOWN_LINES)
+        raise VendorError(failure, exists="\n".join(f"  {line}" for line in lines[first : first + SHOWN_LINES]))

@@ -1,4 +1,4 @@
-"""What a plugin library says about itself, read from the file: it need not be loaded, nor TensorRT be here."""
+"""Read the description inside a plugin library from the file: nothing is loaded, and TensorRT is not needed."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rope_deploy.errors import UsageError
 
-MARK = b"rope_deploy plugin library\n"
+MARK = b"rope_deploy plugin library\n"  # comes before the description, which ends with a zero byte
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Operator:
-    """What a node of this type takes and gives. Looked up by its name, whatever the domain of the node."""
+    """An operator of the plugin and its tensors. TensorRT finds it by its name, whatever the domain of the node."""
 
     name: str
     inputs: tuple[str, ...]
@@ -35,15 +35,16 @@ class Attribute:
 
     @property
     def required(self) -> bool:
+        """Whether a node must state it: the default of such a field is out of range."""
         return not self.lowest <= self.default <= self.highest
 
 
 @dataclass(frozen=True)
 class PluginLibrary:
-    """`architectures` as CMake names them: "80-real" is machine code for compute capability 8.0, "120-virtual" PTX.
+    """A compiled library. `architectures` are named as in CMake: "80-real" is machine code for 8.0, "120-virtual" PTX.
 
-    `version` is rope-deploy's. `tensorrt_headers`, `cuda` and `compiler` are what it was compiled with; it serves
-    TensorRT 10 and 11 whichever headers these were.
+    `version` is rope-deploy's, `trtexec` a command that uses the library. `tensorrt_headers`, `cuda` and `compiler` are
+    what it was compiled with; it serves TensorRT 10 and 11 whichever headers these were.
     """
 
     path: str
@@ -101,5 +102,5 @@ def read_library(path: Path) -> PluginLibrary:
 
 
 def trtexec_line(path: Path) -> str:
-    """How to build an engine with the library. Without the last option the operator's body wins over the plugin."""
+    """A command that builds an engine with the library. Without its last option an operator's body wins over it."""
     return f"trtexec --onnx=model.onnx --saveEngine=model.engine --dynamicPlugins={path} --enablePluginOverride"

@@ -1,4 +1,4 @@
-"""The tools that compile the plugin: where they may be, and the command that installs each missing one."""
+"""Find the tools that compile the plugin, and name the command that installs each missing one."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SYSTEM_HEADERS = (
     "/usr/local/tensorrt/include",
     "/opt/tensorrt/include",
 )
-PATIENCE = 30  # seconds for a tool to say its version
+VERSION_TIMEOUT = 30  # seconds for a tool to print its version
 
 
 @dataclass(frozen=True)
 class Tool:
-    """One piece. `install` is the command that brings it; `version_pattern` matches what `--version` prints."""
+    """A tool. `install` is a command that installs it; `version_pattern` finds its version in `--version`'s output."""
 
     name: str
     what: str
@@ -37,7 +37,7 @@ class Tool:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundTool:
     path: str
     version: str
 
@@ -54,28 +54,28 @@ COMPILER = Tool("c++", "a C++17 compiler", "apt install g++", r"(\d+(?:\.\d+)+)"
 HEADERS = Tool(
     "tensorrt-headers", "TensorRT's headers, 10.0 or newer", "pip install --no-deps kernel-lens", r"(\d+(?:\.\d+)+)"
 )
-NEEDED = (NVCC, CMAKE, MAKE, COMPILER, HEADERS)
+REQUIRED_TOOLS = (NVCC, CMAKE, MAKE, COMPILER, HEADERS)
 
 
 @dataclass(frozen=True)
 class Tools:
-    """Everything, found. `headers` is the folder of NvInfer.h."""
+    """All tools, found. The path of `headers` is the folder of NvInfer.h."""
 
-    nvcc: Found
-    cmake: Found
-    make: Found
-    compiler: Found
-    headers: Found
+    nvcc: FoundTool
+    cmake: FoundTool
+    make: FoundTool
+    compiler: FoundTool
+    headers: FoundTool
 
 
 def find_tools(tensorrt_root: Path | None = None) -> Tools:
-    """What to compile with.
+    """Find every tool.
 
     Raises:
-        EnvironmentMissing: naming every piece that is absent, with the command that installs it.
-        UsageError: there are no headers in `tensorrt_root`.
+        EnvironmentMissing: tools are absent; it names each with the command that installs it.
+        UsageError: there are no headers in `tensorrt_root`, or without it in TENSORRT_ROOT.
     """
-    found = {tool: find(tool, tensorrt_root) for tool in NEEDED}
+    found = {tool: find_tool(tool, tensorrt_root) for tool in REQUIRED_TOOLS}
     missing = [tool for tool, at in found.items() if at is None]
     if missing:
         raise EnvironmentMissing(
@@ -88,19 +88,21 @@ def find_tools(tensorrt_root: Path | None = None) -> Tools:
     return Tools(*found.values())
 
 
-def find(tool: Tool, tensorrt_root: Path | None = None) -> Found | None:
-    """The first working `tool` among its possible paths, or None."""
+def find_tool(tool: Tool, tensorrt_root: Path | None = None) -> FoundTool | None:
+    """The first of its possible paths where `tool` prints its version, or None. Raises UsageError as `find_tools`."""
     if tool is HEADERS:
         return _headers(tensorrt_root)
     for path in possible_paths(tool):
         if (version := _version_of(path, tool)) is not None:
-            return Found(path, version)
+            return FoundTool(path, version)
     return None
 
 
 def _version_of(path: str, tool: Tool) -> str | None:
     try:
-        ran = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=PATIENCE)
+        ran = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=VERSION_TIMEOUT
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(tool.version_pattern, ran.stdout) if ran.returncode == 0 else None
@@ -108,7 +110,7 @@ def _version_of(path: str, tool: Tool) -> str | None:
 
 
 def possible_paths(tool: Tool) -> Iterator[str]:
-    """Paths where `tool` may be: those on PATH first, then where installers put it without changing PATH."""
+    """Paths where `tool` may be: for each of its names on PATH and beside Python, then CUDA's own folders for nvcc."""
     here = scripts()
     names: tuple[str, ...] = {
         HEADERS: (),
@@ -124,28 +126,28 @@ def possible_paths(tool: Tool) -> Iterator[str]:
             yield str(here / name)
     if tool is NVCC:
         paths = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin" / "nvcc"]
-        for root in _package("nvidia"):
+        for root in _package_folders("nvidia"):
             paths += sorted(root.glob("*/bin/nvcc"), reverse=True)
         yield from (str(path) for path in paths if path.is_file())
 
 
-def _package(name: str) -> list[Path]:
-    """The folders of an installed Python package; it is not imported."""
+def _package_folders(name: str) -> list[Path]:
+    """The folders of an installed Python package, which is not imported; [] if it is absent."""
     spec = importlib.util.find_spec(name)
     return [Path(folder) for folder in spec.submodule_search_locations or ()] if spec else []
 
 
-def _headers(root: Path | None) -> Found | None:
-    """Headers in the folder that was named, if one was: another version than that would be worse than none."""
+def _headers(root: Path | None) -> FoundTool | None:
+    """Find the headers. Where a folder is named only it counts: another version would be worse than none."""
     named = root or (Path(os.environ["TENSORRT_ROOT"]) if os.environ.get("TENSORRT_ROOT") else None)
     if named is not None:
         folders = [named / "include", named]
     else:
         folders = [Path(folder) for folder in SYSTEM_HEADERS]
-        folders += [package / "include" / "tensorrt" for package in _package("kernel_lens")]
+        folders += [package / "include" / "tensorrt" for package in _package_folders("kernel_lens")]
     for folder in folders:
         if (folder / HEADER).is_file():
-            return Found(str(folder), headers_version(folder))
+            return FoundTool(str(folder), headers_version(folder))
     if named is not None:
         raise UsageError(
             f"There is no {HEADER} in {named} or in its folder include.",
@@ -155,7 +157,8 @@ def _headers(root: Path | None) -> Found | None:
 
 
 def headers_version(folder: Path) -> str:
-    """As MAJOR.MINOR.PATCH. 10.x defines NV_TENSORRT_MAJOR as TRT_MAJOR_ENTERPRISE, older ones as the number."""
+    """MAJOR.MINOR.PATCH, or "unknown". Older headers define NV_TENSORRT_MAJOR as the number, newer ones as
+    TRT_MAJOR_ENTERPRISE."""
     try:
         text = (folder / "NvInferVersion.h").read_text(errors="replace")
     except OSError:
