@@ -1,4 +1,4 @@
-"""A contestant described by names alone, so that another process can open it and make the calls that are timed."""
+"""Describe a contestant by names alone, so that another process can open it and make the calls that are timed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from rope_deploy.graph.analysis.vocabulary import with_vocabulary
 from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Runtime, Target, as_past, open_runtime
 
-PATIENCE = 1800  # seconds for a process that measures
+PATIENCE = 1800  # seconds after which a process that measures is ended
 LONGEST_NOTE = 200  # characters of the reason why nothing was measured
 
 
 @dataclass(frozen=True)
 class ContestantJob:
-    """What a process is to run. `folder` is the artifact, `source` the PyTorch model where one is needed."""
+    """A contestant and the workloads to run it on. `folder` is the artifact, `source` the PyTorch model ("": none).
+
+    `prompts` are lengths in tokens, `new` is the number of tokens to decode after each. `threads` None: the runtime
+    chooses.
+    """
 
     runtime: str
     folder: str
@@ -31,12 +35,12 @@ class ContestantJob:
     engine: str = ""
 
     def manifest(self) -> Manifest:
-        """The artifact's, with its vocabulary. Raises what `load_manifest` raises."""
+        """The artifact's manifest, with its vocabulary. Raises what `load_manifest` raises."""
         return with_vocabulary(load_manifest(Path(self.folder)), Path(self.folder))
 
 
 def rehearse(job: ContestantJob) -> None:
-    """Open the contestant and make every call that is going to be timed, for a process that may die of it."""
+    """Open the contestant and make every call that is going to be timed, in a process that may die of it."""
     manifest = job.manifest()
     with ExitStack() as stack:
         run_workloads(open_job(stack, job, manifest), manifest, job)
@@ -55,7 +59,7 @@ def open_job(stack: ExitStack, job: ContestantJob, manifest: Manifest) -> Runtim
 
 
 def run_workloads(runtime: Runtime, manifest: Manifest, job: ContestantJob) -> tuple[Workload, ...]:
-    """Run every workload of the job once; returns them."""
+    """Run every workload of the job once and return the workloads; without a KV cache there is no decoding."""
     wanted = workloads(job.prompts, job.new if manifest.cache else 0)
     for workload in wanted:
         past = initial_past(runtime, manifest, workload)

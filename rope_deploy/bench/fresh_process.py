@@ -3,9 +3,9 @@
 Where memory lies differs from process to process and stays for its life, so a slowdown that is real shows in every
 one of them.
 
-On a machine that others use, wall time says little, and processor time no more: threads that wait by spinning spend
-it for nothing, the more the longer they wait. One thread waits for nobody: beside a busy process the ratio of such
-processor times moved by 2 % (benchmarks/results/gate_under_load.json).
+On a machine that others use, wall time says little, and processor time of several threads no more: threads that wait
+by spinning spend it for nothing. One thread waits for no other: beside a busy process the processor time of an
+unchanged artifact was 1.02 times the baseline's (benchmarks/results/gate_under_load.json).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.fresh_process:measure_comparison"
-MORE_ROUNDS = 2  # times as many with one thread: a verdict that rests on them alone wants a narrow interval
+ROUNDS_FACTOR = 2  # with one thread rounds are doubled: a verdict may rest on them alone and needs a narrow interval
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The contestants (ratios refer to the first), with prompts and threads of the jobs alike."""
+    """The contestants to compare. Ratios refer to the first; all jobs have the same prompts and threads."""
 
     jobs: tuple[ContestantJob, ...]
     rounds: int
@@ -36,9 +36,9 @@ class Comparison:
 def measure_in_fresh_process(
     comparison: Comparison, note: Callable[[str], None], *, patience: float = PATIENCE
 ) -> tuple[LatencyRecord, ...]:
-    """What a fresh process measures; () if it failed or took longer than `patience` seconds: `note` is told why.
+    """Measure in a fresh process; () if it failed or took longer than `patience` seconds, and `note` is told why.
 
-    No failure of the run: the same contestants were measured before, and that measurement then stands alone.
+    That fails no run: the same contestants were measured before, and that measurement then stands alone.
     """
     try:
         return run_in_child(Task(MEASURE, (comparison,)), patience=patience)
@@ -52,16 +52,17 @@ def measure_in_fresh_process(
 def with_processor_ratios(
     latencies: Sequence[LatencyRecord], comparison: Comparison, note: Callable[[str], None]
 ) -> tuple[LatencyRecord, ...]:
-    """`latencies` of the contestants compared, with the ratios of processor times that a fresh process measures.
+    """`latencies` with the ratios of processor times that a fresh process measures, with one thread each.
 
-    Where it measures nothing they stay without, and `note` is told why.
+    A record stays as it is if its runtime or the reference's cannot be told to use one thread, if one was timed
+    already, or if the process fails; `note` is told why it failed.
     """
     reference, *others = comparison.jobs
     others = [job for job in others if RUNTIMES[job.runtime].sets_threads]
     if not RUNTIMES[reference.runtime].sets_threads or not others or reference.threads == 1:
         return tuple(latencies)
     single = tuple(replace(job, threads=1) for job in (reference, *others))
-    measured = measure_in_fresh_process(Comparison(single, MORE_ROUNDS * comparison.rounds), note)
+    measured = measure_in_fresh_process(Comparison(single, ROUNDS_FACTOR * comparison.rounds), note)
     found = {(one.runtime, one.style, one.workload): one for one in measured}
     return tuple(
         replace(
@@ -90,6 +91,6 @@ def measure_comparison(comparison: Comparison) -> tuple[LatencyRecord, ...]:
             prompts=first.prompts,
             new=first.new,
             rounds=comparison.rounds,
-            baseline=contestants[0].label,
+            reference=contestants[0].label,
             threads=first.threads,
         )

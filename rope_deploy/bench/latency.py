@@ -1,8 +1,8 @@
-"""Time prefill and decode of several open runtimes, so that their ratios can be trusted.
+"""Time prefill and decode of several open runtimes in interleaved rounds, so that their ratios can be trusted.
 
 Every round runs all contestants one after another, and each round begins with another one: a busy moment of the
-machine, or its slow warming up, falls on all. A ratio is the median of the ratios within each round, not the ratio of
-medians taken minutes apart. Load by other processes does not fall on all alike, so the time that each contestant
+machine, or its slow warming up, affects all. A ratio is the median of the ratios within each round, not the ratio of
+medians taken minutes apart. Load by other processes does not affect all alike, so the time that each contestant
 waited for a processor is reported too (`processor_contention.py`), and with one thread the ratio of processor times.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.bench.processor_contention import TimeSpent
-from rope_deploy.bench.ratio_interval import Interval, of_median
+from rope_deploy.bench.ratio_interval import Interval, median_interval
 from rope_deploy.errors import UsageError
 from rope_deploy.graph.analysis.vocabulary import FALLBACK_VOCABULARY
 from rope_deploy.options import NOTHING_TO_TIME, BenchOptions, require_workloads
@@ -24,14 +24,14 @@ from rope_deploy.results.records import LatencyRecord
 from rope_deploy.runtime_registry import ON_GPU
 from rope_deploy.runtimes import Arrays, Runtime, as_past, counted_positions, empty_past
 
-WARMUP = 2
+WARMUP = 2  # runs of each workload before the first that is timed
 
 
 @dataclass(frozen=True)
 class Contestant:
     """An open runtime (without taps), the manifest of the graph whose inputs it takes, and the style to report.
 
-    Number of threads: open every contestant with the same, `open_ort(…, threads=n)` and `open_torch(…, threads=n)`.
+    Open every contestant with the same number of threads: `open_ort(…, threads=n)`, `open_torch(…, threads=n)`.
     """
 
     runtime: Runtime
@@ -46,7 +46,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Workload:
-    """`name` as in LatencyRecord; `steps` runs of `tokens` each, one after another, on `past` tokens in the cache."""
+    """`steps` runs of `tokens` each, one after another, on `past` tokens in the KV cache. `name` is LatencyRecord's."""
 
     name: str
     tokens: int
@@ -55,7 +55,7 @@ class Workload:
 
 
 def workloads(prompts: Sequence[int], new: int) -> tuple[Workload, ...]:
-    """A prefill of each length, and decoding `new` tokens after each: what is timed, and what is profiled."""
+    """The workloads that are timed and profiled: a prefill of each length, and decoding `new` tokens after each."""
     prefill = [Workload(f"prefill {prompt}", prompt) for prompt in prompts]
     decode = [Workload(f"decode @{prompt}", 1, prompt, new) for prompt in prompts if new]
     return (*prefill, *decode)
@@ -68,25 +68,25 @@ def measure(
     new: int = BenchOptions.new,
     rounds: int = BenchOptions.rounds,
     warmup: int = WARMUP,
-    baseline: str | None = None,
+    reference: str | None = None,
     threads: int | None = None,
     progress: Callable[[str, int, int], None] = lambda workload, done, rounds: None,
 ) -> tuple[LatencyRecord, ...]:
-    """Median, p10 and p90 of a prefill of each length in `prompts`, and per token of decoding `new` tokens after it.
+    """Time a prefill of each length in `prompts`, and decoding `new` tokens after it: median, p10 and p90 in ms.
 
-    Each decode round starts from the same cache and appends to it; graphs without a cache, and `new` = 0, skip it.
-    `baseline` is the label that ratios refer to, `threads` what the contestants were opened with.
-    `progress(workload, rounds done, rounds)` is called after each round.
+    Times of decoding are per token. Each decode round starts from the same KV cache and appends to it; graphs without
+    one, and `new` = 0, skip it. `reference` is the label that ratios refer to, `threads` what the contestants were
+    opened with. `progress(workload, rounds done, rounds)` is called after each round.
 
-    Raises UsageError for an unknown baseline, two contestants of one label, nothing to measure or more tokens than
+    Raises UsageError for an unknown reference, two contestants of one label, nothing to measure or more tokens than
     positions; and what a runtime raises.
     """
-    _validate(contestants, prompts, new, rounds, baseline)
+    _validate(contestants, prompts, new, rounds, reference)
     return tuple(
         record
         for workload in workloads(prompts, new)
         if (taking_part := [one for one in contestants if one.manifest.cache or not workload.past])
-        for record in _timed(taking_part, workload, rounds, warmup, baseline, threads, progress)
+        for record in _timed(taking_part, workload, rounds, warmup, reference, threads, progress)
     )
 
 
@@ -95,7 +95,7 @@ def _timed(
     workload: Workload,
     rounds: int,
     warmup: int,
-    baseline: str | None,
+    reference: str | None,
     threads: int | None,
     progress: Callable[[str, int, int], None],
 ) -> list[LatencyRecord]:
@@ -117,12 +117,11 @@ def _timed(
     finally:
         if collecting:
             gc.enable()
-    return [_record(contestant, workload, spent, baseline, threads) for contestant in contestants]
+    return [_record(contestant, workload, spent, reference, threads) for contestant in contestants]
 
 
 def _run(contestant: Contestant, workload: Workload, past: Arrays, spent: TimeSpent) -> None:
-    """All steps of a workload. The feeds are made beforehand, all but the cache, which each step takes from the one
-    before."""
+    """Time all steps of a workload. Feeds are made before; each step takes the KV cache from the one before it."""
     manifest, runtime = contestant.manifest, contestant.runtime
     steps = [random_feeds(manifest, workload.tokens, workload.past + step) for step in range(workload.steps)]
     with spent.timed():
@@ -135,13 +134,13 @@ def _record(
     contestant: Contestant,
     workload: Workload,
     spent: Mapping[str, TimeSpent],
-    baseline: str | None,
+    reference: str | None,
     threads: int | None,
 ) -> LatencyRecord:
-    own, other = spent[contestant.label], spent.get(baseline or "")
+    own, other = spent[contestant.label], spent.get(reference or "")
     p10, median, p90 = np.percentile(np.array(own.wall) / workload.steps, (10, 50, 90)) * 1e3
     ratio = _ratio(own.wall, other.wall) if other else None
-    # Several threads spend processor time on waiting.
+    # Several threads spend processor time on waiting by spinning.
     single = threads == 1 and contestant.runtime.name not in ON_GPU
     processor = _ratio(own.processor, other.processor) if other and single else None
     waiting = [one.waiting for one in (own, other) if one is not None and one.waiting is not None]
@@ -157,7 +156,7 @@ def _record(
         ratio=ratio.value if ratio else None,
         ratio_low=ratio.low if ratio else None,
         ratio_high=ratio.high if ratio else None,
-        reference=baseline if ratio else "",
+        reference=reference if ratio else "",
         threads=threads,
         processor_ratio=processor.value if processor else None,
         processor_ratio_low=processor.low if processor else None,
@@ -167,14 +166,14 @@ def _record(
 
 
 def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> Interval | None:
-    """The median of the ratios of the rounds; None where a clock is too coarse for one."""
+    """The median of the rounds' ratios and its interval; None where a clock is so coarse that a time is 0."""
     if min(*ours, *theirs) <= 0:
         return None
-    return of_median([mine / other for mine, other in zip(ours, theirs, strict=True)])
+    return median_interval([mine / other for mine, other in zip(ours, theirs, strict=True)])
 
 
 def initial_past(runtime: Runtime, manifest: Manifest, workload: Workload) -> Arrays:
-    """The cache that `workload` begins with, made by the runtime itself."""
+    """The KV cache that `workload` begins with, under its input names, computed by the runtime itself."""
     past = empty_past(manifest, 1)
     if not workload.past:
         return past
@@ -182,7 +181,10 @@ def initial_past(runtime: Runtime, manifest: Manifest, workload: Workload) -> Ar
 
 
 def random_feeds(manifest: Manifest, tokens: int, past: int) -> Arrays:
-    """One row of random tokens after `past` others, the same for every contestant."""
+    """The inputs for random tokens after `past` others, without the KV cache; the same for one vocabulary and `past`.
+
+    Shapes: input_ids [1, tokens], attention_mask [1, past + tokens], position_ids as the graph takes them.
+    """
     total = past + tokens
     ids = np.random.default_rng(past).integers(0, manifest.vocab_size or FALLBACK_VOCABULARY, (1, tokens))
     made = {
@@ -206,13 +208,13 @@ def require_fit(label: str, manifest: Manifest, prompts: Sequence[int], new: int
 
 
 def _validate(
-    contestants: Sequence[Contestant], prompts: Sequence[int], new: int, rounds: int, baseline: str | None
+    contestants: Sequence[Contestant], prompts: Sequence[int], new: int, rounds: int, reference: str | None
 ) -> None:
     labels = [contestant.label for contestant in contestants]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise UsageError(f"Two contestants are called {', '.join(twice)}.", todo="Give each a style of its own.")
-    if baseline is not None and baseline not in labels:
-        raise UsageError(f"There is no baseline {baseline!r}.", exists=f"There are {', '.join(labels)}.")
+    if reference is not None and reference not in labels:
+        raise UsageError(f"There is no reference {reference!r}.", exists=f"There are {', '.join(labels)}.")
     if not labels:
         raise UsageError(NOTHING_TO_TIME)
     require_workloads(prompts, new, rounds)

@@ -1,13 +1,12 @@
-"""Processor contention: how long this process waited for a processor while something was timed.
+"""Measure how long this process waited for a processor while something was timed.
 
 Load by other processes stretches wall time, and not alike for all: a runtime whose threads sleep at their barriers
-waits for a processor at each of them. Two figures that load does not stretch, or that show it, are taken beside wall
-time:
+waits for a processor at each of them. So two more figures are taken beside wall time:
 
-    processor time   what the threads of this process really computed (user and system time)
-    waiting          what they would have computed on a machine of their own: Linux counts for each thread how long it
-                     was ready to run and did not (proc(5), /proc/PID/task/TID/schedstat, the second number); on a
-                     virtual machine the hypervisor adds what it gave to others ("steal" in /proc/stat)
+    processor time   user and system time of the threads of this process, spinning included
+    waiting          how long they were ready to run and did not run: Linux counts it for each thread (the second number
+                     in /proc/PID/task/TID/schedstat, see the kernel's sched-stats.rst), and on a virtual machine for
+                     the processors that the hypervisor gave to others ("steal" in /proc/stat)
 """
 
 from __future__ import annotations
@@ -26,7 +25,10 @@ TASKS = Path("/proc/self/task")
 
 @dataclass
 class TimeSpent:
-    """Seconds, summed over everything timed so far. `waited` and `stolen` are None where the system does not tell."""
+    """Seconds of everything timed so far: in `wall` and `processor` one entry a run, in `waited` and `stolen` the sum.
+
+    `waited` and `stolen` are None where the system does not tell.
+    """
 
     wall: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
@@ -35,7 +37,7 @@ class TimeSpent:
 
     @property
     def waiting(self) -> float | None:
-        """The share of the time in which threads were ready to run, that they did not: 0 on a machine of their own."""
+        """The share of their ready time in which threads did not run: 0 on a machine of their own, None if unknown."""
         lost = [value for value in (self.waited, self.stolen) if value is not None]
         if not lost:
             return None
@@ -43,23 +45,23 @@ class TimeSpent:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Time what happens inside; reading the counters is left out."""
+        """Time the block; reading the counters is not timed."""
         waited, stolen, processor = _waited(), _stolen(), time.process_time()
         began = time.perf_counter()
         yield
         self.wall.append(time.perf_counter() - began)
         self.processor.append(time.process_time() - processor)
-        self.waited = _more(self.waited, waited, _waited())
-        self.stolen = _more(self.stolen, stolen, _stolen())
+        self.waited = _add_increase(self.waited, waited, _waited())
+        self.stolen = _add_increase(self.stolen, stolen, _stolen())
 
 
-def _more(total: float | None, before: float | None, after: float | None) -> float | None:
-    """`total` and what came in between; a thread that ended takes its count along, which is no negative waiting."""
+def _add_increase(total: float | None, before: float | None, after: float | None) -> float | None:
+    """`total` plus `after` - `before`. A thread that ended takes its count along: a decrease counts as 0."""
     return total if before is None or after is None else (total or 0.0) + max(after - before, 0.0)
 
 
 def _waited() -> float | None:
-    """Seconds that the threads of this process have been ready and not running."""
+    """Seconds that this process's threads have been ready and not running; None if the kernel does not count."""
     total, read = 0, False
     try:
         for task in os.scandir(TASKS):
@@ -75,5 +77,5 @@ def _waited() -> float | None:
 
 
 def _stolen() -> float | None:
-    """Seconds of this machine's processors that the hypervisor gave to others, of all processors together."""
+    """Seconds, summed over this machine's processors, that the hypervisor gave to others; None if it does not tell."""
     return getattr(psutil.cpu_times(), "steal", None)

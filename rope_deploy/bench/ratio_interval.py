@@ -1,8 +1,9 @@
-"""Confidence intervals: of the median of a few rounds, and of the quotient of two medians.
+"""Confidence intervals of the median of a few rounds, and of the quotient of two medians.
 
 The times of rounds are skewed and have outliers, so nothing here assumes a shape: an interval of a median is a pair
 of the sorted values themselves (the sign test inverted; any textbook of nonparametric statistics, e.g.
-Hollander, Wolfe and Chicken, chapter 3).
+Hollander, Wolfe and Chicken, chapter 3). SciPy, which no other module needs, has the first interval
+(scipy.stats.quantile_test) but none for fewer than six rounds, and not the second.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """The median of the ratios and its 95 % interval; all three are positive."""
+    """A median, or a quotient of medians, and its 95 % interval; all three are positive."""
 
     value: float
     low: float
     high: float
 
 
-def of_median(values: Sequence[float]) -> Interval:
+def median_interval(values: Sequence[float]) -> Interval:
     """The median of `values` (at least one) with its order-statistic interval: the k-th smallest to the k-th largest.
 
     k is the largest for which the true median lies inside with probability CONFIDENCE, if rounds are independent:
@@ -38,13 +39,13 @@ def of_median(values: Sequence[float]) -> Interval:
     return Interval(middle, ordered[k - 1], ordered[n - k])
 
 
-def quotient(now: Interval, before: Interval) -> Interval:
-    """now / before, with the interval that follows from those of two independent measurements.
+def quotient_interval(numerator: Interval, denominator: Interval) -> Interval:
+    """numerator / denominator, with the interval that follows from those of two independent measurements.
 
     On a logarithmic scale the deviations on each side add up as squares (MOVER: Zou and Donner, "Construction of
     confidence limits about effect measures", Statistics in Medicine 27, 2008).
     """
-    value = now.value / before.value
-    down = math.hypot(math.log(now.value / now.low), math.log(before.high / before.value))
-    up = math.hypot(math.log(now.high / now.value), math.log(before.value / before.low))
+    value = numerator.value / denominator.value
+    down = math.hypot(math.log(numerator.value / numerator.low), math.log(denominator.high / denominator.value))
+    up = math.hypot(math.log(numerator.high / numerator.value), math.log(denominator.value / denominator.low))
     return Interval(value, value * math.exp(-down), value * math.exp(up))

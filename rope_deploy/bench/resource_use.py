@@ -1,7 +1,7 @@
-"""What one contestant needs by itself: memory, and how much of its time the rotation takes.
+"""Measure the memory of one contestant, and the share of its time that the rotation takes.
 
 Both are measured in a process of its own. Memory of several models in one process cannot be told apart, and a
-profiler slows down what it watches. A process that dies takes nothing with it but its own figures.
+profiler slows down what it watches. If the process dies, only its own figures are lost.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rope_deploy.errors import RopeDeployError
 from rope_deploy.runtime_registry import RUNTIMES
 
 MEASURE = "rope_deploy.bench.resource_use:measure_resource_use"
-COUNTED = 5  # runs of each workload that the profile is made of, after one that is not counted
+PROFILED_RUNS = 5  # of each workload, after one that is not counted
 
 
 @dataclass(frozen=True)
 class ResourceUse:
-    """What was found; see `ContestantRecord`. `shares`: by workload, the rotation's part of the time. `note`: what
-    could not be measured, and why."""
+    """The figures of one contestant, as `ContestantRecord` explains them. `shares`: the rotation's part of the time, by
+    workload. `note`: what could not be measured, and why."""
 
     peak_bytes: int | None = None
     resident_bytes: int | None = None
@@ -56,7 +56,7 @@ def _unmeasured(reason: str) -> ResourceUse:
 
 
 def measure_resource_use(job: ContestantJob) -> ResourceUse:
-    """Open the contestant, run each workload, and read what the system says of this process; then profile it."""
+    """Open the contestant, run each workload once, and read the memory of this process; then profile it if possible."""
     manifest = job.manifest()
     before = psutil.Process().memory_info().rss
     with ExitStack() as stack:
@@ -73,9 +73,9 @@ def measure_resource_use(job: ContestantJob) -> ResourceUse:
 
 
 def most_resident() -> int:
-    """Bytes that were resident in this process at most (VmHWM).
+    """The largest number of bytes that were resident in this process (VmHWM of /proc/self/status).
 
-    Not getrusage's ru_maxrss, which survives exec: it would tell of the parent, from which this process was forked.
+    getrusage's ru_maxrss survives exec, so it may be that of the parent, from which this process was forked.
     """
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
@@ -91,7 +91,7 @@ def _with_profile(
         past = initial_past(profiler, manifest, workload)
         feeds = random_feeds(manifest, workload.tokens, workload.past) | past
         profiler.run(feeds)
-        for _ in range(COUNTED):
+        for _ in range(PROFILED_RUNS):
             profiler.run(feeds, workload.name)
     profile = profiler.finish()
     note = ""

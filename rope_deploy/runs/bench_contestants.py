@@ -131,7 +131,7 @@ def time_all(
             prompts=options.prompt,
             new=options.new if contestants[0].artifact.manifest.cache else 0,
             rounds=options.rounds,
-            baseline=opened[0].label,
+            reference=opened[0].label,
             threads=options.threads,
             progress=lambda workload, done, total: progress(f"Timing {workload}: round {done} of {total}"),
         )

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from rope_deploy.bench import Interval, quotient
+from rope_deploy.bench import Interval, quotient_interval
 from rope_deploy.options import BenchOptions, Unsettled
 from rope_deploy.results.records import GateRecord, LatencyRecord
 
@@ -56,8 +56,8 @@ def judge_ratio(
     quiet = [one for one in measured if _are_quiet(one, before)]
     if not quiet:
         return _judge_by_processor(name, measured, before, limit, unsettled)
-    first = quotient(wall_ratio(measured[0]), wall_ratio(before))
-    found = [quotient(wall_ratio(one), wall_ratio(before)) for one in quiet]
+    first = quotient_interval(wall_ratio(measured[0]), wall_ratio(before))
+    found = [quotient_interval(wall_ratio(one), wall_ratio(before)) for one in quiet]
     calmest = _least(found)
     again = _again(measured)
     if all(one.low > limit for one in found):
@@ -76,7 +76,7 @@ def judge_ratio(
 def _judge_by_processor(
     name: str, measured: Sequence[LatencyRecord], before: LatencyRecord, limit: float, unsettled: Unsettled
 ) -> GateRecord:
-    first = quotient(wall_ratio(measured[0]), wall_ratio(before))
+    first = quotient_interval(wall_ratio(measured[0]), wall_ratio(before))
     load = _load(measured, before)
     computed = _computed(measured, before)
     if not computed:
@@ -113,7 +113,7 @@ def _are_quiet(now: LatencyRecord, before: LatencyRecord) -> bool:
 
 
 def _is_within(now: LatencyRecord, before: LatencyRecord, limit: float) -> bool:
-    if quotient(wall_ratio(now), wall_ratio(before)).value > limit:
+    if quotient_interval(wall_ratio(now), wall_ratio(before)).value > limit:
         return False
     found = _processor_quotient(now, before)
     return _are_quiet(now, before) or (found is not None and found.value <= limit)
@@ -121,7 +121,7 @@ def _is_within(now: LatencyRecord, before: LatencyRecord, limit: float) -> bool:
 
 def _processor_quotient(now: LatencyRecord, before: LatencyRecord) -> Interval | None:
     ours, theirs = processor_ratio(now), processor_ratio(before)
-    return quotient(ours, theirs) if ours and theirs else None
+    return quotient_interval(ours, theirs) if ours and theirs else None
 
 
 def _computed(measured: Sequence[LatencyRecord], before: LatencyRecord) -> list[Interval]:

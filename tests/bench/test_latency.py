@@ -32,7 +32,7 @@ class Slow(Twin):
 
 def test_ratio_finds_the_slower_one(manifest):
     fast, slow = Contestant(Slow("fast", 0.02), manifest), Contestant(Slow("slow", 0.06), manifest)
-    records = measure([fast, slow], prompts=(4,), new=2, rounds=5, baseline="fast")
+    records = measure([fast, slow], prompts=(4,), new=2, rounds=5, reference="fast")
     assert [(r.runtime, r.workload, r.tokens) for r in records] == [
         ("fast", "prefill 4", 4),
         ("slow", "prefill 4", 4),
@@ -97,7 +97,7 @@ def test_onnx_runtime_styles_are_timed_side_by_side(tmp_path):
     with open_ort(tmp_path / "onnx", threads=1) as one, open_ort(tmp_path / "contrib", threads=1) as other:
         runtimes = dict(zip(styles, (one, other)))
         contestants = [Contestant(runtimes[style], manifests[style], style) for style in styles]
-        records = measure(contestants, prompts=(16,), rounds=4, baseline="ort/onnx")
+        records = measure(contestants, prompts=(16,), rounds=4, reference="ort/onnx")
     assert {(r.style, r.workload) for r in records} == {(s, w) for s in styles for w in ("prefill 16", "decode @16")}
     assert all(record.median_ms > 0 for record in records)
 
@@ -112,7 +112,7 @@ def test_progress_hears_every_round(manifest):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"baseline": "genai"}, "There is no baseline 'genai'(.|\n)*twin"),
+        ({"reference": "genai"}, "There is no reference 'genai'(.|\n)*twin"),
         ({"prompts": (1, ROWS + 1), "new": 0}, f"{ROWS + 1} tokens do not fit"),
         ({"prompts": (ROWS,), "new": 1}, f"{ROWS + 1} tokens do not fit"),
         ({"new": -1}, "at least one"),
@@ -151,7 +151,7 @@ def clock(monkeypatch):
 
 def test_a_ratio_comes_with_its_reference_and_an_interval_around_it(manifest, clock):
     pair = [Contestant(Slow("fast", 0.002), manifest), Contestant(Slow("slow", 0.004), manifest)]
-    fast, slow = measure(pair, prompts=(2,), new=0, rounds=6, baseline="fast", threads=3)
+    fast, slow = measure(pair, prompts=(2,), new=0, rounds=6, reference="fast", threads=3)
     assert (fast.ratio_low, fast.ratio, fast.ratio_high) == (1, 1, 1)
     assert 1 < slow.ratio_low <= slow.ratio <= slow.ratio_high
     assert slow.ratio == pytest.approx(2)
