@@ -1,4 +1,4 @@
-"""One renderer a format. A renderer reads a `Report` of `rope_deploy.results` and nothing else.
+"""Render a report, with one renderer for each format. A renderer reads a `Report` of `rope_deploy.results` alone.
 
 `render(report, "html")` returns the text of one report; writing it is the caller's business.
 """

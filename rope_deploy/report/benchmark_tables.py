@@ -1,4 +1,4 @@
-"""What a benchmark found, as two tables of plain text that every renderer shows alike."""
+"""Arrange what a benchmark found in two tables of plain text, which terminal, Markdown and HTML show alike."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from rope_deploy.results import wording
 from rope_deploy.results.records import ContestantRecord, LatencyRecord, Report
 
-Table = tuple[list[str], list[list[str]]]  # the heading, and rows as long as it
+Table = tuple[list[str], list[list[str]]]  # the heading, and rows of its length
 
-TIMES = ["Runtime", "Style", "Workload", "Median", "10 to 90 %", "Tokens/s", "Ratio", "Ratio's noise", "Rotation"]
-NEEDS = ["Runtime", "Style", "Most memory", "At the end", "Before opening", "ONNX Runtime's arena", "Remarks"]
-# What the figures of the second table are, in a sentence to be shown with them.
-MEMORY = (
+TIMING_HEAD = ["Runtime", "Style", "Workload", "Median", "10 to 90 %", "Tokens/s", "Ratio", "Ratio's noise", "Rotation"]
+MEMORY_HEAD = ["Runtime", "Style", "Most memory", "At the end", "Before opening", "ONNX Runtime's arena", "Remarks"]
+# Shown with the second table.
+MEMORY_EXPLANATION = (
     "Memory of a process that opened this contestant alone and ran each workload once; the most of it includes "
     "loading, and all of it Python and its libraries."
 )
 
 
-def times(report: Report) -> Table:
-    """Every timing. "Rotation" is the rotation's share of the time in the nodes."""
-    return TIMES, [_time(record) for record in report.latencies]
+def timing_table(report: Report) -> Table:
+    """A row for each timing. "Rotation" is the rotation's share of the time in the nodes."""
+    return TIMING_HEAD, [_timing_row(record) for record in report.latencies]
 
 
-def needs(report: Report) -> Table:
-    """Who took part or was left out, and what each needed; empty if there is nothing to say of anybody."""
+def memory_table(report: Report) -> Table:
+    """The memory of each contestant, and who was left out. Contestants of whom nothing is recorded have no row."""
     shown = [record for record in report.contestants if record.verdict != "passed" or record.peak_bytes or record.note]
-    return NEEDS, [_need(record) for record in shown]
+    return MEMORY_HEAD, [_memory_row(record) for record in shown]
 
 
-def narrow(table: Table, dropped: Sequence[str]) -> Table:
-    """The same for 80 columns: runtime and style as one label, without `dropped` and what is empty in every row."""
+def narrow_table(table: Table, dropped: Sequence[str]) -> Table:
+    """`table` for 80 columns: runtime and style as one label, without `dropped` and what is empty in every row."""
     head, body = table
     kept = [i for i in range(2, len(head)) if head[i] not in dropped and any(row[i] for row in body)]
     labels = [" ".join(filter(None, (row[1], row[0] if not row[1] else ""))) for row in body]
@@ -40,7 +40,7 @@ def narrow(table: Table, dropped: Sequence[str]) -> Table:
 
 
 def remarks(report: Report) -> list[tuple[str, str]]:
-    """(remark, who), each remark once."""
+    """(remark, contestants it holds for), each remark once."""
     by_remark: dict[str, list[str]] = {}
     for record in report.contestants:
         if record.note:
@@ -49,7 +49,7 @@ def remarks(report: Report) -> list[tuple[str, str]]:
 
 
 def left_out(report: Report) -> list[tuple[str, str]]:
-    """(who, why) for each contestant that could not be timed here."""
+    """(contestant, reason) for each contestant that could not be timed here."""
     return [
         (wording.target(record.style, record.runtime), wording.line(record.message) or "no reason was recorded")
         for record in report.contestants
@@ -57,7 +57,7 @@ def left_out(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _time(record: LatencyRecord) -> list[str]:
+def _timing_row(record: LatencyRecord) -> list[str]:
     low, high = record.ratio_low, record.ratio_high
     reference = record.ratio == low == high == 1
     return [
@@ -73,7 +73,7 @@ def _time(record: LatencyRecord) -> list[str]:
     ]
 
 
-def _need(record: ContestantRecord) -> list[str]:
+def _memory_row(record: ContestantRecord) -> list[str]:
     sizes = (record.peak_bytes, record.resident_bytes, record.before_bytes, record.arena_bytes)
     left = f"Left out: {wording.line(record.message)}" if record.verdict != "passed" else ""
     return [

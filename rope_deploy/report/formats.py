@@ -1,4 +1,4 @@
-"""The formats a report comes in. Renderers are imported when asked for: most runs need one of them."""
+"""Render a report in one of its formats. Renderers are imported when asked for: most runs need one of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ FILE_NAMES: dict[FileFormat, str] = {
 
 
 def render(report: Report, format: Format) -> str:
-    """The whole report as text, ending in a newline. "terminal" is plain text without colour."""
+    """The whole report as text, ending in a newline. "terminal" is plain text without colour.
+
+    Raises UsageError for an unknown format.
+    """
     match format:
         case "terminal":
             from rope_deploy.report.terminal import to_text

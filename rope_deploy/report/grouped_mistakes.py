@@ -1,4 +1,4 @@
-"""Diagnoses as people read them: one mistake once, however many styles and runtimes show it."""
+"""Group diagnoses by mistake: one mistake is shown once, however many styles and runtimes show it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rope_deploy.results.records import CheckRecord, DiagnosisRecord, Report
 
 @dataclass(frozen=True)
 class Mistake:
-    """`target` is who shows it, `cases` where it shows, `fit` how well it explains what was seen ("" if unknown)."""
+    """One mistake. `target`: the styles and runtimes that show it; `cases`: the first three cases in which it shows;
+    `fit`: how well it explains what was seen, "" if unknown."""
 
     code: str
     title: str
@@ -22,17 +23,13 @@ class Mistake:
     cases: str
 
     @property
-    def sentence(self) -> str:
-        """All of it in a line: "RD301 rope_theta is wrong: q and k of layers 0–29"."""
-        return f"{self.code} {self.title}" + (f": {self.where}" if self.where else "")
-
-    @property
     def command(self) -> str:
+        """The command that explains it."""
         return f"rope-deploy check --explain {self.code}"
 
 
 def mistakes(report: Report) -> tuple[Mistake, ...]:
-    """In the order of the diagnoses; what several styles share is shown once, with the figures of the worst of them."""
+    """The mistakes in the order of the diagnoses. One that several styles share has the figures of the worst."""
     shared: dict[tuple[object, ...], list[DiagnosisRecord]] = {}
     for record in report.diagnoses:
         location = (record.layers, record.roles) if record.layers else record.where
@@ -40,8 +37,8 @@ def mistakes(report: Report) -> tuple[Mistake, ...]:
     return tuple(_mistake(records) for records in shared.values())
 
 
-def worst_site(report: Report) -> CheckRecord | None:
-    """The failed check whose rotated q or k is furthest over its limit; None if none is."""
+def worst_check(report: Report) -> CheckRecord | None:
+    """The failed check whose rotated q or k is furthest over its tolerance; None if there is none."""
     over = [
         check
         for check in report.checks
@@ -71,13 +68,13 @@ def _fit(record: DiagnosisRecord) -> str:
     if not record.error > 0:
         return ""
     seen = f"{_times(record.error)} what rounding explains"
-    if record.code >= "RD6":  # found without repeating anything: there is no residual to speak of
+    if record.code >= "RD6":  # found without repeating the mistake: there is no residual
         return seen
     return seen + (f"; {_times(record.residual)} with this mistake repeated" if record.residual < record.error else "")
 
 
 def _times(ratio: float) -> str:
-    """ "9 400 times", "0.3 times"."""
+    """`ratio` in words: "9 400 times", "0.3 times"."""
     if not math.isfinite(ratio):
         return "infinitely many times"
     if 0 < ratio < 0.1:

@@ -1,8 +1,8 @@
-"""The picture of where a rotation is wrong: layers downwards, positions to the right, errors as colours.
+"""Compute heat maps of rotation errors: layers downwards, positions to the right, errors as colours.
 
-A colour stands for a range of the error in units of its tolerance, ever wider, and the two hues meet at 1, where sound
-ends. A slight mistake is some times the limit, a wrong layout millions.
-Drawing is the template's business; cells of one colour are one SVG path, so a page of thirty layers stays small.
+A colour stands for a range of the error in units of its tolerance. Ranges get wider, since a slight mistake is a few
+times the tolerance and a wrong layout millions, and the hue changes at 1. The template draws them; cells of one colour
+are one SVG path, so a page of thirty layers stays small. `plots` says why no plotting library is used.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from rope_deploy.results.records import ErrorMap, Report
 
 # The upper ends of the colours, in units of the tolerance; the last has none.
 STEPS = (0.1, 0.3, 1.0, 10.0, 1e3, 1e5, math.inf)
-SOUND = STEPS.index(1.0) + 1
-# Columns that fit beside one another on a phone, with those that stay empty between two runs of positions.
+SOUND_STEPS = STEPS.index(1.0) + 1
+# Columns that fit beside one another on a phone, and those that stay empty between two runs of positions.
 COLUMNS = 120
 GAP = 2
 MOST_LABELS = 8
@@ -26,7 +26,10 @@ MOST_LABELS = 8
 
 @dataclass(frozen=True)
 class Panel:
-    """One role. `paths` holds (step, path in a grid of unit cells); the worst cell lies at `at`, in percent."""
+    """The map of one role. `paths` holds (step, path in a grid of unit cells).
+
+    `at` is the middle of the worst cell, (x, y) in percent, None if nothing exceeds its tolerance.
+    """
 
     role: str
     columns: int
@@ -41,7 +44,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One style in one runtime."""
+    """The map of one style in one runtime."""
 
     title: str
     failed: bool
@@ -50,7 +53,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which column each position falls into. Neighbours share one where there are more than fit."""
+    """The column of each position. Neighbours share one where there are more than fit."""
 
     runs: tuple[tuple[int, ...], ...]
     of: Mapping[int, int]
@@ -81,10 +84,12 @@ def heat_maps(report: Report) -> tuple[HeatMap, ...]:
 
 
 def legend() -> tuple[tuple[int, str], ...]:
-    """(step, what it stands for), from the smallest error on."""
+    """(step, range of the error), from the smallest error on."""
     ends = [wording.number(end) if end > 1 else f"{end:g}" for end in STEPS[:-1]]
     meanings = [f"up to {ends[0]}", *(f"to {end}" for end in ends[1:]), "more"]
-    return tuple((step, f"{meaning}: sound" if step == SOUND - 1 else meaning) for step, meaning in enumerate(meanings))
+    return tuple(
+        (step, f"{meaning}: sound" if step == SOUND_STEPS - 1 else meaning) for step, meaning in enumerate(meanings)
+    )
 
 
 def _heat_map(maps: Sequence[ErrorMap]) -> HeatMap:
@@ -121,17 +126,17 @@ def _panel(found: ErrorMap, columns: _Columns) -> Panel:
 
 
 def worst_text(ratio: float) -> str:
-    """An error in units of its tolerance, in wording."""
+    """An error in units of its tolerance, as text."""
     return "not a finite number" if math.isinf(ratio) else wording.percent(ratio)
 
 
 def step_of(ratio: float) -> int:
-    """The colour of an error in units of its tolerance. Exactly 1 is still sound."""
+    """The number of the colour for an error in units of its tolerance. Exactly 1 is still sound."""
     return next(index for index, end in enumerate(STEPS) if ratio <= end)
 
 
 def _paths(grid: Sequence[Sequence[float]]) -> Iterator[tuple[int, str]]:
-    """Neighbours of one colour in a row are drawn as one rectangle."""
+    """(step, path) for each colour in the grid. Neighbours of one colour in a row are one rectangle."""
     drawn: dict[int, str] = {}
     for row, values in enumerate(grid):
         begin = 0

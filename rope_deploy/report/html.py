@@ -1,6 +1,6 @@
-"""One self-contained page: no script, no request to anywhere, readable in the dark and on a phone.
+"""Render one self-contained HTML page: no script, no request to anywhere, readable in the dark and on a phone.
 
-The template escapes every value it is given; `wording.clean` has taken control characters out before.
+The template escapes every value it is given, after `wording.clean` has written control characters as escapes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,18 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from rope_deploy.report import benchmark_tables
-from rope_deploy.report.grouped_mistakes import mistakes, worst_site
-from rope_deploy.report.heatmap import SOUND, heat_maps, legend
+from rope_deploy.report.grouped_mistakes import mistakes, worst_check
+from rope_deploy.report.heatmap import SOUND_STEPS, heat_maps, legend
 from rope_deploy.report.plots import bar_charts, error_plots
-from rope_deploy.report.summary import check_message, departure, headline, problems, rows, text_verdict, workloads
+from rope_deploy.report.summary import (
+    check_message,
+    first_difference,
+    headline,
+    problems,
+    rows,
+    text_verdict,
+    workloads,
+)
 from rope_deploy.results import wording
 from rope_deploy.results.records import GenerationRecord, Report
 
@@ -30,11 +38,11 @@ def to_html(report: Report) -> str:
         workloads=workloads(report),
         problems=problems(report),
         mistakes=mistakes(report),
-        worst_site=worst_site(report),
+        worst_check=worst_check(report),
         wrong_maps=[one for one in maps if one.failed],
         sound_maps=[one for one in maps if not one.failed],
         legend=legend(),
-        sound=SOUND,
+        sound=SOUND_STEPS,
         error_plots=error_plots(report),
         bar_charts=bar_charts(report),
         benchmark=benchmark_tables,
@@ -47,7 +55,7 @@ def to_html(report: Report) -> str:
 
 
 def _texts(report: Report) -> list[tuple[str, list[tuple[str, str, list[GenerationRecord], str]]]]:
-    """Per prompt: (text, verdict, who generated it, how it differs), equal texts once."""
+    """(prompt, its texts). A text is (text, verdict, who generated it, how it differs); equal texts are one."""
     grouped = []
     for prompt in dict.fromkeys(g.prompt for g in report.generations):
         by_text: dict[tuple[str, bool], list[GenerationRecord]] = {}
@@ -59,7 +67,7 @@ def _texts(report: Report) -> list[tuple[str, list[tuple[str, str, list[Generati
                 text,
                 "failed" if differs else next((text_verdict(g) for g in who if g.agrees), "skipped"),
                 who,
-                departure(report, who[0]) if differs else "",
+                first_difference(report, who[0]) if differs else "",
             )
             for (text, differs), who in by_text.items()
         ]

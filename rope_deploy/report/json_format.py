@@ -1,6 +1,6 @@
-"""The report as one JSON document, and back. Keys are those of the records; `schema_version` guards them.
+"""Write a report as one JSON document, and read it back. Keys are those of the records; `schema_version` guards them.
 
-docs/schema/ publishes the form (see json_schema.py). JSON has no nan or infinity, and a failed check may well have
+docs/schema/ publishes the schema (see json_schema.py). JSON has no nan or infinity, and a failed check may have
 measured one: they are written as strings.
 """
 
@@ -26,7 +26,7 @@ _REPORT = TypeAdapter(Report)
 
 
 def to_json(report: Report) -> str:
-    """UTF-8 safe, ends in a newline. The verdict is written for readers; reading computes it anew."""
+    """The document, encodable as UTF-8 and ending in a newline. Its verdict is for readers; `from_json` ignores it."""
     document = {"schema_version": SCHEMA_VERSION, "verdict": report.verdict, **asdict(report)}
     for written, record in zip(document["latencies"], report.latencies, strict=True):
         written |= {name: getattr(record, name) for name in DERIVED[type(record).__name__]}
@@ -56,6 +56,7 @@ def from_json(text: str | bytes, *, name: str = "the report") -> Report:
 
 
 def _plain(value: Any) -> Any:
+    """`value` as JSON can hold it: tuples as lists, nan and infinity as strings, lone surrogates as "?"."""
     match value:
         case dict():
             return {_plain(k): _plain(v) for k, v in value.items()}

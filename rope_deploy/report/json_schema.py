@@ -1,10 +1,10 @@
-"""The schema of the JSON report, for whoever reads it with another program.
+"""Generate the schema of the JSON report, for programs other than rope-deploy.
 
     python -m rope_deploy.report.json_schema
 
-writes docs/schema/report-VERSION.json anew; a test fails while the file there is another one. It is made from the
-records themselves, so it cannot say anything that is not so. A version is never changed once it was released: what
-is added to the records gets the next number.
+writes docs/schema/report-VERSION.json anew; a test fails while the file there differs. The schema is derived from the
+records, so it cannot contradict them. A released version is never changed: what is added to the records gets the next
+number.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FILES = {
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema, draft 2020-12, of what `to_json` writes."""
+    """The JSON Schema, draft 2020-12, of what `to_json` writes."""
     made = TypeAdapter(Report).json_schema(mode="serialization", ref_template="#/$defs/{model}")
     definitions = {name: _complete(_plain(one)) for name, one in made.pop("$defs").items()}
     for record, names in DERIVED.items():
@@ -62,12 +62,12 @@ def text() -> str:
 
 
 def _complete(record: dict[str, Any]) -> dict[str, Any]:
-    """Every field is written, also one with a default."""
+    """`record` with all fields required: `to_json` writes every one, also one with a default."""
     return {**record, "required": list(record["properties"])}
 
 
 def _plain(value: Any) -> Any:
-    """Without pydantic's own titles and defaults, with numbers that may be nan."""
+    """`value` without pydantic's own titles and defaults, and with numbers that may be nan."""
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if not isinstance(value, dict):

@@ -1,8 +1,10 @@
-"""JUnit XML, as GitHub, GitLab and Jenkins read it: one suite per style and runtime, one case per check.
+"""Render JUnit XML for GitHub, GitLab and Jenkins: one suite per style and runtime, one case per check.
 
 A page of results shows the first line of a failure, so that line is the diagnosis where there is one; the figures
 follow. Each diagnosis is a case of its own as well, before the checks that showed it. Engines, generated texts,
 gates and contestants that were left out of a benchmark are suites of their own, so that every verdict is a case.
+
+The standard library writes the few elements; junitparser would be a dependency for these alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from rope_deploy.results.records import CheckRecord, DiagnosisRecord, Report, Ve
 
 @dataclass(frozen=True)
 class Case:
-    """`message` says why a case failed or was skipped, the most telling thing in its first line."""
+    """One testcase. `message` says why it failed or was skipped; its first line is what pages of results show."""
 
     name: str
     verdict: Verdict
@@ -88,7 +90,7 @@ def _diagnosed(diagnosis: DiagnosisRecord) -> str:
 
 
 def _first(diagnosis: DiagnosisRecord) -> str:
-    """The diagnosis on one line, with what was estimated."""
+    """The diagnosis on one line, with its explanation."""
     return wording.line(f"{_sentence(diagnosis)}. {diagnosis.explanation}".strip())
 
 
@@ -100,7 +102,7 @@ def _explained(check: CheckRecord, found: Iterable[DiagnosisRecord]) -> str:
 
 
 def _facts(report: Report, style: str, runtime: str) -> dict[str, str]:
-    """What is known of this style besides its checks, for whoever opens the suite."""
+    """Properties of a suite: the style's export and its timings in this runtime."""
     facts = {"style": style, "runtime": runtime}
     for export in (e for e in report.exports if e.style == style):
         facts |= {"opset": str(export.opset), "nodes": str(export.nodes), "bytes": str(export.bytes)}

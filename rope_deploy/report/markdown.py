@@ -1,7 +1,7 @@
-"""Markdown for a job summary or a pull request: verdict, summary table, what failed, the rest folded away.
+"""Render Markdown for a job summary or a pull request: verdict, summary table, what failed, the rest folded away.
 
-Everything that comes from outside goes through `text` or `code`, which write each character Markdown or HTML
-could take for its own as an entity: no value can end a table cell, start a link or mention somebody.
+Everything that comes from outside goes through `text` or `code`, which write each character that could make markup
+of Markdown or HTML as an entity: no value can end a table cell, start a link or mention somebody.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rope_deploy.results import wording
 from rope_deploy.results.records import Report, Verdict
 
 ICONS: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "skipped": "⚪"}
-# More failures than this hide one another; the JSON report has them all.
+# More failures than this would not be read; the JSON report has them all.
 MOST_PROBLEMS = 20
-MOST_SYMPTOMS = 5  # the same beside a diagnosis, which says more
+MOST_SYMPTOMS = 5  # failures shown beside a diagnosis, which says more
 _SPECIAL = re.compile(
     r"[\\`*_\[\]<>#|~@&$]"  # anywhere
     r"|^[-+=]|(?<=^\d)[.)](?=\s|$)|(?<=^\d\d)[.)](?=\s|$)"  # what makes a list or a rule at the start of a line
@@ -44,7 +44,7 @@ def to_markdown(report: Report) -> str:
 
 
 def text(value: str) -> str:
-    """`value` on one line, inert."""
+    """`value` on one line, without any meaning in Markdown or HTML."""
     return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", wording.line(value))
 
 
@@ -176,9 +176,9 @@ def _details(report: Report) -> str:
             for e in report.engines
         ],
     )
-    latencies = _plain(benchmark_tables.times(report))
-    needed = _plain(benchmark_tables.needs(report))
-    needed = f"{text(benchmark_tables.MEMORY)}\n\n{needed}" if needed else ""
+    latencies = _plain(benchmark_tables.timing_table(report))
+    needed = _plain(benchmark_tables.memory_table(report))
+    needed = f"{text(benchmark_tables.MEMORY_EXPLANATION)}\n\n{needed}" if needed else ""
     notes = "\n".join(f"- {text(note)}" for note in report.notes)
     versions = _table(["Package", "Version"], [[text(k), text(v)] for k, v in report.versions.items()])
     sections = {

@@ -1,4 +1,4 @@
-"""Where positions lie on a horizontal axis: what was measured stands side by side, what was left out is a gap."""
+"""Place positions on a horizontal axis: runs of measured positions side by side, and a gap where some were left out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Percent of the width that a character of a label takes on a phone.
-CHARACTER = 2.6
-MOST_RUNS = 6
+CHARACTER = 2.6  # percent of the width that a character of a label takes on a phone
+MOST_RUNS = 6  # positions that would fall into more runs are one run
 
 
 @dataclass(frozen=True)
 class Tick:
+    """A label at `at` percent of the axis."""
+
     at: float
     label: str
 
 
 def runs_of(positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Positions split where the step is far beyond the usual one; positions scattered at random stay together."""
+    """Sorted positions, split where a step is more than 8 times the median one; split too often, they stay one run."""
     steps = [b - a for a, b in pairwise(positions)]
     usual = sorted(steps)[len(steps) // 2] if steps else 1
     cuts = [i + 1 for i, step in enumerate(steps) if step > 8 * usual]
@@ -28,7 +29,10 @@ def runs_of(positions: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 def ticks_of(runs: Sequence[Sequence[int]], xs: dict[int, float]) -> tuple[Tick, ...]:
-    """Under each run its range, or its start where that is too long; under a single run its quarters."""
+    """Ticks: for each run its range, or its start where the range is too long; for a single run its quarters.
+
+    `xs` is the percentage of each position. A tick that would touch another is left out.
+    """
     if len(runs) == 1:
         (run,) = runs
         wanted = [(xs[p], [str(p)]) for p in (run[-1], run[0], *(run[len(run) * k // 4] for k in (2, 1, 3)))]

@@ -1,6 +1,8 @@
-"""The geometry of the plots in the HTML page, in percent of their frame. Drawing is the template's business.
+"""Compute the geometry of the plots in the HTML page, in percent of their frame; the template draws them.
 
-Lines are drawn in a stretched SVG and labels as HTML over it, so a plot fills any width and its text keeps its size.
+Lines are drawn in a stretched SVG and labels as HTML over it, so a plot fills any width, its text keeps its size, and
+its colours are the page's, light or dark. matplotlib and pygal write SVG files with text and colours inside, which
+have neither.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from rope_deploy.results import wording
 from rope_deploy.results.records import ErrorCurve, LatencyRecord, Report
 from rope_deploy.runtime_registry import REFERENCE
 
-# As many points as a plot has room for; of the positions that share one, the worst is drawn.
-COLUMNS = 400
-# Percent of the width: the gap between two runs of positions.
-BREAK = 4.0
-# A line is not drawn over more positions than this that only other styles were measured at.
-HOLE = 4
+COLUMNS = 400  # points that a plot has room for; of the positions that share one, the worst is drawn
+BREAK = 4.0  # percent of the width between two runs of positions
+# Points of a line are joined over at most so many steps of its run (more in a long run): the positions between were
+# measured for other styles only, or share a column with a worse one.
+LONGEST_JOIN = 4
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,15 @@ def error_plots(report: Report) -> tuple[ErrorPlot, ...]:
 
 
 def bar_charts(report: Report) -> tuple[BarChart, ...]:
-    """One chart per workload, fastest first."""
+    """One chart per workload, its bars fastest first. Timings that are zero or no number have no bar."""
     names = dict.fromkeys(record.workload for record in report.latencies)
     return tuple(_bar_chart(name, [r for r in report.latencies if r.workload == name]) for name in names)
 
 
 @dataclass(frozen=True)
 class _Axes:
-    """x: the positions that were measured, side by side, with a break wherever some were left out.
-    y: log10(error) from `low` to `high`, with exact zeros on the floor."""
+    """The axes that all plots share. x: the positions that were measured, side by side, with a break where some were
+    left out. y: log10(error) from `low` to `high`; with `zeros`, errors of exactly 0 lie below `low`, on the edge."""
 
     runs: tuple[tuple[int, ...], ...]
     low: int
@@ -107,7 +108,7 @@ class _Axes:
         )
 
     def xs(self) -> dict[int, float]:
-        """Where each measured position lies, in percent."""
+        """The x of each measured position, in percent."""
         total = sum(map(len, self.runs))
         unit = (100 - BREAK * (len(self.runs) - 1)) / max(1, total - len(self.runs))
         where, x = {}, 0.0
@@ -117,7 +118,7 @@ class _Axes:
         return where
 
     def y(self, error: float) -> float:
-        """Nan and infinity lie on the upper edge, zero on the lower."""
+        """The y of an error, in percent from the top: 0 for nan and infinity, 100 for zero."""
         if error == 0:
             return 100.0
         if not error < math.inf:
@@ -178,7 +179,7 @@ def _path(curve: ErrorCurve, axes: _Axes) -> str:
                     columns[column] = (rank, x, error)
         before = -math.inf
         for rank, x, error in columns.values():
-            joined = rank - before <= max(HOLE, 2 * len(run) / COLUMNS)
+            joined = rank - before <= max(LONGEST_JOIN, 2 * len(run) / COLUMNS)
             # "h0" makes a dot of a point that stands alone.
             path += f"{'L' if joined else 'M'}{x:.2f} {axes.y(error):.2f}{'' if joined else 'h0'}"
             before = rank
@@ -214,4 +215,5 @@ def _bar_chart(workload: str, records: Sequence[LatencyRecord]) -> BarChart:
 
 
 def _badness(error: float) -> float:
+    """A key that sorts errors by size, nan with infinity."""
     return math.inf if math.isnan(error) else error

@@ -1,4 +1,4 @@
-"""Whether a file is a report of ours, and of which kind: only one of the same kind is replaced by the next."""
+"""Recognise whether a file is a report of rope-deploy, and its kind: the next report replaces only one of its kind."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HTML = re.compile(rf"<footer>([^<]*) {re.escape(FOOTER)}</footer>")
 
 
 def may_replace(path: Path, kind: Kind) -> bool:
-    """Whether a report of `kind` may replace the file at `path`: it is one itself, or empty."""
+    """Whether a report of `kind` may replace the file at `path`: that is one itself, or blank."""
     text = _read(path)
     return text is not None and (not text.strip() or _kind(text) == kind)
 
 
 def kind_of(path: Path) -> Kind | None:
-    """The kind of the report at `path`, in any format, by what is in it and not by its name; None if it is none."""
+    """The kind of the report at `path`, in any format, by its content and not its name; None if it is no report."""
     text = _read(path)
     return None if text is None else _kind(text)
 

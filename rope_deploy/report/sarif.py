@@ -1,8 +1,10 @@
-"""SARIF 2.1.0 (OASIS): what code scanning pages of GitHub and others read. One result a mistake, a rule for each code.
+"""Render SARIF 2.1.0 (OASIS) for code scanning pages, as of GitHub: a result for each diagnosis, a rule for each code.
 
-A mistake lies in a file, a layer, and a node or table of its graph: those are its logical locations, since a graph
-has no lines. Hazards that do not fail are results of level "note". What failed without a diagnosis (a check, an
-engine, a gate, a text) is a result too, under a rule named by its kind, so that no red run comes out empty.
+The logical locations of a result are layers, and a node or table of the graph, since a graph has no lines. Notes with a
+code, such as hazards, are results of level "note". What failed without a diagnosis (a check, an engine, a gate, a text)
+is a result too, under a rule named by its kind, so that no failed run has an empty document.
+
+Plain dictionaries suffice: sarif-om, the classes on PyPI, is of 2019 and does not validate. The tests do.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def _diagnosed(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _undiagnosed(report: Report) -> Iterator[dict[str, Any]]:
-    """What failed, unless a diagnosis of the same style and runtime says why."""
+    """A result for what failed, unless a diagnosis of the same style (without one, of the same runtime) says why."""
     explained = {wording.target(one.style, one.runtime) for one in report.diagnoses}
     for problem in problems(report):
         if problem.kind in KINDS and problem.where.split(" · ")[0] not in {e.split(" · ")[0] for e in explained}:
@@ -83,7 +85,7 @@ def _notes(report: Report) -> Iterator[dict[str, Any]]:
 
 
 def _locations(one: DiagnosisRecord) -> list[tuple[str, str]]:
-    """(name, kind) of the table or node, and of each layer."""
+    """(name, kind) of the table or node and of each layer."""
     locations = [(wording.line(one.where), "resource")] if one.where else []
     return locations + [(f"layer {layer}", "module") for layer in one.layers]
 
@@ -110,7 +112,7 @@ def _result(
 
 
 def _file(report: Report) -> str:
-    """The file or folder that was looked at, as a relative reference where it can be one."""
+    """The source of the report as a relative URI reference; a leading slash and ".." are left out."""
     path = PurePath(wording.line(report.source) or "report").as_posix()
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     return quote("/".join(parts) or "report")
@@ -141,7 +143,7 @@ def _plain(markdown: str) -> str:
 
 
 def _moment(created: str) -> str:
-    """UTC as SARIF has it, "" for what is no time."""
+    """An ISO 8601 time in UTC, as SARIF writes it; "" for anything else."""
     try:
         moment = datetime.datetime.fromisoformat(created)
     except ValueError:

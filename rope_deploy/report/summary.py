@@ -1,4 +1,4 @@
-"""What a busy reader wants first: the verdict in a sentence, one row per style, and everything that is wrong."""
+"""Summarise a report for its renderers: the verdict in a sentence, one row per style, and everything that failed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rope_deploy.report.grouped_mistakes import mistakes
 from rope_deploy.results import wording
 from rope_deploy.results.records import CheckRecord, GenerationRecord, LatencyRecord, Report, Verdict, Worst
 
-# More timings than this do not fit beside one another; the rest are in the details.
+# More workloads than this do not fit beside one another; the rest are in the details.
 MOST_WORKLOADS = 3
 
 
@@ -38,6 +38,7 @@ class Row:
 
     @property
     def judged(self) -> int:
+        """The number of checks that passed or failed."""
         return self.passed + self.failed
 
 
@@ -71,7 +72,7 @@ def headline(report: Report) -> str:
 
 
 def text_verdict(generation: GenerationRecord) -> Verdict:
-    """PyTorch's own text is the reference and is not judged."""
+    """The verdict of a text; PyTorch's own is what others are compared with, so it is "skipped"."""
     return "skipped" if generation.agrees is None else "passed" if generation.agrees else "failed"
 
 
@@ -113,16 +114,16 @@ def check_message(check: CheckRecord) -> str:
 
 
 def difference(report: Report, generation: GenerationRecord) -> str:
-    """A text that differs, beside PyTorch's."""
+    """A clause with a text that differs and PyTorch's."""
     expected = _reference(report, generation)
     shown = f"says “{wording.line(generation.text)}”"
     if expected is None:
         return f"{shown}, which is not PyTorch's text"
-    return f"{shown} where PyTorch says “{wording.line(expected.text)}”; {departure(report, generation)}"
+    return f"{shown} where PyTorch says “{wording.line(expected.text)}”; {first_difference(report, generation)}"
 
 
-def departure(report: Report, generation: GenerationRecord) -> str:
-    """Where a text leaves PyTorch's, counted in tokens from one."""
+def first_difference(report: Report, generation: GenerationRecord) -> str:
+    """A clause with the first token, counted from one, at which a text differs from PyTorch's."""
     expected = _reference(report, generation)
     if expected is None:
         return "is not PyTorch's text"

@@ -1,4 +1,4 @@
-"""The report on a terminal: verdict first, one table, then what failed. Plain text where there is no terminal."""
+"""Render a report for a terminal: verdict first, a table, what failed. Plain text where there is no terminal."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ from rope_deploy.results.records import Report, Verdict
 
 STYLES: dict[Verdict, str] = {"passed": "bold green", "failed": "bold red", "skipped": "bold yellow"}
 MARKS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "skipped": "–"}
-# A terminal is for the first look; the files hold every one. Beside a diagnosis failed checks are mere symptoms.
+# The report files hold all of them. Beside a diagnosis failed checks are only its symptoms.
 MOST_PROBLEMS = 10
 MOST_SYMPTOMS = 3
 MOST_MISTAKES = 10
 
 
 def show(report: Report, console: Console | None = None) -> None:
-    """Print the report; without a console to stdout, in colour only where that is a terminal."""
+    """Print the report; without a console to stdout, in colour only where that is a terminal.
+
+    A console that is not UTF gets plain text, with a question mark for each character it lacks.
+    """
     console = console or Console(highlight=False)
-    if not console.encoding.lower().startswith("utf"):  # a terminal without our marks gets question marks for them
+    if not console.encoding.lower().startswith("utf"):
         plain = to_text(report, console.width)
         console.file.write(plain.encode(console.encoding, "replace").decode(console.encoding))
         return
@@ -37,7 +40,7 @@ def show(report: Report, console: Console | None = None) -> None:
 
 
 def to_text(report: Report, width: int = 110) -> str:
-    """The same without colour or control codes."""
+    """The report as plain text of `width` columns, without colour or control codes."""
     stream = io.StringIO()
     show(report, Console(file=stream, width=width, color_system=None, force_terminal=False, highlight=False))
     return "\n".join(row.rstrip() for row in stream.getvalue().splitlines()) + "\n"
@@ -92,13 +95,17 @@ def _mistakes(report: Report) -> Iterator[RenderableType]:
 
 
 def _benchmark(report: Report) -> Iterator[RenderableType]:
-    """What the summary has no room for: every workload, where there are many or more is known of them; memory."""
+    """What the summary leaves out: all timings, if it had no room or they have the rotation's share; memory."""
     many = len({record.workload for record in report.latencies}) > MOST_WORKLOADS
     if many or any(record.rotation_share is not None for record in report.latencies):
-        yield Padding(_plain(benchmark_tables.narrow(benchmark_tables.times(report), ["10 to 90 %"])), (0, 0, 0, 1))
+        yield Padding(
+            _plain(benchmark_tables.narrow_table(benchmark_tables.timing_table(report), ["10 to 90 %"])), (0, 0, 0, 1)
+        )
     if any(record.peak_bytes for record in report.contestants):
-        yield Padding(_plain(benchmark_tables.narrow(benchmark_tables.needs(report), ["Remarks"])), (0, 0, 0, 1))
-        yield Padding(Text(benchmark_tables.MEMORY, style="dim"), (0, 0, 0, 2))
+        yield Padding(
+            _plain(benchmark_tables.narrow_table(benchmark_tables.memory_table(report), ["Remarks"])), (0, 0, 0, 1)
+        )
+        yield Padding(Text(benchmark_tables.MEMORY_EXPLANATION, style="dim"), (0, 0, 0, 2))
     for remark, who in benchmark_tables.remarks(report):
         yield Padding(Text(f"{who}: {remark}", style="dim"), (0, 0, 0, 2))
     for who, why in benchmark_tables.left_out(report):
@@ -106,7 +113,7 @@ def _benchmark(report: Report) -> Iterator[RenderableType]:
 
 
 def _plain(found: benchmark_tables.Table) -> Table:
-    """Columns of text as they come."""
+    """A table of plain text: the first column to the left, the others to the right."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for index, name in enumerate(found[0]):
         table.add_column(Text(name), justify="left" if index < 1 else "right", overflow="fold")
@@ -163,7 +170,7 @@ def _latency(row: Row, index: int) -> Text:
 
 
 def _texts(report: Report) -> Iterator[RenderableType]:
-    """The reference's texts, or all where there is no reference; texts that differ are among the problems."""
+    """PyTorch's texts, with how many others agree; texts that differ are among the problems."""
     for generation in report.generations:
         if generation.agrees is None:
             others = [g for g in report.generations if g.prompt == generation.prompt and g.agrees is not None]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.report import render
-from rope_deploy.report.benchmark_tables import left_out, needs, remarks, times
+from rope_deploy.report.benchmark_tables import left_out, memory_table, remarks, timing_table
 from rope_deploy.results.records import ContestantRecord
 
 
@@ -24,7 +24,7 @@ def timed(passing):
 
 
 def test_every_timing_has_a_row_with_its_noise_and_the_share_of_the_rotation(timed):
-    head, body = times(timed)
+    head, body = timing_table(timed)
     assert len(body) == len(timed.latencies) and {len(row) for row in body} == {len(head)}
     row = dict(zip(head, body[2]))
     assert (row["Style"], row["Ratio's noise"], row["Rotation"]) == ("onnx", "0.50 to 0.67", "4.2 %")
@@ -32,7 +32,7 @@ def test_every_timing_has_a_row_with_its_noise_and_the_share_of_the_rotation(tim
 
 
 def test_everyone_has_a_row_of_needs_and_who_was_left_out_says_why(timed):
-    head, body = needs(timed)
+    head, body = memory_table(timed)
     assert [dict(zip(head, row))["Most memory"] for row in body] == ["1.2 GB", "700 MB", ""]
     assert body[2][-1] == "Left out: No C++ compiler."
     assert left_out(timed) == [("torch.compile", "No C++ compiler.")]
@@ -41,7 +41,7 @@ def test_everyone_has_a_row_of_needs_and_who_was_left_out_says_why(timed):
 
 def test_a_run_that_measured_no_memory_has_no_table_of_it(passing):
     plain = replace(passing, contestants=(ContestantRecord("ort", "onnx", "passed"),))
-    assert needs(plain)[1] == [] and "Memory" not in render(plain, "markdown")
+    assert memory_table(plain)[1] == [] and "Memory" not in render(plain, "markdown")
 
 
 @pytest.mark.parametrize("format", ["terminal", "markdown", "html"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.report import render
-from rope_deploy.report.grouped_mistakes import mistakes, worst_site
+from rope_deploy.report.grouped_mistakes import mistakes, worst_check
 from rope_deploy.report.summary import headline
 
 FORMATS = ("terminal", "markdown", "html")
@@ -86,6 +86,6 @@ def test_many_mistakes_are_counted_on_a_terminal_and_folded_on_a_page(diagnosed)
     assert page.count('class="card mistake"') == 25 and "and 21 more mistakes" in page
 
 
-def test_the_worst_site_is_the_failed_one_furthest_over_its_limit(diagnosed, passing):
-    assert worst_site(diagnosed).worst.layer == 17
-    assert worst_site(passing) is None
+def test_the_worst_check_is_the_failed_one_furthest_over_its_limit(diagnosed, passing):
+    assert worst_check(diagnosed).worst.layer == 17
+    assert worst_check(passing) is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.report import heatmap
-from rope_deploy.report.heatmap import COLUMNS, SOUND, heat_maps, legend, step_of
+from rope_deploy.report.heatmap import COLUMNS, SOUND_STEPS, heat_maps, legend, step_of
 from rope_deploy.report.html import to_html
 from rope_deploy.results.records import ErrorMap
 
@@ -32,7 +32,7 @@ def drawn(panel):
 )
 def test_each_range_has_its_colour_and_one_is_still_sound(ratio, step):
     assert step_of(ratio) == step
-    assert (step < SOUND) == (ratio <= 1)
+    assert (step < SOUND_STEPS) == (ratio <= 1)
 
 
 def test_infinity_has_the_last_colour():

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from rope_deploy.report.summary import departure, headline, problems, rows
+from rope_deploy.report.summary import first_difference, headline, problems, rows
 from rope_deploy.results.records import Worst
 
 
@@ -50,6 +50,6 @@ def test_nan_is_the_worst_error_there_is(passing):
 def test_a_text_that_is_only_longer_departs_after_the_shared_part(passing):
     reference = passing.generations[0]
     longer = replace(passing.generations[1], tokens=(*reference.tokens, 7), agrees=False)
-    assert departure(passing, longer) == f"differs from token {len(reference.tokens) + 1} on"
+    assert first_difference(passing, longer) == f"differs from token {len(reference.tokens) + 1} on"
     at_once = replace(longer, tokens=(0, *reference.tokens[1:]))
-    assert departure(passing, at_once) == "differs from token 1 on"
+    assert first_difference(passing, at_once) == "differs from token 1 on"
