@@ -4,8 +4,8 @@ Where memory lies differs from process to process and stays for its life, so a s
 one of them.
 
 On a machine that others use, wall time says little, and processor time of several threads no more: threads that wait
-by spinning spend it for nothing. One thread waits for no other: beside a busy process the processor time of an
-unchanged artifact was 1.02 times the baseline's (benchmarks/results/gate_under_load.json).
+by spinning spend it for nothing. One thread waits for no other: beside a busy process the ratio of such times was,
+for an unchanged artifact, 1.02 times the baseline's (benchmarks/results/gate_under_load.json).
 """
 
 from __future__ import annotations
