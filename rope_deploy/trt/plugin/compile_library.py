@@ -19,7 +19,7 @@ from rope_deploy.trt.plugin.library_info import PluginLibrary, read_library
 from rope_deploy.trt.plugin.toolchain import Tools, find_tools
 
 LIBRARY = "librope_plugin.so"
-SHOWN_LINES = 20  # of what a failed command printed, from its first error on
+SHOWN_LINES = 20  # of what a failed command printed: those with its first error, or else the last
 # nvcc's "--list-gpu-code" names these; 90a and 100f are architecture- and family-specific machine code.
 ARCHITECTURE = re.compile(r"(?:sm_)?(\d{1,2})\.?(\d)([af]?)(-real|-virtual)?")
 
@@ -123,7 +123,7 @@ def _build_folder(kept: Path | None, configuration: str) -> Iterator[Path]:
 
 
 def _run(command: list[str], failure: str) -> None:
-    """Run `command`. Raises VendorError with its output, from the first line with an error, if it fails."""
+    """Run `command`. Raises VendorError, with the lines around its first error, if it fails."""
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if ran.returncode != 0:
         lines = [line for line in ran.stdout.splitlines() if line.strip()]
