@@ -229,6 +229,7 @@ def test_a_dry_run_takes_the_whole_path(tmp_path: Path, capsys: pytest.CaptureFi
     assert "mean nothing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_time_that_runs_out_leaves_shapes_out_by_name(tmp_path: Path) -> None:
     out = tmp_path / "rope.json"
     assert rope_gpu.main(["--dry-run", "--out", str(out), "--seconds", "-1", "--shapes", "B1"]) == 0
