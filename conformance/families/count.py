@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -92,7 +92,8 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.rotations = Rotations()
         self._tags = WeakIdKeyDictionary()
-        self._written: dict[int, frozenset[int]] = {}
+        # By the storage's address. The storage is kept, so that no later one gets the same.
+        self._written: dict[int, tuple[torch.UntypedStorage, frozenset[int]]] = {}
         self._path: list[str] = []
         self._weights: set[int] = set()
 
@@ -162,9 +163,10 @@ class Watch(TorchDispatchMode):
         """Parts put together. What is written into a tensor piece by piece is known by the tensor's storage."""
         tag = _union(tags, active)
         if packet in INTO:
-            storage = given[0].untyped_storage()._cdata
-            self._written[storage] = written = self._written.get(storage, frozenset()) | tag.rotated
-            if written:
+            storage = given[0].untyped_storage()
+            _, written = self._written.get(storage._cdata, (storage, frozenset()))
+            if written := written | tag.rotated:
+                self._written[storage._cdata] = storage, written
                 self.rotations.join(written)
         elif tag.rotated:
             self.rotations.join(tag.rotated)
@@ -196,7 +198,9 @@ class Watch(TorchDispatchMode):
 
     def begin(self, tensors: Iterable[Any]) -> None:
         """Count anew; floating-point inputs of the model are activations."""
-        self.rotations, self._path = Rotations(), []
+        self.rotations, self._written, self._path = Rotations(), {}, []
+        for tensor, tag in list(self._tags.items()):  # of an earlier call that failed
+            self._tags[tensor] = replace(tag, rotated=frozenset())
         for tensor in tensors:
             if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
                 self._tags[tensor] = Tag(active=True)

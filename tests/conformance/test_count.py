@@ -142,3 +142,35 @@ def test_known_families(name: str, expected: int) -> None:
     family = select([name])[0]
     _, _, paths = count(lambda: tiny_model(family), lambda model: candidates(family, model))
     assert len(paths) == expected, paths
+
+
+class OneByOne(Attention):
+    """Rotates as often as `rotated` says and keeps no result: the next may be written where the last one was."""
+
+    def forward(self, x):
+        cos, sin = self.table()
+        q, *_ = self.qkv(x).chunk(3, dim=-1)
+        return sum(float(self.rotate(q, cos, sin).sum()) for _ in range(self.rotated)) + q
+
+
+def test_memory_that_is_written_again_is_another_rotation() -> None:
+    assert counted(OneByOne(written, 8)) == 8
+
+
+class Failing(Attention):
+    """Keeps two rotated vectors when it fails, and writes a third over them when it does not."""
+
+    def forward(self, x, fails=False):
+        cos, sin = self.table()
+        rotated = [half(one, cos, sin) for one in self.qkv(x).chunk(3, dim=-1)]
+        if fails:
+            self.kept = torch.cat(rotated)
+            raise ValueError
+        self.kept.copy_(rotated[0])
+        return rotated[1] + self.kept
+
+
+def test_a_call_that_failed_leaves_no_trace() -> None:
+    x = torch.randn(1, LENGTH, WIDTH)
+    _, _, paths = count(lambda: Failing(half), lambda _: [{"x": x, "fails": True}, {"x": x}])
+    assert len(paths) == 3
