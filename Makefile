@@ -5,6 +5,7 @@
 #   PIP_FLAGS  extra flags for pip install
 #   WORKERS    processes that tests, families in a sweep and mutated inputs are spread over
 #   CASES      how many mutated inputs `make fuzz` tries, and SEED which ones
+#   SHARE      K/N: of what `make sweeps` runs, the Kth of N shares
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -12,6 +13,7 @@ PIP_FLAGS ?=
 WORKERS ?= 2
 CASES ?= 1000
 SEED ?= 0
+SHARE ?= 1/1
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
@@ -24,8 +26,8 @@ help:
 	@echo "make demo         export SmolLM2-135M in all four styles, build an engine, check, time, report"
 	@echo "make plugin       compile the TensorRT plugin: build/plugin/librope_plugin.so"
 	@echo "make demo-faults  break that export in twelve ways, and see each one named"
-	@echo "make test         lint and run the tests (8 minutes)"
-	@echo "make sweeps       the slow tests, and every entry of matrices of which 'make test' runs a few"
+	@echo "make test         lint and run the tests (5 minutes)"
+	@echo "make sweeps       the slow tests, and every entry of matrices of which 'make test' runs a few (20 minutes; SHARE=1/5)"
 	@echo "make packages     build wheel and sdist, and use them in a clean environment"
 	@echo "make conformance  every family of transformers that rotates; draws docs/coverage.md (an hour; resumable)"
 	@echo "make conformance-subset  the families that stand for the others, held against what is expected (minutes)"
@@ -60,7 +62,7 @@ test: lint
 # Whole matrices of which `make test` runs a few entries (families, planted faults, fields of a manifest), and tests of
 # more than three seconds.
 sweeps: $(STAMP)
-	$(PYTEST) -m 'sweep or slow'
+	$(PYTEST) -m 'sweep or slow' --share $(SHARE)
 
 # Goes on where it was left: what out/families says of a family holds until a package or our own code changes.
 conformance: $(STAMP)

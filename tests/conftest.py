@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -84,7 +85,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByGroup(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--share", default="1/1", metavar="K/N", help="Run the Kth of N shares of the tests that are chosen."
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    share, shares = map(int, config.getoption("--share").split("/"))
+    left_out = [item for item in items if zlib.crc32(item.nodeid.encode()) % shares != share - 1]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
         if item.get_closest_marker("gpu") and not gpu_present():
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))

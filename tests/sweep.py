@@ -1,4 +1,4 @@
-"""Tests of many things alike: `make test` runs a few of each, `make sweeps` the others, and CI runs both."""
+"""Tests of many things alike: `make test` runs a few of each and `make sweeps` the others."""
 
 from __future__ import annotations
 
