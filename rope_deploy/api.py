@@ -1,4 +1,4 @@
-"""What rope_deploy does, as functions. The command line calls these and nothing else.
+"""What rope_deploy does, as functions. The command line does its work through them.
 
 Each function makes the options of its command from its keyword arguments, whose meaning and defaults
 `rope_deploy.options` states, and hands them to one function of `runs`. Heavy packages are imported by the function that

@@ -8,7 +8,7 @@ import numpy as np
 
 from rope_deploy.artifact import Manifest
 from rope_deploy.parity.case_result import CaseResult
-from rope_deploy.parity.tolerances import chance_limit
+from rope_deploy.parity.tolerances import chance_bound
 from rope_deploy.results.records import CheckRecord
 
 CASE = "half-precision"
@@ -18,7 +18,7 @@ KIND_TEXT = {"logits": "logits", "rotated": "rotated q and k", "cache": "cache"}
 def pooled_verdict(manifest: Manifest, runtime: str, results: Sequence[CaseResult]) -> CheckRecord:
     """A record after those of the cases: an error too small to show in one call shows in all together."""
     tokens = max(1, sum(result.tokens for result in results))
-    allowed, shifts = chance_limit(tokens), dict(_shifts(results))
+    allowed, shifts = chance_bound(tokens), dict(_shifts(results))
     failed = {kind: shift for kind, shift in shifts.items() if not shift <= allowed}
     times = ", ".join(f"{shift:.2f} times ({KIND_TEXT[kind]})" for kind, shift in (failed or shifts).items())
     message = (

@@ -38,13 +38,13 @@ Other modules measure errors; this one says which are allowed, and why. (Tables 
    less than one rounding of the result itself.
 
     ln(g/p) of a sound graph scatters by SPREAD from token to token, and its mean over n tokens by SPREAD/√n. It lies
-    at most at ln TWICE_ROUNDED, since a runtime may round twice where PyTorch rounds once. The limit is SURE such
+    at most at ln TWICE_ROUNDED, since a runtime may round twice where PyTorch rounds once. The bound is SURE such
     spreads above that:
 
-        chance_limit(n) = TWICE_ROUNDED · exp(SURE · SPREAD / √n)   7.6 of one token, 2.1 of 17, 1.7 of 90, 1.4 of many
+        chance_bound(n) = TWICE_ROUNDED · exp(SURE · SPREAD / √n)   7.6 of one token, 2.1 of 17, 1.7 of 90, 1.4 of many
 
-   One token may be chance_limit(1) times as far as P (or as a typical token of the call, if P happens to be nearer
-   there), and n tokens together, in the geometric mean, chance_limit(n) times. Where two experts or two keys are
+   One token may be chance_bound(1) times as far as P (or as a typical token of the call, if P happens to be nearer
+   there), and n tokens together, in the geometric mean, chance_bound(n) times. Where two experts or two keys are
    nearly tied, the last bit decides, and one half run in many lands elsewhere altogether. So before a tensor is called
    wrong, PyTorch is run again with its roundings perturbed (`perturbed_runs.py`), up to PERTURBED_RUNS times: what
    lies within TWICE_ROUNDED times the distance of one of those runs is chance.
@@ -138,7 +138,7 @@ def is_near_tie(margin: float, tolerance: float) -> bool:
     return margin <= 2 * tolerance
 
 
-def chance_limit(tokens: int) -> float:
+def chance_bound(tokens: int) -> float:
     """How many times as far from the truth as PyTorch `tokens` tokens may be together, in the geometric mean."""
     return TWICE_ROUNDED * math.exp(SURE * SPREAD / math.sqrt(tokens))
 
@@ -154,8 +154,8 @@ def allowed_by_chance(
     least = np.maximum(least, TINY)
     finite = np.where(np.isfinite(theirs), theirs, 0.0)  # what PyTorch cannot compute excuses nobody
     counted = real & np.isfinite(ours) & (np.maximum(ours, finite) > 0)
-    per_token = chance_limit(1) * np.maximum(np.maximum(finite, least), _typical(finite, least, counted))
-    shift, together = _shift(ours, finite, least, counted), chance_limit(max(1, int(counted.sum())))
+    per_token = chance_bound(1) * np.maximum(np.maximum(finite, least), _typical(finite, least, counted))
+    shift, together = _shift(ours, finite, least, counted), chance_bound(max(1, int(counted.sum())))
     others = iter(perturbed)
     while (np.where(real, ours, 0.0) > per_token).any() or shift > together:
         if (other := next(others, None)) is None:
@@ -169,11 +169,11 @@ def allowed_by_chance(
 def pooled_excess(
     ours: np.ndarray, theirs: np.ndarray, least: np.ndarray, real: np.ndarray
 ) -> tuple[float, float | None]:
-    """How many times the limit all tokens together are from the truth, and PyTorch's own error, in the root mean square
-    of all tokens; None for the latter where they are within the limit."""
+    """How many times the bound all tokens together are from the truth, and PyTorch's own error, in the root mean square
+    of all tokens; None for the latter where they are within the bound."""
     least = np.maximum(least, TINY)
     counted = real & np.isfinite(ours) & np.isfinite(theirs) & (np.maximum(ours, theirs) > 0)
-    beyond = _shift(ours, theirs, least, counted) / chance_limit(max(1, int(counted.sum())))
+    beyond = _shift(ours, theirs, least, counted) / chance_bound(max(1, int(counted.sum())))
     if beyond <= 1:
         return beyond, None
     return beyond, float(np.sqrt(np.square(np.maximum(theirs, least)[counted]).mean()))

@@ -54,7 +54,16 @@ def code(value: str) -> str:
 
 def _summary(report: Report) -> str:
     timed = workloads(report)
-    head = ["", "Style", "Runtime", "Checks", "Closest to a limit", "Text", *(code(name) for name in timed), "Size"]
+    head = [
+        "",
+        "Style",
+        "Runtime",
+        "Checks",
+        "Closest to its tolerance",
+        "Text",
+        *(code(name) for name in timed),
+        "Size",
+    ]
     return _table(head, [_row(row) for row in rows(report)])
 
 

@@ -34,13 +34,13 @@ class Line:
 
 @dataclass(frozen=True)
 class ErrorPlot:
-    """Errors of one style in one runtime. `limit` is the height of the tolerance line."""
+    """Errors of one style in one runtime. `tolerance` is the height of its line."""
 
     title: str
     worst: str
     failed: bool
     lines: tuple[Line, ...]
-    limit: float | None
+    tolerance: float | None
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     breaks: tuple[float, ...]
@@ -143,14 +143,14 @@ class _Axes:
 
 def _error_plot(curves: Sequence[ErrorCurve], axes: _Axes) -> ErrorPlot:
     failed = any(not error <= curve.tolerance for curve in curves for error in curve.errors)
-    limits = [curve.tolerance for curve in curves if curve.tolerance > 0]
+    tolerances = [curve.tolerance for curve in curves if curve.tolerance > 0]
     worst = max((error for curve in curves for error in curve.errors), key=_badness)
     return ErrorPlot(
         title=wording.target(curves[0].style, curves[0].runtime),
         worst=wording.error(worst),
         failed=failed,
         lines=tuple(_line(curve, axes) for curve in curves),
-        limit=round(axes.y(min(limits)), 2) if limits else None,
+        tolerance=round(axes.y(min(tolerances)), 2) if tolerances else None,
         x_ticks=axes.x_ticks(),
         y_ticks=axes.y_ticks(),
         breaks=axes.breaks(),

@@ -107,9 +107,9 @@ def check_message(check: CheckRecord) -> str:
     """The message of a check and, for one that compared something, the worst location with its figures."""
     parts = [wording.clean(check.message).strip()] if check.message.strip() else []
     if check.worst is not None:
-        error, limit = check.worst.error, check.worst.tolerance
-        found = f"{wording.beside(error, limit)} at {wording.location(check.worst)}"
-        parts.append(f"Largest error {found}; limit {wording.error(limit)}.")
+        error, tolerance = check.worst.error, check.worst.tolerance
+        found = f"{wording.beside(error, tolerance)} at {wording.location(check.worst)}"
+        parts.append(f"Largest error {found}; tolerance {wording.error(tolerance)}.")
     return "\n".join(parts) or "no reason was recorded"
 
 

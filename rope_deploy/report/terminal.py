@@ -128,7 +128,7 @@ def _table(report: Report, summary: tuple[Row, ...]) -> Table:
         "Style": [Text(wording.line(row.style)) for row in summary],
         "Runtime": [Text(wording.runtime(row.runtime)) for row in summary],
         "Checks": [_checks(row) for row in summary],
-        "Closest to a limit": [_worst(row) for row in summary],
+        "Closest to its tolerance": [_worst(row) for row in summary],
         "Text": [_same(row) for row in summary],
     }
     for index, workload in enumerate(workloads(report)):

@@ -70,9 +70,9 @@ def error(value: float, digits: int = 1) -> str:
     return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
 
 
-def beside(value: float, limit: float) -> str:
-    """`value` with as many digits as show on which side of `limit` it is."""
-    return next((word for d in (1, 2, 3, 5, 8) if (word := error(value, d)) != error(limit, d)), error(value))
+def beside(value: float, bound: float) -> str:
+    """`value` with as many digits as show on which side of `bound` it is."""
+    return next((word for d in (1, 2, 3, 5, 8) if (word := error(value, d)) != error(bound, d)), error(value))
 
 
 def milliseconds(value: float) -> str:
@@ -157,16 +157,16 @@ def share(worst: Worst) -> float:
 
 
 def percent(value: float) -> str:
-    """A share of the limit as text: "3 % of the limit", "18 times the limit"."""
+    """A share of the tolerance as text: "3 % of the tolerance", "18 times the tolerance"."""
     if math.isinf(value):
-        return "over the limit"
+        return "over the tolerance"
     if value >= 9.95:
-        return f"{number(value if value < 1000 else float(f'{value:.2g}'))} times the limit"
+        return f"{number(value if value < 1000 else float(f'{value:.2g}'))} times the tolerance"
     if value >= 1.95:
-        return f"{value:.1f} times the limit"
+        return f"{value:.1f} times the tolerance"
     if 0 < value < 0.01:
-        return "< 1 % of the limit"
-    return "just over the limit" if 1 < value < 1.005 else f"{100 * value:.0f} % of the limit"
+        return "< 1 % of the tolerance"
+    return "just over the tolerance" if 1 < value < 1.005 else f"{100 * value:.0f} % of the tolerance"
 
 
 def count(n: int, noun: str) -> str:

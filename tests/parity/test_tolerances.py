@@ -11,7 +11,7 @@ from rope_deploy.parity.tolerances import (
     PERTURBED_RUNS,
     TWICE_ROUNDED,
     allowed_by_chance,
-    chance_limit,
+    chance_bound,
     log_ratios,
     pooled_excess,
 )
@@ -29,7 +29,7 @@ def passes(ours, theirs, again=(), real=REAL):
 
 
 def test_more_tokens_allow_less_and_never_less_than_two_roundings_for_one():
-    limits = [chance_limit(n) for n in (1, 2, 17, 90, 10**8)]
+    limits = [chance_bound(n) for n in (1, 2, 17, 90, 10**8)]
     assert limits == sorted(limits, reverse=True)
     assert limits[-1] == pytest.approx(TWICE_ROUNDED, abs=1e-3)
     assert limits[0] < 8
@@ -92,14 +92,14 @@ def test_rounding_of_the_result_is_no_error():
 def test_the_call_fails_by_as_much_as_all_tokens_are_too_far():
     ours, theirs = np.full(TOKENS, 5e-3), np.full(TOKENS, 1e-3)
     tolerance = allowed_by_chance(ours, theirs, LEAST, REAL, ())
-    np.testing.assert_allclose(ours / tolerance, 5 / chance_limit(REAL.sum()))
+    np.testing.assert_allclose(ours / tolerance, 5 / chance_bound(REAL.sum()))
 
 
 def test_pooled_error_is_known_only_beyond_the_limit():
     theirs = np.full(TOKENS, 1e-3)
     assert pooled_excess(noise(1), theirs, LEAST, REAL)[1] is None
     beyond, common = pooled_excess(3 * theirs, theirs, LEAST, REAL)
-    assert beyond == pytest.approx(3 / chance_limit(REAL.sum()))
+    assert beyond == pytest.approx(3 / chance_bound(REAL.sum()))
     assert common == pytest.approx(1e-3)
 
 

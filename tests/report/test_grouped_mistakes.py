@@ -29,7 +29,7 @@ def test_code_place_explanation_fit_and_the_command_to_learn_more_are_shown(diag
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_diagnosis_comes_right_after_the_verdict(diagnosed, format):
     page = render(diagnosed, format)
-    table = {"terminal": "Closest to a limit", "markdown": "| Style |", "html": "<table>"}[format]
+    table = {"terminal": "Closest to its tolerance", "markdown": "| Style |", "html": "<table>"}[format]
     verdict = {"terminal": "FAILED", "markdown": "failed", "html": "<b>Failed</b>"}[format]
     assert page.index(verdict) < page.index("RD301") < page.index(table)
 

@@ -23,7 +23,7 @@ def points(path):
 def test_an_error_above_the_tolerance_is_drawn_above_its_line():
     (plot,) = error_plots(report(ErrorCurve("tables", "ort", "q", (0, 1, 2), (1e-6, 1e-2, 1e-5), 1e-4)))
     heights = [y for _, y in points(plot.lines[0].path)]
-    assert heights[1] < plot.limit < heights[2] < heights[0]
+    assert heights[1] < plot.tolerance < heights[2] < heights[0]
     assert plot.failed and plot.worst == "1e-2" and "at position 1" in plot.lines[0].label
 
 
@@ -64,12 +64,12 @@ def test_a_single_spike_among_many_positions_is_not_lost():
     (plot,) = error_plots(report(ErrorCurve("tables", "ort", "q", tuple(range(50_000)), tuple(errors), 1e-4)))
     drawn = points(plot.lines[0].path)
     assert len(drawn) <= 401
-    assert min(y for _, y in drawn) < plot.limit
+    assert min(y for _, y in drawn) < plot.tolerance
 
 
 def test_styles_share_their_axes(failing):
     plots = error_plots(failing)
-    assert len(plots) == 4 and len({(plot.y_ticks, plot.x_ticks, plot.limit) for plot in plots}) == 1
+    assert len(plots) == 4 and len({(plot.y_ticks, plot.x_ticks, plot.tolerance) for plot in plots}) == 1
     assert [plot.failed for plot in plots] == [False, True, False, False]
 
 
