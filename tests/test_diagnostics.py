@@ -88,7 +88,7 @@ def test_a_table_that_ends_is_wrong_from_behind_its_end():
 STATIC = {
     "RD601": ("graph/raising/tabulate.py", "its table differs between heads"),
     "RD602": ("audit/judge_sites.py", "rotations in the file; "),
-    "RD603": ("parity/diagnose_cases.py", "turns them otherwise."),
+    "RD603": ("parity/diagnose_cases.py", "rotates them otherwise."),
     "RD604": ("audit/judge_positions.py", "and tokens after a cache do not go on counting from it."),
     "RD605": ("audit/judge_positions.py", "Cos and Sin run for every call; a table would replace them."),
     "RD606": ("audit/audit_artifact.py", "changed since the export; what follows is about the files as they are."),

@@ -162,7 +162,7 @@ def _single_pairs(evidence: Evidence, measured: Frequencies) -> Iterator[Mistake
     factor = np.where(wrong, found / np.where(expected == 0, 1, expected), 1.0)
     added = np.where(wrong & (expected == 0), found, 0.0)
     angles = angles_of_frequencies(spec, lambda length: _signed_frequencies(spec, length) * factor + added)
-    explanation = f"{which} turn otherwise; {frequency}."
+    explanation = f"{which} rotate otherwise; {frequency}."
     yield Mistake("RD309", explanation, replace(evidence.stated, angle_function=angles))
 
 

@@ -24,15 +24,15 @@ def application_mistakes(evidence: Evidence) -> Iterator[Mistake]:
 
     yield applied("RD106", "The vectors leave as they came.", lambda x, cos, sin: x)
     if spec.attention_scaling != 1:
-        scaled = "The vectors are scaled by attention_scaling and not turned."
+        scaled = "The vectors are scaled by attention_scaling and not rotated."
         yield applied("RD106", scaled, lambda x, cos, sin: _scaled(x, spec.attention_scaling, width))
-    twice = "They are turned twice as far."
+    twice = "They are rotated twice as far."
     yield applied("RD107", twice, lambda x, cos, sin: rotated(rotated(x, cos, sin), cos, sin))
     yield applied("RD102", "The sine has the wrong sign.", lambda x, cos, sin: rotated(x, cos, -sin))
     layouts = f"The pairs are {LAYOUTS[not spec.interleaved]}; the rule's are {LAYOUTS[spec.interleaved]}."
     yield applied("RD101", layouts, apply_in_layout(not spec.interleaved))
     if width < head:
-        explanation = f"The last {width} of {head} elements are turned; the rule turns the first."
+        explanation = f"The last {width} of {head} elements are rotated; the rule rotates the first."
         yield applied("RD104", explanation, lambda x, cos, sin: _at_end(rotated, x, cos, sin))
         across = f"Pairs lie {head // 2} apart, across the whole head; the rule pairs within the first {width}."
         yield applied("RD105", across, _across)

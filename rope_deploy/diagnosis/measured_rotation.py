@@ -17,7 +17,7 @@ from rope_deploy.diagnosis.observation import Observation
 CERTAIN = 0.999  # correlation of a token's multipliers with those of the row it is taken for
 TOKENS = 96  # more would only cost time
 BEYOND = 64  # rows tried beyond the largest position
-RELIABLE = 1e-3  # radians that a pair must turn over the largest distance for its frequency to count as measured
+RELIABLE = 1e-3  # radians by which a pair must rotate over the largest distance for its frequency to count as measured
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def phase_mistakes(evidence: Evidence) -> Iterator[Mistake]:
     if abs(mean) < ALIKE:
         return
     phase = float(np.angle(mean))
-    explanation = f"Every pair is turned by {phase:.4g} rad more than it should be, at every position."
+    explanation = f"Every pair is rotated by {phase:.4g} rad more than it should be, at every position."
     multiplier = np.exp(1j * phase)
 
     def advanced(cos: np.ndarray, sin: np.ndarray) -> CosSin:

@@ -80,7 +80,7 @@ def short_table_mistakes(evidence: Evidence) -> Iterator[Mistake]:
     if not len(bad):
         return
     first = int(bad.min())
-    kinds = {"no number": np.nan, "nothing": 0.0, "no turn": 1.0}
+    kinds = {"no number": np.nan, "nothing": 0.0, "no rotation": 1.0}
     for kind, value in kinds.items():
         explanation = f"From position {first} on the table gives {kind}."
         yield Mistake("RD207", explanation, replace(stated, angle_function=ending(stated.angle_function, first, value)))

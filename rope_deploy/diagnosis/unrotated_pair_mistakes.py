@@ -33,7 +33,7 @@ def replacements(rotated: ApplyFunction, scale: float, *, whole: bool) -> Iterat
     if not whole:
         yield "leave as they came", lambda x, cos, sin: x
         if scale != 1:
-            yield "are scaled by attention_scaling and not turned", lambda x, cos, sin: scale * x
+            yield "are scaled by attention_scaling and not rotated", lambda x, cos, sin: scale * x
     yield "become zero", lambda x, cos, sin: 0 * x
     yield "are multiplied by the cosine and miss the sine's part", lambda x, cos, sin: rotated(x, cos, 0 * sin)
     yield "have the sine's part and miss the cosine's", lambda x, cos, sin: rotated(x, 0 * cos, sin)

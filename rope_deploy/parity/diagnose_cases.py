@@ -183,7 +183,7 @@ def _model_against_rule(
             "RD603",
             sites_text(sites),
             f"The graph follows rotation {rotation} of the manifest ({rule.get('rope_type')}, rope_theta "
-            f"{rule.get('rope_theta')}); PyTorch, given the same q and k, turns them otherwise.",
+            f"{rule.get('rope_theta')}); PyTorch, given the same q and k, rotates them otherwise.",
             sites=sites,
             cases=[case for case, _, _ in found],
             error=max(ratio for _, _, ratio in found),

@@ -13,7 +13,7 @@ from rope_deploy.errors import UsageError
 
 CODES: Mapping[str, str] = {
     "RD101": "Half-split and interleaved are swapped",
-    "RD102": "The rotation turns the wrong way",
+    "RD102": "The rotation goes the wrong way",
     "RD103": "rotary_dim is wrong",
     "RD104": "The wrong end of the head is rotated",
     "RD105": "A proportional rotation pairs within a prefix, or a prefix across the head",
@@ -23,7 +23,7 @@ CODES: Mapping[str, str] = {
     "RD109": "The rotation of another layer type is applied",
     "RD110": "A layer that must not be rotated is rotated",
     "RD111": "cos and sin are exchanged, or every pair has a constant phase",
-    "RD112": "Some pairs stand still or turn only in part",
+    "RD112": "Some pairs are rotated in part or not at all",
     "RD201": "Positions are off by a constant",
     "RD202": "Positions start again after the cache",
     "RD203": "position_ids are ignored",

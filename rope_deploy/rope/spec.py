@@ -204,7 +204,7 @@ def fill_faults(section: Sequence[int], rotary_dim: int) -> Iterator[str]:
     """
     pairs, stated = rotary_dim // 2, sum(section)
     if stated != pairs:
-        yield f"mrope_section must add up to the {pairs} pairs that turn; {list(section)} makes {stated}."
+        yield f"mrope_section must add up to the {pairs} pairs that are rotated; {list(section)} makes {stated}."
 
 
 def exponent_faults(exponent_dim: int, rotary_dim: int) -> list[str]:
@@ -234,7 +234,7 @@ def _size_faults(head_dim: object, rotary_dim: object, rope_theta: object, max_p
     if not faults and rotary_dim > head_dim:  # type: ignore[operator]
         faults.append(f"rotary_dim {rotary_dim} is wider than the head, {head_dim}.")
     if not faults and rotary_dim % 2:  # type: ignore[operator]
-        faults.append(f"rotary_dim must be even, pairs turn; it is {rotary_dim}.")
+        faults.append(f"rotary_dim must be even, since pairs are rotated; it is {rotary_dim}.")
     return faults
 
 

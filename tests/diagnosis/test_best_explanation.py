@@ -35,7 +35,7 @@ SPECS = {
     "longrope": RopeSpec(48, 48, False, 1e4, LongRope(SHORT, LONG, 128, 4.0), ROWS),
     "proportional": RopeSpec(64, 64, False, 1e6, Proportional(0.25), ROWS),
 }
-# A pair that hardly turns has a cosine of 1 and a sine of 0, so that without one of them it is not rotated.
+# A pair that is hardly rotated has a cosine of 1 and a sine of 0, so that without one of them it is not rotated.
 UNROTATED = ("leave as they came", "are multiplied by the cosine and miss the sine's part")
 # Numbers that two mistakes share: the plainer one is named.
 SAME = {
@@ -78,7 +78,7 @@ def in_part(spec, stated):
                 )
     yield Mistake(
         "RD111",
-        "turned by 0.7 rad",
+        "rotated by 0.7 rad",
         with_angles(stated, phase_mistakes.changed(stated.angle_function, _ahead)),
     )
 

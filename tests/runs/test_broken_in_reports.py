@@ -21,7 +21,7 @@ def report(broken):
 @pytest.mark.parametrize("format", ["terminal", "markdown", "html", "json"])
 def test_every_format_names_the_mistake_and_where_it_is(report, format):
     page = render(report, format)
-    assert "RD102" in page and "The rotation turns the wrong way" in page and "from position 1 on" in page
+    assert "RD102" in page and "The rotation goes the wrong way" in page and "from position 1 on" in page
 
 
 def test_the_picture_shows_it_in_every_layer_of_both_roles(report):

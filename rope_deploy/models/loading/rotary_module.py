@@ -83,12 +83,12 @@ def _disagreements(module: torch.nn.Module, specs: Mapping[str, RopeSpec]) -> It
             stated, expected = np.sort(stated), np.sort(expected)
         if len(stated) != len(expected):
             yield (
-                f"{where}{type(module).__name__} turns {len(stated)} pairs; {len(expected)} are read here{_share(spec)}"
+                f"{where}{type(module).__name__} rotates {len(stated)} pairs; {len(expected)} are read here{_share(spec)}"
             )
         elif not np.allclose(stated, expected, rtol=NEAR, atol=0):
             pair = int(np.argmax(np.abs(stated / expected - 1)))
             yield (
-                f"{where}{type(module).__name__} turns pair {pair} by {stated[pair]:.6g} radians a position; "
+                f"{where}{type(module).__name__} rotates pair {pair} by {stated[pair]:.6g} radians a position; "
                 f"{expected[pair]:.6g} are read here."
             )
         else:
@@ -135,7 +135,7 @@ def _factors(module: torch.nn.Module, layer_type: str, spec: RopeSpec, where: st
             )
             return
         if not _same(cos, expected[0], NEAR * scale):
-            yield f"{where}{type(module).__name__} turns otherwise in a call of {length} tokens than is read here."
+            yield f"{where}{type(module).__name__} rotates otherwise in a call of {length} tokens than is read here."
             return
 
 

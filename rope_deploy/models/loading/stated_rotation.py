@@ -120,7 +120,7 @@ def _require_rotating(config: Mapping[str, Any]) -> None:
         return
     keys = sorted(key for key, value in text.items() if LIKE_ROPE.search(str(key)) and value is not None)
     raise ModelError(
-        f"A {_name(text)} model has no rotary position embedding: transformers' code for it turns nothing.",
+        f"A {_name(text)} model has no rotary position embedding: transformers' code for it rotates nothing.",
         exists=f"Its configuration states {', '.join(keys)}, which nothing reads." if keys else "",
         todo="Choose a model that rotates; if this one brings code of its own that does, its auto_map must name it.",
     )

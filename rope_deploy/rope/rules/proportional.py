@@ -27,9 +27,9 @@ class Proportional(Scaling):
     rope_type: ClassVar[str] = "proportional"
 
     def inv_freq(self, spec: RuleInput, seq_len: int | None = None, dtype: DTypeLike = np.float32) -> NDArray[Any]:
-        turning = int(self.partial_rotary_factor * spec.rotary_dim // 2)
+        rotating = int(self.partial_rotary_factor * spec.rotary_dim // 2)
         inv_freq = np.zeros(spec.rotary_dim // 2, dtype=dtype)
-        inv_freq[:turning] = 1 / power(spec.rope_theta, ramp(2 * turning, dtype) / spec.rotary_dim)
+        inv_freq[:rotating] = 1 / power(spec.rope_theta, ramp(2 * rotating, dtype) / spec.rotary_dim)
         return inv_freq / self.factor
 
     def faults(self, rotary_dim: int) -> list[str]:
