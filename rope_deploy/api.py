@@ -27,7 +27,7 @@ from rope_deploy.options import (
 from rope_deploy.runs.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from rope_deploy.doctor import Diagnosis
+    from rope_deploy.doctor import Examination
     from rope_deploy.models import LoadedModel
     from rope_deploy.results.code_pages import Page
     from rope_deploy.results.records import EngineRecord, ExportRecord, Report
@@ -393,8 +393,8 @@ def inspect(subject: str, *, trust_remote_code: bool = False) -> Inspection:
     return inspect_subject(subject, trust_remote_code=trust_remote_code)
 
 
-def doctor(*, progress: Callable[[Diagnosis], None] = silent) -> tuple[Diagnosis, ...]:
+def doctor(*, progress: Callable[[Examination], None] = silent) -> tuple[Examination, ...]:
     """What is installed, what of it works, and what to install. Never raises for what it finds."""
-    from rope_deploy.doctor import diagnose
+    from rope_deploy.doctor import examine_all
 
-    return diagnose(progress)
+    return examine_all(progress)

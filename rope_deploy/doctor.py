@@ -28,7 +28,7 @@ PATIENCE = 120  # seconds for one probe; importing torch on a cold disk takes ma
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Examination:
     """One thing. `state`: "blocked" is installed but lacks something else, e.g. a GPU. `todo` mends it, if it must be.
 
     `required`: rope-deploy cannot do its main work without it.
@@ -157,26 +157,26 @@ PROBES = (
 )
 
 
-def diagnose(progress: Callable[[Diagnosis], None] = lambda diagnosis: None) -> tuple[Diagnosis, ...]:
+def examine_all(progress: Callable[[Examination], None] = lambda examination: None) -> tuple[Examination, ...]:
     """Everything rope-deploy needs or can use, in a fixed order; takes some seconds, never raises for what it finds."""
     found = [_python(), _gpu(), *_plugin_tools()]
-    for diagnosis in found:
-        progress(diagnosis)
+    for examination in found:
+        progress(examination)
     with ThreadPoolExecutor(max_workers=max(1, (os.cpu_count() or 2) // 2)) as pool:
-        for diagnosis in pool.map(examine, PROBES):
-            found.append(diagnosis)
-            progress(diagnosis)
+        for examination in pool.map(examine, PROBES):
+            found.append(examination)
+            progress(examination)
     return tuple(found)
 
 
-def healthy(diagnoses: tuple[Diagnosis, ...]) -> bool:
+def healthy(examinations: tuple[Examination, ...]) -> bool:
     """Whether all that is required works, and nothing installed is broken."""
-    return not any(d.state == "broken" or (d.required and d.state != "works") for d in diagnoses)
+    return not any(d.state == "broken" or (d.required and d.state != "works") for d in examinations)
 
 
-def examine(probe: Probe, patience: float = PATIENCE) -> Diagnosis:
+def examine(probe: Probe, patience: float = PATIENCE) -> Examination:
     """What `probe` finds."""
-    about = Diagnosis(probe.name, probe.purpose, "missing", probe.required, todo=f"Run `{probe.install}`.")
+    about = Examination(probe.name, probe.purpose, "missing", probe.required, todo=f"Run `{probe.install}`.")
     if importlib.util.find_spec(probe.module) is None:
         return about
     about = replace(about, version=_version(probe.module))
@@ -213,13 +213,13 @@ def _version(module: str) -> str:
     return "unknown"
 
 
-def _python() -> Diagnosis:
+def _python() -> Examination:
     detail = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    return Diagnosis("python", "runs all of this", "works", True, platform.python_version(), detail)
+    return Examination("python", "runs all of this", "works", True, platform.python_version(), detail)
 
 
-def _gpu() -> Diagnosis:
-    about = Diagnosis("gpu", "runs TensorRT engines", "missing", False)
+def _gpu() -> Examination:
+    about = Examination("gpu", "runs TensorRT engines", "missing", False)
     found = gpus()
     if found:
         cards = ", ".join(f"{gpu.name} (capability {gpu.capability})" for gpu in found)
@@ -240,9 +240,9 @@ def _driver() -> str:
     return printed.splitlines()[0].strip() if printed else ""
 
 
-def _plugin_tools() -> Iterator[Diagnosis]:
+def _plugin_tools() -> Iterator[Examination]:
     for tool in REQUIRED_TOOLS:
-        about = Diagnosis(tool.name, f"compiles the TensorRT plugin: {tool.what}", "missing", False)
+        about = Examination(tool.name, f"compiles the TensorRT plugin: {tool.what}", "missing", False)
         try:
             found = find_tool(tool)
         except UsageError as error:  # TENSORRT_ROOT names a folder without headers

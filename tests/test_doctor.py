@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy import doctor
-from rope_deploy.doctor import Diagnosis, Probe, diagnose, examine, healthy
+from rope_deploy.doctor import Examination, Probe, examine, examine_all, healthy
 from rope_deploy.trt.plugin import toolchain
 
 PROBE = Probe("thing", "json", "for the test", "pip install thing", "print('it goes')")
@@ -74,20 +74,20 @@ def test_diagnosis_covers_everything_in_order_and_survives_its_absence(monkeypat
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CUDA_HOME", "/nowhere")
     heard = []
-    found = diagnose(heard.append)
-    names = [diagnosis.name for diagnosis in found]
+    found = examine_all(heard.append)
+    names = [examination.name for examination in found]
     tools = ["nvcc", "cmake", "make", "c++", "tensorrt-headers"]
     assert names == ["python", "gpu", *tools, *(probe.name for probe in absent)]
     assert tuple(heard) == found
     assert not healthy(found)
-    for diagnosis in found:
-        assert diagnosis.state == "works" or diagnosis.todo, diagnosis
+    for examination in found:
+        assert examination.state == "works" or examination.todo, examination
 
 
 def test_root_of_tensorrt_without_headers_is_broken(tmp_path, monkeypatch):
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
     monkeypatch.setattr(doctor, "PROBES", ())
-    (headers,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "tensorrt-headers")
+    (headers,) = (examination for examination in examine_all() if examination.name == "tensorrt-headers")
     assert headers.state == "broken" and str(tmp_path) in headers.detail and "TENSORRT_ROOT" in headers.todo
 
 
@@ -96,7 +96,7 @@ def test_gpu_is_named_with_its_capability(monkeypatch):
 
     monkeypatch.setattr(doctor, "PROBES", ())
     monkeypatch.setattr(doctor, "gpus", lambda: (Gpu("a card", "8.9"),))
-    (gpu,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "gpu")
+    (gpu,) = (examination for examination in examine_all() if examination.name == "gpu")
     assert (gpu.state, gpu.detail) == ("works", "a card (capability 8.9)")
 
 
@@ -107,7 +107,7 @@ def test_compiler_that_answers_nonsense_is_broken(tmp_path, monkeypatch):
     for module in (doctor, toolchain):
         monkeypatch.setattr(module, "possible_paths", lambda tool: iter([str(fake)]))
     monkeypatch.setattr(doctor, "PROBES", ())
-    (nvcc,) = (diagnosis for diagnosis in diagnose() if diagnosis.name == "nvcc")
+    (nvcc,) = (examination for examination in examine_all() if examination.name == "nvcc")
     assert nvcc.state == "broken" and str(fake) in nvcc.detail
 
 
@@ -123,4 +123,4 @@ def test_compiler_that_answers_nonsense_is_broken(tmp_path, monkeypatch):
     ],
 )
 def test_health_needs_what_is_required_and_nothing_broken(state, required, fine):
-    assert healthy((Diagnosis("thing", "for the test", state, required),)) is fine
+    assert healthy((Examination("thing", "for the test", state, required),)) is fine

@@ -114,7 +114,7 @@ def _try(hidden: Path) -> int | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(lock), (hidden / LOCK).lstat()):
             return lock
-    except (BlockingIOError, FileNotFoundError):
+    except (BlockingIOError, FileNotFoundError):  # another run has it, or removed it just now
         pass
     except OSError as error:
         os.close(lock)
@@ -128,7 +128,10 @@ def _try(hidden: Path) -> int | None:
 
 
 def _release(hidden: Path, lock: int) -> None:
-    """Remove the lock's file while it is held: a waiting run then sees that its descriptor is of a removed file."""
+    """Remove the lock's file while it is held: a waiting run then sees that its descriptor is of a removed file.
+
+    What cannot be removed stays for the next run, which sweeps.
+    """
     with suppress(OSError):
         empty(hidden)
         (hidden / LOCK).unlink()
@@ -138,7 +141,7 @@ def _release(hidden: Path, lock: int) -> None:
 
 
 def _sweep(target: Path) -> None:
-    """Clear up after dead runs that wrote into the same folder."""
+    """Clear up after dead runs that wrote into the same folder. What cannot be removed stays; no run depends on it."""
     for hidden in target.parent.glob(f".*{SUFFIX}"):
         with suppress(OSError, EnvironmentMissing):
             if hidden.is_dir() and not hidden.is_symlink() and (lock := _try(hidden)) is not None:
@@ -155,6 +158,6 @@ def _parents(target: Path) -> Iterator[None]:
         yield
     except BaseException:
         for parent in made:
-            with suppress(OSError):
+            with suppress(OSError):  # somebody has put something there meanwhile
                 parent.rmdir()
         raise

@@ -85,7 +85,7 @@ def check(
     tolerances of its dtype. The manifest describes: what it says is held against the graph and the model, and an
     artifact whose manifest is not true is refused.
 
-    With --audit nothing is run: the tables and places of the rotations are compared with the model's config.json,
+    With --audit nothing is run: the tables and sites of the rotations are compared with the model's config.json,
     in seconds, also for a FILE.onnx by any other exporter.
 
     What is wrong is named by a code; `--explain CODE` says what it means, and needs no DIR.

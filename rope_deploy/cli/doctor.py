@@ -12,7 +12,7 @@ from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 
 if TYPE_CHECKING:
-    from rope_deploy.doctor import Diagnosis
+    from rope_deploy.doctor import Examination
 
 MARKS = {"works": "✓", "broken": "✗", "missing": "–", "blocked": "–"}
 
@@ -29,17 +29,17 @@ def doctor(context: click.Context, as_json: bool) -> None:
     from rope_deploy.doctor import healthy
 
     with shown_steps() as progress:
-        found = api.doctor(progress=lambda diagnosis: progress(f"{diagnosis.name}: {diagnosis.state}"))
+        found = api.doctor(progress=lambda examination: progress(f"{examination.name}: {examination.state}"))
     if as_json:
-        print_json([asdict(diagnosis) for diagnosis in found])
+        print_json([asdict(examination) for examination in found])
     else:
-        for diagnosis in found:
-            echo(_description(diagnosis))
+        for examination in found:
+            echo(_description(examination))
     if not healthy(found):
         context.exit(3)
 
 
-def _description(found: Diagnosis) -> str:
+def _description(found: Examination) -> str:
     optional = "" if found.required else " (optional)"
     line = f"{MARKS[found.state]} {found.name} {found.version}{optional}: {found.state}".replace("  ", " ")
     details = [text for text in (found.purpose, found.detail, found.todo if found.state != "works" else "") if text]

@@ -1,6 +1,7 @@
 """Graphs: every rotation is raised to a marker, tabulated, and lowered to a style.
 
-    operators, io, validation     which operators rotate; files that are sound
+    rotating_operators, io, validation
+                                  which operators rotate; files that are sound
     builder, head_layout, standard_rotation
                                   insert nodes
     analysis                      reads a graph, changes nothing

@@ -30,6 +30,7 @@ try:
     ConvNd = _ConvNd
     disable_current_modes = _disable_current_modes
     torch.nn.Module()._non_persistent_buffers_set  # noqa: B018 - its absence is the error
+    torch.ops.aten.add.Tensor._schema, torch.ops.aten.add.Tensor._overloadname  # noqa: B018
 except (ImportError, AttributeError) as error:
     raise gone("torch", SEEN_IN, error) from error
 
@@ -47,9 +48,12 @@ __all__ = [
     "UserError",
     "computed_buffers",
     "disable_current_modes",
+    "is_mutable",
+    "overload_of",
     "own_buffers",
     "own_parameters",
     "scan_op",
+    "schema_of",
     "tree_any",
     "tree_leaves",
     "tree_map_only",
@@ -70,6 +74,21 @@ def own_parameters(module: torch.nn.Module) -> dict[str, torch.nn.Parameter | No
 def computed_buffers(module: torch.nn.Module) -> set[str]:
     """The names of the buffers of `module` that no checkpoint holds."""
     return module._non_persistent_buffers_set
+
+
+def schema_of(operator: object) -> torch.FunctionSchema | None:
+    """What `operator` takes, writes and returns; None for a function that is no operator of torch."""
+    return getattr(operator, "_schema", None)
+
+
+def is_mutable(operator: object) -> bool:
+    """Whether `operator` writes into one of its arguments."""
+    return getattr(schema_of(operator), "is_mutable", False)
+
+
+def overload_of(operator: OpOverload, packet: object) -> OpOverload | None:
+    """The overload of `packet` that has the name of that of `operator`; None if there is none."""
+    return getattr(packet, operator._overloadname, None)
 
 
 def uncompiled(model: torch.nn.Module) -> torch.nn.Module:

@@ -35,6 +35,8 @@ try:
     MASKS = AttentionMaskInterface._global_mapping
     PreTrainedModel._supports_attention_backend  # noqa: B018 - its absence is the error
     PreTrainedConfig._attn_implementation  # noqa: B018
+    # The classes write {"__float__": "Infinity"}.
+    decode_special_floats = PreTrainedConfig._decode_special_floats
     transformers.AutoModel._model_mapping  # noqa: B018
 except (ImportError, AttributeError) as error:
     raise gone("transformers", SEEN_IN, error) from error
@@ -55,6 +57,7 @@ __all__ = [
     "LinearAttentionLayer",
     "causal_mask_function",
     "classes_by_configuration",
+    "decode_special_floats",
     "forget_initialisation",
     "get_layer_types_and_kwargs",
     "sdpa_mask",

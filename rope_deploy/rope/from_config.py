@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rope_deploy.errors import ConfigError, ModelError
@@ -22,7 +22,7 @@ from rope_deploy.rope.family_facts import (
     axes_of_pairs,
     is_interleaved,
 )
-from rope_deploy.rope.read_rule import is_number, read_rule, rule_named
+from rope_deploy.rope.read_rule import is_number, is_size, read_rule, rule_named
 from rope_deploy.rope.rope_parameters import RopeParameters, short
 from rope_deploy.rope.rules import RULES, DynamicNTK, NtkAlpha, Scaling
 from rope_deploy.rope.spec import LARGEST_HEAD, RopeSpec, axes_faults, fill_faults, section_faults
@@ -74,7 +74,7 @@ def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = N
     """
     config = text_config(config)
     if faults := _shape_faults(config):
-        raise ConfigError(f"The RoPE settings of this {_name(config)} configuration are wrong:", faults)
+        raise ConfigError(f"The RoPE settings of this {model_type_of(config)} configuration are wrong:", faults)
     _require_rope(config)
     if interleaved is None:
         interleaved = is_interleaved(config)
@@ -87,7 +87,7 @@ def specs_from_config(config: Mapping[str, Any], *, interleaved: bool | None = N
         if found is not None:
             specs[layer_type] = found
     if faults:
-        raise ConfigError(f"The RoPE settings of this {_name(config)} configuration are wrong:", faults)
+        raise ConfigError(f"The RoPE settings of this {model_type_of(config)} configuration are wrong:", faults)
     return specs
 
 
@@ -103,7 +103,7 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def stated_length(config: Mapping[str, Any]) -> int | None:
     """The positions that a model says it was made for, whether or not it says how it rotates."""
     stated = _first(text_config(config), _MAX_POSITION)
-    return stated if _is_size(stated) else None
+    return stated if is_size(stated) else None
 
 
 def unread_keys(config: Mapping[str, Any]) -> list[str]:
@@ -166,7 +166,7 @@ def _require_rope(config: Mapping[str, Any]) -> None:
         exists = f"Its configuration has none of {', '.join(_SIGNS)}."
         todo = "If its code rotates all the same, export the model itself: its graph shows how it rotates."
     raise ModelError(
-        f"The configuration of this {_name(config)} model states no rotary position embedding.",
+        f"The configuration of this {model_type_of(config)} model states no rotary position embedding.",
         exists=exists,
         todo=todo,
     )
@@ -241,17 +241,7 @@ def _spec(
     if model_type in SECTIONS_OF_THE_HEAD:
         section = ()
 
-    faults += section_faults(section)
-    if not _is_size(head_dim):
-        faults.append("the head size is missing: head_dim, or hidden_size and num_attention_heads.")
-    elif head_dim > LARGEST_HEAD:
-        faults.append(f"head_dim, the head size, must be at most {LARGEST_HEAD}; it is {head_dim}.")
-    if not _is_size(max_position):
-        faults.append(f"max_position_embeddings must be a whole number above 0, not {max_position!r}.")
-    if not (is_number(theta) and theta > 1):
-        faults.append(f"rope_theta must be a finite number above 1, not {short(theta)}.")
-    if not (is_number(partial) and 0 < partial <= 1):
-        faults.append(f"partial_rotary_factor must lie above 0 and not above 1, not {short(partial)}.")
+    faults += [*section_faults(section), *_range_faults(head_dim, max_position, theta, partial)]
     rotary_dim = exponent_dim = 0
     if not faults:  # else the rule's own faults too, as far as they are known
         whole = rule.rope_type == "proportional"
@@ -272,11 +262,11 @@ def _spec(
     known = settings.of_rule(fields)
     if rule.rope_type == "proportional":
         known["partial_rotary_factor"] = partial
-    if not layer_type and _is_size(config.get("original_max_position_embeddings")):
+    if not layer_type and is_size(config.get("original_max_position_embeddings")):
         known["original_max_position_embeddings"] = config["original_max_position_embeddings"]  # Phi-3 states it there
     if model_type in TWO_MSCALES and "short_factor" in known:
         known["long_factor"] = known["short_factor"]
-    scaling, wrong = read_rule(rule, rule.complete(known, max_position if _is_size(max_position) else 1), rotary_dim)
+    scaling, wrong = read_rule(rule, rule.complete(known, max_position if is_size(max_position) else 1), rotary_dim)
     faults += wrong + settings.unread(rule.rope_type)
     if faults or scaling is None:
         return None, faults
@@ -296,6 +286,19 @@ def _spec(
         ),
         [],
     )
+
+
+def _range_faults(head_dim: Any, max_position: Any, theta: Any, partial: Any) -> Iterator[str]:
+    if not is_size(head_dim):
+        yield "the head size is missing: head_dim, or hidden_size and num_attention_heads."
+    elif head_dim > LARGEST_HEAD:
+        yield f"head_dim, the head size, must be at most {LARGEST_HEAD}; it is {head_dim}."
+    if not is_size(max_position):
+        yield f"max_position_embeddings must be a whole number above 0, not {max_position!r}."
+    if not (is_number(theta) and theta > 1):
+        yield f"rope_theta must be a finite number above 1, not {short(theta)}."
+    if not (is_number(partial) and 0 < partial <= 1):
+        yield f"partial_rotary_factor must lie above 0 and not above 1, not {short(partial)}."
 
 
 def _rule(settings: RopeParameters, model_type: str) -> tuple[type[Scaling], list[str]]:
@@ -335,7 +338,7 @@ def _head_dim(config: Mapping[str, Any], layer_type: str) -> Any:
     if stated := _first(config, _HEAD_DIM):
         return stated
     hidden, heads = _first(config, WIDTH_KEYS), _first(config, _HEAD_COUNT)
-    return hidden // heads if _is_size(hidden) and _is_size(heads) else None
+    return hidden // heads if is_size(hidden) and is_size(heads) else None
 
 
 def _head_dim_of_layers(config: Mapping[str, Any], layer_type: str) -> Any:
@@ -380,7 +383,7 @@ def _widths(config: Mapping[str, Any], head_dim: int, partial: float) -> tuple[i
     `rotary_dim` (GPT-J, CodeGen) counts elements; the other keys are shares of the head.
     """
     stated = config.get("rotary_dim")
-    if _is_size(stated) and config.get("model_type") not in IGNORES_ROTARY_DIM:
+    if is_size(stated) and config.get("model_type") not in IGNORES_ROTARY_DIM:
         return stated, 0
     width = int(head_dim * partial)
     return (width + 1, width) if width % 2 and width < head_dim else (width, 0)
@@ -390,9 +393,6 @@ def _first(values: Mapping[str, Any], names: Any) -> Any:
     return next((values[name] for name in names if values.get(name) is not None), None)
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _name(config: Mapping[str, Any]) -> str:
+def model_type_of(config: Mapping[str, Any]) -> str:
+    """The model type, for messages."""
     return str(config.get("model_type") or "unnamed")

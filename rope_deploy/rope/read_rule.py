@@ -41,6 +41,11 @@ def read_rule(rule: type[Scaling], values: Mapping[str, Any], rotary_dim: int) -
     return (None if faults else scaling), faults
 
 
+def is_size(value: object) -> bool:
+    """Whether `value` is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def is_number(value: object) -> bool:
     """Whether `value` is a number that a float can hold."""
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rope_deploy.rope.bounds import require_layers
 from rope_deploy.rope.from_config import text_config
+from rope_deploy.rope.read_rule import is_size
 
 _ROTATING = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention"})
 _STILL = frozenset({"linear_attention", "conv", "mamba", "recurrent", "moe"})
@@ -42,7 +43,7 @@ def rotating_layers(config: Mapping[str, Any]) -> dict[int, str] | None:
     count = config.get("num_hidden_layers") or config.get("n_layer")
     types = config.get("layer_types")
     uncertain = any(config.get(key) for key in _UNCERTAIN_KEYS if not (types and key == "full_attention_interval"))
-    if not _is_count(count) or uncertain or config.get("is_encoder_decoder"):
+    if not is_size(count) or uncertain or config.get("is_encoder_decoder"):
         return None
     require_layers(count, "The configuration")
     if types is not None and (not isinstance(types, Sequence) or len(types) != count):
@@ -86,7 +87,3 @@ def _usual_types(config: Mapping[str, Any], count: int) -> list[str] | None:
     if model_type in _SLIDING | _SLIDING_IF_WINDOW:
         return None
     return [""] * count
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

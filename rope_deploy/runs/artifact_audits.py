@@ -58,5 +58,5 @@ def _audit(artifact: Artifact, stated: Stated | None, trusted: bool) -> Audit:
 def _failed(artifact: Artifact, error: RopeDeployError) -> Audit:
     """The audit that `error` stopped: one failed record."""
     findings = Findings(artifact.manifest.style)
-    findings.record("audit", "tables and places of the rotations", "failed", str(error), time.perf_counter())
+    findings.record("audit", "tables and sites of the rotations", "failed", str(error), time.perf_counter())
     return findings.audit()

@@ -54,7 +54,7 @@ def _each(name: str, graphs: Sequence[GraphRecord], fault: Callable[[GraphRecord
 
 def _unconverted(graph: GraphRecord) -> str:
     if graph.unmatched:
-        return f"{wording.count(len(graph.unmatched), 'place')} left as it was ({graph.unmatched[0]})"
+        return f"{wording.count(len(graph.unmatched), 'node')} left as it was ({graph.unmatched[0]})"
     others = sum(graph.forms.values()) - graph.rotations
     if graph.rotations == graph.expected and not others:
         return "" if graph.expected else "it has no rotation at all"

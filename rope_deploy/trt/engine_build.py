@@ -16,7 +16,7 @@ from rope_deploy.options import BuildOptions
 from rope_deploy.results.records import EngineRecord
 from rope_deploy.trt.build_in_child import build_in_child
 from rope_deploy.trt.engine_manifest import EngineManifest, refuse_manifest, replacing_engine
-from rope_deploy.trt.engine_request import EngineRequest, Progress
+from rope_deploy.trt.engine_request import BuildResult, EngineRequest, Progress
 from rope_deploy.trt.engine_source import Source, open_source
 from rope_deploy.trt.flavors import Flavor, find_flavor, gpus, require_flavor
 from rope_deploy.trt.refused_nodes import attribute_refusal
@@ -61,9 +61,7 @@ def build_engine(
             f"{target} is the name of a graph, and what is built is an engine.", todo="Name it FILE.engine."
         )
     wanted = requested_profiles(options.profiles, graph.inputs, graph.manifest)
-    timing_cache = options.timing_cache
-    if flavor.needs_gpu and timing_cache is None:
-        timing_cache = target.with_name(target.name + ".cache")
+    timing_cache = options.timing_cache or (target.with_name(target.name + ".cache") if flavor.needs_gpu else None)
     _check_options(flavor, graph, capabilities, plugin, timing_cache)
     tapped = _taps(graph) if options.taps else ()
     require_flavor(flavor)
@@ -101,11 +99,7 @@ def build_engine(
             engine=hash_file(unfinished),
             seconds=round(outcome.seconds, 3),
             warnings=outcome.warnings,
-            versions={
-                "rope-deploy": __version__,
-                flavor.module: outcome.version,
-                "polygraphy": version("polygraphy"),
-            },
+            versions=_versions(flavor, outcome),
         )
         finishing = finishing.pop_all()
         with replacing_engine(target, manifest), finishing:
@@ -114,6 +108,10 @@ def build_engine(
             with new_file(timing_cache) as kept:
                 new_cache.rename(kept)
     return manifest.to_record(target)
+
+
+def _versions(flavor: Flavor, outcome: BuildResult) -> dict[str, str]:
+    return {"rope-deploy": __version__, flavor.module: outcome.version, "polygraphy": version("polygraphy")}
 
 
 def _check_options(

@@ -103,7 +103,7 @@ def test_cosines_are_counted_in_the_file_whatever_the_export_recorded(bare):
         ({"rotations": 61, "forms": {"RotaryEmbedding (ONNX)": 61}}, "61 of 60"),
         ({"forms": {"RotaryEmbedding (ONNX)": 60, "multiply-add": 1}}, "1 × multiply-add"),
         ({"rotations": 0, "expected": 0, "forms": {}}, "no rotation at all"),
-        ({"unmatched": ("layers.3: a strange product",)}, "1 place left as it was (layers.3: a strange product)"),
+        ({"unmatched": ("layers.3: a strange product",)}, "1 node left as it was (layers.3: a strange product)"),
     ],
 )
 def test_one_rotation_that_was_not_converted_breaks_its_gate(bare, changes, says):

@@ -77,7 +77,7 @@ def _within(tokens: ir.Value, indices: ir.Value, rows: int) -> int:
     ids = np.arange(rows + 1).reshape(1, -1).astype(tokens.dtype.numpy())
     try:
         (found,) = evaluate([indices], {tokens: ids})
-    except NotEvaluable:
+    except NotEvaluable:  # nothing is known of the ids; what the embedding holds bounds them
         return rows
     if found.size != ids.size:
         return rows

@@ -70,8 +70,9 @@ def _find(graph: ir.Graph, source: PositionSource) -> tuple[list[tuple[Match, Ta
 def _refuse(unmatched: tuple[str, ...], recognised: int) -> None:
     """Raise UnmatchedRotation where something was not understood, or nothing was found."""
     if unmatched:
+        nodes = "1 node multiplies" if len(unmatched) == 1 else f"{len(unmatched)} nodes multiply"
         raise UnmatchedRotation(
-            f"{len(unmatched)} places multiply activations by position-dependent values and are no known rotation:\n"
+            f"{nodes} activations by position-dependent values, which is no known rotation:\n"
             + "\n".join(f"  - {line}" for line in unmatched[:MOST_LISTED]),
             exists=f"{recognised} rotations were recognised.",
             todo="Give --allow-unmatched to leave these parts as they are.",

@@ -74,7 +74,7 @@ def _described(value: onnx.ValueInfoProto) -> Interface:
     tensor = value.type.tensor_type
     try:
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-    except (KeyError, ValueError):
+    except (KeyError, ValueError):  # of a sequence or an optional, which equals no dtype of a manifest
         dtype = "?"
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "None" for dim in tensor.shape.dim)
     return value.name, dtype, shape

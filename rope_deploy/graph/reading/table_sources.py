@@ -219,7 +219,7 @@ def _usable(at, most: int, *, counted: bool) -> int:
     def serves(position: int) -> bool:
         try:
             halves = at(np.arange(0 if counted else position, position + 1), position + 1)
-        except Unreadable:
+        except Unreadable:  # a position that the graph refuses is not served
             return False
         return all(bool(np.isfinite(half[-1].astype(np.float32)).all()) for half in halves)
 

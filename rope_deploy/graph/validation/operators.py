@@ -77,7 +77,7 @@ def _decode(text: bytes, what: str) -> None:
 def _schema(op_type: str, version: int) -> onnx.defs.OpSchema | None:
     try:
         return onnx.defs.get_schema(op_type, version, "")
-    except onnx.defs.SchemaError:
+    except onnx.defs.SchemaError:  # the caller then checks without one
         return None
 
 

@@ -12,6 +12,7 @@ from rope_deploy.errors import EnvironmentMissing, ModelError
 from rope_deploy.rope import text_config
 from rope_deploy.rope.bounds import require_layers
 from rope_deploy.rope.from_config import WIDTH_KEYS
+from rope_deploy.rope.read_rule import is_size
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "encoder_layers", "decoder_layers", "depth")
 HEIGHTS = ("vocab_size", "intermediate_size", "n_inner", "ffn_dim")
@@ -24,11 +25,11 @@ def require_memory(config: Mapping[str, Any], where: str, itemsize: int) -> None
     the folder `where`, EnvironmentMissing for one that memory cannot hold; `itemsize` in bytes."""
     for part in (config, text_config(config)):
         for key in LAYERS:
-            if _count(part.get(key)):
+            if is_size(part.get(key)):
                 require_layers(part[key], "The configuration")
     text = text_config(config)
-    width = max((text[key] for key in WIDTH_KEYS if _count(text.get(key))), default=1)
-    height, key = max(((text[key], key) for key in HEIGHTS if _count(text.get(key))), default=(1, ""))
+    width = max((text[key] for key in WIDTH_KEYS if is_size(text.get(key))), default=1)
+    height, key = max(((text[key], key) for key in HEIGHTS if is_size(text.get(key))), default=(1, ""))
     needed = height * width * itemsize
     if needed <= SPARE:
         return
@@ -45,7 +46,3 @@ def require_memory(config: Mapping[str, Any], where: str, itemsize: int) -> None
             exists=f"{psutil.virtual_memory().available / 1e9:.3g} GB are free here.",
             todo="Use a machine with more memory.",
         )
-
-
-def _count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -83,7 +83,8 @@ def _disagreements(module: torch.nn.Module, specs: Mapping[str, RopeSpec]) -> It
             stated, expected = np.sort(stated), np.sort(expected)
         if len(stated) != len(expected):
             yield (
-                f"{where}{type(module).__name__} rotates {len(stated)} pairs; {len(expected)} are read here{_share(spec)}"
+                f"{where}{type(module).__name__} rotates {len(stated)} pairs; "
+                f"{len(expected)} are read here{_share(spec)}"
             )
         elif not np.allclose(stated, expected, rtol=NEAR, atol=0):
             pair = int(np.argmax(np.abs(stated / expected - 1)))

@@ -24,7 +24,7 @@ from transformers import PreTrainedConfig
 from rope_deploy.errors import ConfigError, ModelError, UsageError, quoted
 from rope_deploy.models.library_errors import code_line
 from rope_deploy.models.loading.rotary_module import disagreements
-from rope_deploy.models.transformers_private import CONFIG_MAPPING
+from rope_deploy.models.transformers_private import CONFIG_MAPPING, decode_special_floats
 from rope_deploy.rope import RopeSpec, specs_from_config, text_config
 from rope_deploy.rope.bounds import MOST_LAYERS
 from rope_deploy.rope.from_config import (
@@ -33,6 +33,7 @@ from rope_deploy.rope.from_config import (
     TEXT_PARTS,
     THETA_KEYS,
     denies_rotation,
+    model_type_of,
     stated_twice,
     unread_keys,
 )
@@ -74,20 +75,21 @@ def stated_rotation(config: Mapping[str, Any]) -> StatedRotation:
     _require_rotating(full)
     if own is None and (keys := unread_keys(full)):
         raise ModelError(
-            f"The rotation of this {_name(full)} model follows from keys that nothing here reads: {', '.join(keys)}.",
+            f"The rotation of this {model_type_of(full)} model follows from keys that nothing here reads: "
+            f"{', '.join(keys)}.",
             exists="transformers does not know the model type; only the model's own code says what they mean.",
             todo="Export the model itself: its graph shows how it rotates.",
         )
     if own is None and (faults := stated_twice(full)):
         raise ConfigError(
-            f"This {_name(full)} configuration states a setting of its rotation twice:",
+            f"This {model_type_of(full)} configuration states a setting of its rotation twice:",
             faults,
             todo="Leave out the one that the model's code does not read.",
         )
     specs = specs_from_config(full)
     if own is not None and (faults := disagreements(own, specs)):
         raise ConfigError(
-            f"What is read here of this {_name(full)} configuration is not what transformers "
+            f"What is read here of this {model_type_of(full)} configuration is not what transformers "
             f"{transformers.__version__} makes of it:",
             faults,
             todo="A key that its module takes no notice of, or that is not known here, is the usual reason.",
@@ -120,7 +122,7 @@ def _require_rotating(config: Mapping[str, Any]) -> None:
         return
     keys = sorted(key for key, value in text.items() if LIKE_ROPE.search(str(key)) and value is not None)
     raise ModelError(
-        f"A {_name(text)} model has no rotary position embedding: transformers' code for it rotates nothing.",
+        f"A {model_type_of(text)} model has no rotary position embedding: transformers' code for it rotates nothing.",
         exists=f"Its configuration states {', '.join(keys)}, which nothing reads." if keys else "",
         todo="Choose a model that rotates; if this one brings code of its own that does, its auto_map must name it.",
     )
@@ -160,8 +162,8 @@ def read_by_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], PreTrai
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = CONFIG_MAPPING[kept.pop("model_type")](**_with_floats(copy.deepcopy(kept)))
-            full = _with_floats(json.loads(made.to_json_string(use_diff=False)))
+            made = CONFIG_MAPPING[kept.pop("model_type")](**decode_special_floats(copy.deepcopy(kept)))
+            full = decode_special_floats(json.loads(made.to_json_string(use_diff=False)))
     except Exception as error:  # the classes raise whatever happens in them
         _require_rotating(part)
         raise _refused(part, error) from error
@@ -178,9 +180,6 @@ def read_by_class(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], PreTrai
         if isinstance(rule, dict) and "rope_type" in rule:
             rule.setdefault("partial_rotary_factor", 1.0)  # as modeling code takes a share that the class left out
     return full, own
-
-
-_with_floats = PreTrainedConfig._decode_special_floats  # the classes write {"__float__": "Infinity"}
 
 
 def is_known(config: Mapping[str, Any]) -> bool:
@@ -249,7 +248,7 @@ def _require_counts(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for more layers than any model has: the classes make lists of as many entries."""
     faults = [f"{where} must be at most {MOST_LAYERS}; it is {value}." for where, value in _too_many(config)]
     if faults:
-        raise ConfigError(f"This {_name(config)} configuration is of no model that could exist:", faults)
+        raise ConfigError(f"This {model_type_of(config)} configuration is of no model that could exist:", faults)
 
 
 def _too_many(config: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, int]]:
@@ -279,7 +278,7 @@ def _refused(config: Mapping[str, Any], error: Exception) -> UsageError:
     """Why transformers' class does not take `config`, by the faults that our own reader finds, else by its message."""
     try:
         specs_from_config(config)
-    except ModelError:
+    except ModelError:  # no rotation is stated: the class's own message says more
         pass
     except UsageError as ours:
         return ours
@@ -306,7 +305,7 @@ def _refused(config: Mapping[str, Any], error: Exception) -> UsageError:
         stated = (one for one in _values(config) if LIKE_ROPE.search(one[0]))
         faults = [f"{where} is {short(value)}: perhaps it is not as it looks for it." for where, value in stated]
     return ConfigError(
-        f"transformers' configuration class for {_name(config)} does not take this configuration:",
+        f"transformers' configuration class for {model_type_of(config)} does not take this configuration:",
         faults[:8],
         exists=quoted("transformers", message or type(error).__name__),
         todo="Compare it with the file that was published with the model.",
@@ -319,7 +318,3 @@ def _values(config: Mapping[str, Any], inside: str = "") -> Iterator[tuple[str, 
             yield from _values(value, f"{inside}{key}.")
         else:
             yield f"{inside}{key}", value
-
-
-def _name(config: Mapping[str, Any]) -> str:
-    return str(config.get("model_type") or "unnamed")

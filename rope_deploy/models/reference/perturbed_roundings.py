@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 
 from rope_deploy.models.reference.wider_type import HALVES, is_half
-from rope_deploy.models.torch_private import TorchDispatchMode, tree_map_only
+from rope_deploy.models.torch_private import TorchDispatchMode, is_mutable, tree_map_only
 
 # An element rounded to nearest errs by ulp²/12 in the mean square; a step of one ulp up or down with this chance
 # each does the same.
@@ -49,7 +49,7 @@ class PerturbedRoundings(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         if function.is_view or function.overloadpacket.__name__ in MOVED:
             return result
-        if function._schema.is_mutable:
+        if is_mutable(function):
             tree_map_only(torch.Tensor, lambda tensor: _half(tensor) and tensor.copy_(self._moved(tensor)), result)
             return result
         return tree_map_only(torch.Tensor, lambda tensor: self._moved(tensor) if _half(tensor) else tensor, result)
@@ -72,7 +72,7 @@ class PerturbedSums(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         result, name = function(*args, **kwargs), function.overloadpacket.__name__
-        if name not in PRODUCTS or function._schema.is_mutable or result.dtype != torch.float32 or not result.numel():
+        if name not in PRODUCTS or is_mutable(function) or result.dtype != torch.float32 or not result.numel():
             return result
         if PRODUCTS[name] is not None and args[PRODUCTS[name]].shape[-1] == 1:
             return result

@@ -18,7 +18,7 @@ from functools import partial
 import psutil
 import torch
 
-from rope_deploy.models.torch_private import TorchDispatchMode, tree_any, tree_map_only
+from rope_deploy.models.torch_private import TorchDispatchMode, is_mutable, tree_any, tree_map_only
 
 HALVES = (torch.float16, torch.bfloat16)
 WIDER = {torch.float32: torch.float64, torch.complex64: torch.complex128}
@@ -81,7 +81,7 @@ class NoNarrowing(TorchDispatchMode):
             return function(*args, **kwargs)
         kwargs = {name: WIDER.get(value, value) if name == "dtype" else value for name, value in kwargs.items()}
         # A tensor that is written to keeps its type, and what is written into it has that type.
-        fit = partial(_like, args[0]) if function._schema.is_mutable and args else _widened
+        fit = partial(_like, args[0]) if is_mutable(function) and args else _widened
         args, kwargs = tree_map_only(torch.Tensor, fit, (args, kwargs))
         return function(*args, **kwargs)
 

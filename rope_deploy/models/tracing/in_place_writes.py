@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 
-from rope_deploy.models.torch_private import OpOverload
+from rope_deploy.models.torch_private import OpOverload, is_mutable, overload_of, schema_of
 
 aten = torch.ops.aten
 EMPTY = frozenset({aten.empty.memory_format, aten.new_empty.default, aten.empty_like.default})
@@ -30,7 +30,7 @@ def replace_writes(program: torch.export.ExportedProgram) -> None:
 
 
 def writes(node: torch.fx.Node) -> bool:
-    return node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+    return node.op == "call_function" and is_mutable(node.target)
 
 
 def _renewed(node: torch.fx.Node) -> None:
@@ -47,10 +47,10 @@ def _renewed(node: torch.fx.Node) -> None:
 
 def _pure(target: OpOverload) -> OpOverload | None:
     """The operator of the same arguments that writes nothing; None if there is none."""
-    name = target._schema.name.split("::")[-1]
+    name = schema_of(target).name.split("::")[-1]
     packet = getattr(aten, name.removesuffix("_"), None) if name.endswith("_") and not name.endswith("__") else None
-    found = getattr(packet, target._overloadname, None)
-    return found if found is not None and not found._schema.is_mutable else None
+    found = overload_of(target, packet)
+    return found if found is not None and not is_mutable(found) else None
 
 
 def _names(x: torch.fx.Node, write: torch.fx.Node) -> Iterator[torch.fx.Node]:
@@ -63,7 +63,7 @@ def _names(x: torch.fx.Node, write: torch.fx.Node) -> Iterator[torch.fx.Node]:
 
 def _shares(node: torch.fx.Node) -> bool:
     """Whether what `node` returns may be another name for the memory of an argument."""
-    schema = getattr(node.target, "_schema", None)
+    schema = schema_of(node.target)
     return schema is None or any(returned.alias_info is not None for returned in schema.returns)
 
 

@@ -158,7 +158,7 @@ def test_a_table_for_the_first_row_of_a_batch_is_refused():
 def test_a_second_rotation_that_is_not_understood_fails_the_whole_graph():
     good = WHOLE + DOUBLED + ROTATE_HALF + MULTIPLY_ADD
     bad = "k2 = Mul(rotated, c)\n y = Exp(k2)"
-    with pytest.raises(UnmatchedRotation, match="1 places") as caught:
+    with pytest.raises(UnmatchedRotation, match="1 node multiplies") as caught:
         raise_rotations(graph(good + bad), ROWS)
     assert "1 rotations were recognised" in caught.value.exists
     assert "--allow-unmatched" in caught.value.todo

@@ -343,7 +343,9 @@ def test_of_an_unknown_type_a_setting_that_is_stated_twice_is_not_taken_from_eit
 
 def test_sections_that_are_not_as_many_pairs_as_turn_are_a_fault() -> None:
     parameters = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 4]}
-    with pytest.raises(ConfigError, match=r"mrope_section must add up to the 8 pairs that are rotated; \[2, 3, 4\] makes 9"):
+    with pytest.raises(
+        ConfigError, match=r"mrope_section must add up to the 8 pairs that are rotated; \[2, 3, 4\] makes 9"
+    ):
         stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters})
     parameters["mrope_section"] = [2, 3, 3]
     assert stated_rotation({"model_type": "qwen2_vl_text", **SIZES, "rope_parameters": parameters}).specs
