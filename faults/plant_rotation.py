@@ -178,10 +178,6 @@ def _naturally(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool
     return True
 
 
-def _same(one: onnx.NodeProto | None, other: onnx.NodeProto) -> bool:
-    return one is not None and one.output[0] == other.output[0]
-
-
 def _alike(one: AppliedRotation, other: AppliedRotation) -> bool:
     return (
         np.array_equal(one.pairs, other.pairs)

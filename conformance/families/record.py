@@ -104,8 +104,6 @@ def read(folder: Path, family: str) -> Record | None:
     """The record of `family`, or None if there is none that can be read."""
     try:
         found = json.loads(path_of(folder, family).read_text())
-        if "places" in found:  # as records were written before
-            found["paths"] = found.pop("places")
         found["styles"] = {name: StyleResult(**one) for name, one in found["styles"].items()}
         return Record(**found)
     except (OSError, ValueError, TypeError, KeyError):
