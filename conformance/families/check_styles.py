@@ -50,16 +50,15 @@ def in_styles(
     folder: Path,
     *,
     cases: Sequence[str] = CASES,
-    thresholds: Sequence[str] = AT_A_THRESHOLD,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Iterator[StyleResult]:
-    """What becomes of each style, written to `folder`/style and asked `cases` and those that begin like `thresholds`.
+    """What becomes of each style, written to `folder`/style and asked `cases` and those at a threshold.
 
     Style contrib declares what its fused attention cannot do; where that kept a case from being asked, the style is
     written once more without it, as UNFUSED and to unfused/contrib beside `folder`, and asked them all.
     """
     for style in styles:
-        one = partial(_one, prepared, style, cases=cases, thresholds=thresholds, stage=stage)
+        one = partial(_one, prepared, style, cases=cases, stage=stage)
         yield (found := one(folder / style))
         if style == "contrib" and found.skipped:
             yield one(folder.with_name("unfused") / style, fused=False)
@@ -71,7 +70,6 @@ def _one(
     folder: Path,
     *,
     cases: Sequence[str],
-    thresholds: Sequence[str],
     stage: Callable[[str], None],
     fused: bool = True,
 ) -> StyleResult:
@@ -82,7 +80,7 @@ def _one(
         made = guarded(lambda: write(prepared, folder, style, fused_attention=fused, force=True))
         result = StyleResult(name, "green", sites=made.sites, nodes=made.nodes, export_s=round(made.seconds, 2))
         stage(f"check {name}")
-        began, asked = time.perf_counter(), wanted(load_manifest(folder), cases, thresholds)
+        began, asked = time.perf_counter(), wanted(load_manifest(folder), cases)
         # This process is one family's own: what crashes it is that family's crash.
         report = guarded(lambda: api.check(folder, model=prepared.loaded, cases=asked, isolated=False))
     except Stop as stop:
@@ -98,12 +96,12 @@ def _one(
     return result
 
 
-def wanted(manifest: Manifest, cases: Sequence[str] = CASES, thresholds: Sequence[str] = AT_A_THRESHOLD) -> list[str]:
+def wanted(manifest: Manifest, cases: Sequence[str] = CASES) -> list[str]:
     """The ids of the cases that this graph is asked; a tower has few."""
     if manifest.task == "tower":
         return [case.id for case in cases_for(manifest)]
     ids = [case.id for case in cases_for(manifest) if not case.refusal]
-    return [name for name in ids if name in cases or name.startswith(tuple(thresholds))]
+    return [name for name in ids if name in cases or name.startswith(AT_A_THRESHOLD)]
 
 
 def _enter(result: StyleResult, checks: Iterable[CheckRecord]) -> None:
