@@ -11,7 +11,6 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import psutil
 
 from rope_deploy import styles
 from rope_deploy.artifact import new_file, new_folder
+from rope_deploy.package_versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path("out/benchmarks")
@@ -143,7 +143,7 @@ class Machine:
             "cores": psutil.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9),
             "python": platform.python_version(),
-            "versions": {name: found for name in PACKAGES if (found := _version(name))},
+            "versions": package_versions(PACKAGES),
             "load_before": round(self._load, 2),
             "cores_used_by_others": round(others / wall, 2),
             "seconds": round(wall),
@@ -167,13 +167,6 @@ def _cpu_model() -> str:
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     read = {key.strip(): value.strip() for key, value in fields.items()}
     return f"{read.get('model name', platform.machine())} (family {read.get('cpu family')}, model {read.get('model')})"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 @contextmanager
