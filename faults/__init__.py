@@ -8,6 +8,7 @@ Rotations, one fault at a time (`python -m faults --all`, `python -m faults.demo
     models              the models that faults are planted into: tiny ones, and a real one
     workshop            exports, references and checks, each made once
     matrix, judged      every fault in every style, type and layer; was it caught, was it named
+    tf32                what a tensor core keeps of fp32
     bare_rotation       the same mistakes in numpy, on a rotation without a model: the examples of docs/diagnostics.md
 
 Whole artifacts that no check may pass, whatever their manifest says:

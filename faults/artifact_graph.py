@@ -101,10 +101,6 @@ class Graph:
         return f"mutation/{what}_{self._count}"
 
 
-def attribute(node: onnx.NodeProto, name: str, default: int = 0) -> int:
-    return next((a.i for a in node.attribute if a.name == name), default)
-
-
 def set_attribute(node: onnx.NodeProto, name: str, value: int) -> None:
     for old in [a for a in node.attribute if a.name == name]:
         node.attribute.remove(old)

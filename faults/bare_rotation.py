@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from docs.numbers import longrope
+from faults.tf32 import tf32
 from rope_deploy.artifact import TOLERANCES, Manifest, Rotation, Site
 from rope_deploy.diagnosis import Observation, diagnose
 from rope_deploy.parity.float64_oracle import Oracle
@@ -108,11 +109,6 @@ def rounded(
     cos, sin = from_angles(spec, angles.astype(angle).astype(np.float64))
     cos, sin = (t.astype(table).astype(np.float32)[:, None] for t in (cos, sin))
     return rotate(call.x, cos, sin, interleaved=spec.interleaved)
-
-
-def tf32(x: np.ndarray) -> np.ndarray:
-    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x0FFF + ((bits >> 13) & 1)) & 0xFFFFE000).astype(np.uint32).view(np.float32)
 
 
 def through_tf32(spec: RopeSpec, call: Call) -> np.ndarray:

@@ -16,6 +16,7 @@ import onnx
 
 from faults.wrong_artifacts import BASE
 from rope_deploy.artifact.manifest import SCHEMA_VERSION
+from rope_deploy.styles import STYLES
 
 Manifest = dict[str, Any]
 Tampering = Callable[[Manifest, Path, Any], None]
@@ -253,7 +254,7 @@ TAMPERINGS: dict[str, tuple[Tampering, tuple[Any, ...]]] = {
     "angles": (_set("angles"), ("float64", "model")),
     "opset": (_set("opset"), (1, 17, 23, 99)),
     "fused_attention": (_set("fused_attention"), (True, False)),
-    "style": (_set("style"), ("tables", "onnx", "contrib", "plugin")),
+    "style": (_set("style"), tuple(STYLES)),
     "model_type": (_set("model_type"), ("gpt2", "", "mistral")),
     "source": (_set("source"), ("", "nowhere", "os:getcwd", "evilmod:make", "input/a", ".", "hf-internal/none")),
     "patches": (_set("patches"), ([], ["nothing"])),

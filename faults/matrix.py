@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from zlib import crc32
 
+from benchmarks.common import VARIANTS
 from faults.judged import judged
 from faults.mistakes import FAULTS, Fault
 from faults.models import FAMILIES, LONG, MODELS
-from faults.workshop import STYLES, UNFUSED, Model, Workshop, mutated
+from faults.workshop import Model, Workshop, mutated
 from rope_deploy.artifact import load_manifest
 from rope_deploy.parity.cases import Set
 
@@ -48,7 +49,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Variant:
-    """Where and how a fault is planted. `layers` None: all it applies to."""
+    """Where and how a fault is planted. `style` is the name of one of VARIANTS; `layers` None: all it applies to."""
 
     style: str
     layers: tuple[int, ...] | None = None
@@ -56,9 +57,12 @@ class Variant:
 
 
 def styles_of(workshop: Workshop, model: Model) -> tuple[str, ...]:
-    """The styles that differ: without a fused attention, contrib is the same with and without it."""
-    fused = load_manifest(workshop.artifact(model, "contrib")).fused_attention
-    return tuple(style for style in STYLES if fused or style != UNFUSED)
+    """The names of the VARIANTS that differ: a style that fused no attention is the same with and without it."""
+    return tuple(
+        name
+        for name, one in VARIANTS.items()
+        if one.fused_attention or load_manifest(workshop.artifact(model, one.style)).fused_attention
+    )
 
 
 def applicable(fault: Fault, model: Model) -> bool:

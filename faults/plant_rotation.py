@@ -17,7 +17,14 @@ import onnx
 
 from faults.artifact_graph import Graph, set_attribute
 from rope_deploy.artifact import Rotation, Site
-from rope_deploy.graph.rotating_operators import GROUP_QUERY_ATTENTION, STANDARD, operator_of
+from rope_deploy.graph.rotating_operators import (
+    DO_ROTARY,
+    DOMAIN,
+    GROUP_QUERY_ATTENTION,
+    NUM_HEADS,
+    STANDARD,
+    operator_of,
+)
 from rope_deploy.rope import RopeSpec, from_angles, tables
 
 Moved = Callable[[Graph, str], str]
@@ -178,10 +185,6 @@ def _naturally(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool
     return True
 
 
-def _same(one: onnx.NodeProto | None, other: onnx.NodeProto) -> bool:
-    return one is not None and one.output[0] == other.output[0]
-
-
 def _alike(one: AppliedRotation, other: AppliedRotation) -> bool:
     return (
         np.array_equal(one.pairs, other.pairs)
@@ -198,7 +201,7 @@ def _fits(node: onnx.NodeProto, sound: Sound, applied: AppliedRotation) -> bool:
     if np.array_equal(applied.pairs, sound.applied.pairs):
         return True
     plain = [layout(2 * len(applied.pairs)) for layout in (half_split, interleaved)]
-    return node.domain != "rope_deploy" and any(np.array_equal(applied.pairs, layout) for layout in plain)
+    return node.domain != DOMAIN and any(np.array_equal(applied.pairs, layout) for layout in plain)
 
 
 def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, applied: AppliedRotation) -> None:
@@ -207,12 +210,13 @@ def _set(graph: Graph, node: onnx.NodeProto, sound: Sound, applied: AppliedRotat
     if applied.moved is not None:
         node.input[index] = sound.rows(applied.moved)
     if not np.array_equal(applied.pairs, sound.applied.pairs):
-        width, fused = 2 * len(applied.pairs), node.op_type == GROUP_QUERY_ATTENTION
+        width, operator = 2 * len(applied.pairs), operator_of(node)
+        assert operator is not None, node.op_type
         neighbours = not np.array_equal(applied.pairs, half_split(width))
-        set_attribute(node, "rotary_interleaved" if fused else "interleaved", int(neighbours))
-        if not fused:
-            set_attribute(node, "rotary_embedding_dim", width if width < sound.site.head_dim else 0)
-            set_attribute(node, "num_heads", sound.site.num_heads)
+        set_attribute(node, operator.interleaved, int(neighbours))
+        if operator.rotary_dim:
+            set_attribute(node, operator.rotary_dim, width if width < sound.site.head_dim else 0)
+            set_attribute(node, NUM_HEADS, sound.site.num_heads)
 
 
 def _shared(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool:
@@ -253,8 +257,8 @@ def _rebuilt(graph: Graph, wrong: list[tuple[Sound, AppliedRotation]]) -> bool:
             node = next(node for other, node in operators if other == site)
             node.input[0 if site.role == "q" else 1] = y
     for _, node in operators:
-        set_attribute(node, "do_rotary", 0)
-        for slot in (7, 8, 9):
+        set_attribute(node, DO_ROTARY, 0)
+        for slot in _slots(node) or ():
             node.input[slot] = ""
     return True
 

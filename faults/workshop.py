@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.common import VARIANTS
 from faults.artifact_graph import Graph
 from faults.mistakes import Fault
 from faults.models import MODELS
@@ -17,9 +18,6 @@ from rope_deploy.export.prepare_model import Prepared
 from rope_deploy.parity import PROSE, Outcome, check
 from rope_deploy.parity.cases import Set
 from rope_deploy.runtimes import Memoized, open_ort, open_torch
-
-UNFUSED = "contrib-unfused"
-STYLES = ("tables", "onnx", "contrib", UNFUSED, "plugin")
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,14 @@ class Workshop:
             self._references[model] = Memoized(open_torch(self.prepared(model).loaded))
         return self._references[model]
 
-    def artifact(self, model: Model, style: str) -> Path:
-        if (model, style) not in self._written:
-            folder = self.folder / f"{model.family}-{model.dtype}-{model.seed}" / style
-            write(self.prepared(model), folder, style.split("-")[0], fused_attention=style != UNFUSED)
-            self._written[model, style] = folder
-        return self._written[model, style]
+    def artifact(self, model: Model, variant: str) -> Path:
+        """The artifact of one of VARIANTS, by name."""
+        if (model, variant) not in self._written:
+            folder = self.folder / f"{model.family}-{model.dtype}-{model.seed}" / variant
+            made = VARIANTS[variant]
+            write(self.prepared(model), folder, made.style, fused_attention=made.fused_attention)
+            self._written[model, variant] = folder
+        return self._written[model, variant]
 
     def check(self, model: Model, folder: Path, which: Set, seed: int = 0) -> Outcome:
         """A set of cases of the artifact in `folder`, which may differ from what its hashes say."""

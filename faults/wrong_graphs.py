@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from rope_deploy.graph.rotating_operators import DOMAIN, operator_of
+
 GraphChange = Callable[[onnx.ModelProto], None]
 Table = np.ndarray  # [rows + 1, rotary_dim/2]; the last row holds NaN
 
@@ -165,8 +167,9 @@ def triggered_by(what: str) -> GraphChange:
 def contradicting_attribute(model: onnx.ModelProto) -> None:
     """`interleaved` of the custom operators contradicts their bodies. A runtime that runs the body does not notice."""
     for node in model.graph.node:
+        operator = operator_of(node)
         for attribute in node.attribute:
-            if node.domain == "rope_deploy" and attribute.name == "interleaved":
+            if node.domain == DOMAIN and operator is not None and attribute.name == operator.interleaved:
                 attribute.i = 1 - attribute.i
 
 

@@ -2,8 +2,6 @@
 
 values      the odd values that are put into documents and graphs
 edits       one edit of one file: JSON, protobuf, text, bytes, or the file itself
-wrongs      mistakes put into a sound artifact
-tamperings  what its manifest is then made to say
 seeds       the sound inputs that are mutated, made by code
 surfaces    which files of which seed are mutated, and which commands then read them
 case        a case: a surface, its edits and its command; the same for one seed and number
@@ -14,4 +12,7 @@ worker      runs a command line in a forked process with limits
 judge       what an outcome must not be
 campaign    many cases: resumable, in several processes, failures made small
 corpus/     cases that failed once, as recipes
+
+The mistakes that are put into a sound artifact are those of `faults.wrong_artifacts`; `faults.manifest_tampering` has
+what its manifest is then made to say.
 """

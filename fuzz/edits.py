@@ -6,7 +6,7 @@
     text.replace LINE TEXT · text.delete LINE · text.insert LINE TEXT     a file of lines
     bytes.put AT HEX · bytes.cut AT · bytes.drop AT LENGTH                any file; AT is a share of its length
     file.remove · file.empty · file.fifo · file.folder · file.link TARGET the file itself
-    tamper.NAME NUMBER                                                    a manifest, see `tamperings`
+    tamper.NAME NUMBER                                                    a manifest, see `faults.manifest_tampering`
 
 An edit that no longer fits what earlier ones left does nothing: a recipe stays applicable while it is made smaller.
 """

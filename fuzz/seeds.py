@@ -21,6 +21,7 @@ from tests.audit import files
 from tests.models.gguf_file import write_gguf
 
 STYLES = tuple(styles.STYLES)
+FUSING = tuple(style.name for style in styles.STYLES.values() if style.fuses_attention)
 
 
 def made_seeds(folder: Path) -> Path:
@@ -59,11 +60,12 @@ def _make(folder: Path) -> None:
     try:
         loaded = api.load("model")
         api.export(loaded, "artifacts", styles=STYLES)
-        api.export(loaded, "unfused", styles=["contrib"], fused_attention=False)
+        for style in FUSING:
+            api.export(loaded, f"unfused/{style}", styles=[style], fused_attention=False)
     finally:
         os.chdir(previous)
     for style in STYLES:  # what is fused is not rewritten
-        source = folder / "unfused" if style == "contrib" else folder / "artifacts" / style
+        source = folder / ("unfused" if style in FUSING else "artifacts") / style
         shutil.copytree(source, folder / "graphs" / style, ignore=_all_but_the_graph)
     stated = files.config()
     inverse = files.spec_of(stated).inv_freq()

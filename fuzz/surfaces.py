@@ -13,7 +13,6 @@ from rope_deploy import styles
 
 STYLES = tuple(styles.STYLES)
 FORMS = ("chain", "standard", "contrib", "fused", "computed", "counted")
-OUTPUTS = ("out", "out.onnx", "out.engine")
 
 
 @dataclass(frozen=True)

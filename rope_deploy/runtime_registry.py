@@ -20,7 +20,7 @@ class RuntimeKind:
     title         what messages call it
     opens         what it runs: a "model" that PyTorch loaded, an "artifact" of any style, or an "engine" of one
     module        its `open_target` opens it (see `runtimes.targets`)
-    packages      what must be installed: any of these, as the doctor names them
+    packages      what must be installed: any of these, as the doctor names them; reports state their versions
     checked       `check` compares it with PyTorch
     reference     it is PyTorch's own result, to which `check` compares the others
     optional      many machines cannot run it although nothing is wrong (no GPU, no C++ compiler): a benchmark goes on

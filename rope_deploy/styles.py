@@ -37,13 +37,15 @@ class EngineChoice:
 class Style:
     """One way to write a rotation.
 
-    oldest_opset  the oldest ONNX opset that a graph of this style can have; None: any that is supported
-    engine        what an engine builder makes of it
+    oldest_opset     the oldest ONNX opset that a graph of this style can have; None: any that is supported
+    engine           what an engine builder makes of it
+    fuses_attention  it writes attention and rotation as one operator where it can, unless --no-fused-attention
     """
 
     name: str
     engine: EngineChoice
     oldest_opset: int | None = None
+    fuses_attention: bool = False
 
 
 _RECORDS = (
@@ -60,6 +62,7 @@ _RECORDS = (
         "contrib",
         # Last: GroupQueryAttention, its usual form, is ONNX Runtime's alone. Without it, its rotations are native.
         engine=EngineChoice(4, "com.microsoft.RotaryEmbedding becomes the flavour's own layer"),
+        fuses_attention=True,
     ),
     Style(
         "plugin",

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rope_deploy
+from tests.folders import ROOT, WITH_CODE
 
-ROOT = Path(__file__).parent.parent
-FOLDERS = (".ci", "benchmarks", "docs", "examples", "export_configs", "fuzz", "plugins", "rope_deploy", "tests")
+FOLDERS = (*WITH_CODE, ".ci", "export_configs")
 TEXT = {".cfg", ".cmake", ".cpp", ".cu", ".h", ".html", ".json", ".md", ".py", ".sh", ".svg", ".toml", ".txt"}
 TEXT |= {".xml", ".yaml", ".yml", ""}
 # Home folders and checkouts of whoever wrote the file. Written in pieces so as not to match itself.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FOLDERS = ("rope_deploy", "tests", "conformance", "faults", "fuzz", "benchmarks", "docs", "plugins", "examples")
-SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+from tests.folders import ROOT, WITH_CODE
+
+SOURCES = sorted(path for folder in WITH_CODE for path in (ROOT / folder).rglob("*.py"))
 CHECKED = [path for path in SOURCES if path.relative_to(ROOT).parts[0] != "tests"]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "Makefile")]
 PAGES += [ROOT / ".ci" / "run", ROOT / ".ci" / "packages", *sorted((ROOT / "docs").rglob("*.md"))]

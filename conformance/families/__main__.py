@@ -106,12 +106,17 @@ def main(
     for number, found in enumerate(sweep.run(families, jobs), 1):
         click.echo(f"{number:3}/{len(families)} {line(found)}")
     records = record.read_all(out, families)
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in records).most_common())
-    click.echo(f"{number} of {len(families)} families done in {(time.monotonic() - began) / 60:.1f} min: {counts}.")
+    click.echo(last_line(number, len(families), time.monotonic() - began, records))
     if expect:
         expected.write(records)
     if strict and not as_expected(records):
         sys.exit(1)
+
+
+def last_line(done: int, families: int, seconds: float, records: Sequence[record.Record]) -> str:
+    """How many are done, and how many there are of each verdict, the most frequent first."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in Counter(r.verdict for r in records).most_common())
+    return f"{done} of {families} families done in {seconds / 60:.1f} min: {counts}."
 
 
 def as_expected(records: Sequence[record.Record]) -> bool:

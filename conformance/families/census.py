@@ -136,7 +136,8 @@ def _families_of(package: Path) -> tuple[Family, ...]:
         if not config or not any(one.rotates for one in classes):
             continue
         chosen = min(classes, key=lambda one: _rank(one, tables))
-        if chosen.rotates and (family := _family(chosen, module, config, tables)) is not None:
+        if chosen.rotates:
+            family = _family(chosen, module, config, tables)
             found.setdefault(family.name, family)
     return tuple(_without_inner_decoders(found.values()))
 
@@ -161,11 +162,13 @@ def _rank(one: ModelClass, tables: Mapping[str, Mapping[str, int]]) -> tuple:
     return (*best, -one.parts, one.name)
 
 
-def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, Mapping[str, int]]) -> Family | None:
+def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, Mapping[str, int]]) -> Family:
+    """The family of a configuration class. One that cannot be imported gives the family its own name, so that it is not
+    lost: building it fails in the same way, and its record says why."""
     try:
         settings = config_class(module, config)
     except (AttributeError, ImportError):
-        return None
+        settings = None
     parts = getattr(settings, "sub_configs", None) or {}
     fed = next((FED[name] for name in chosen.inputs if name in FED), None)
     stated = next((TABLES[table] for table in TABLES if table in tables[chosen.name] and TABLES[table]), None)
@@ -173,8 +176,8 @@ def _family(chosen: ModelClass, module: str, config: str, tables: Mapping[str, M
     if writes and (fed or stated == "multimodal") and parts:
         category: Category = "multimodal"
     else:
-        category = stated if stated and not (stated == "decoder" and fed) else fed or _guess(settings.__name__)
-    name = settings.model_type or settings.__name__
+        category = stated if stated and not (stated == "decoder" and fed) else fed or _guess(config)
+    name = getattr(settings, "model_type", "") or config
     return Family(name, category, config, chosen.name, module)
 
 

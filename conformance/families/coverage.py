@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from benchmarks.common import RESULTS, STYLES, UNFUSED
+from benchmarks.common import RESULTS, STYLES, VARIANTS
 from conformance.families import record as records_of
 from conformance.families.causes import plain
 from conformance.families.census import families
@@ -212,8 +212,8 @@ def _row(record: Record) -> Iterator[str]:
     raised = next((one.sites for one in record.styles.values() if one.sites is not None), None)
     yield f"{record.expected} / {'–' if raised is None else raised}"
     for style in STYLES:
-        forms = (style, UNFUSED) if style == "contrib" else (style,)
-        verdicts = [record.styles[form].verdict for form in forms if form in record.styles]
+        names = [name for name, variant in VARIANTS.items() if variant.style == style]
+        verdicts = [record.styles[name].verdict for name in names if name in record.styles]
         yield "?" if not verdicts else "yes" if set(verdicts) == {"green"} else "**no**"
     errors = [one.logits_error for one in record.styles.values() if one.logits_error is not None]
     yield f"{max(errors):.0e}" if errors else "–"

@@ -19,7 +19,6 @@ FULL, SLIDING, LINEAR = "full_attention", "sliding_attention", "linear_attention
 ALL_ALIKE = "by default all its layers are of one kind, and not the kind that rotates"
 UNROUTED = "its default configuration leaves the number of experts open"
 QUIET = "its default scale for the logits is made for a hidden size of thousands"
-GLOBAL = {"num_key_value_heads": 2, "head_dim": 32}
 WINDOWED = {"num_attention_heads": 4, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16}
 SHARED = [SLIDING, FULL, SLIDING, FULL]
 

@@ -16,7 +16,7 @@ BATCH, LENGTH = 2, 7
 FIRST_WORD, LAST_WORD = 5, VOCAB - 20  # others have a meaning
 
 
-def candidates(family: Family, model: torch.nn.Module) -> Iterator[dict[str, Any]]:
+def possible_inputs(family: Family, model: torch.nn.Module) -> Iterator[dict[str, Any]]:
     """Keyword arguments for the model's forward, the likeliest first; a model takes the first that it runs with."""
     names = inspect.signature(model.forward).parameters
     if "input_ids" in names and family.category not in ("vision", "audio"):

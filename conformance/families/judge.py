@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from conformance.families.census import Family
+from conformance.families.check_styles import in_styles, layouts, traced
 from conformance.families.count import count
-from conformance.families.inputs import BATCH, LENGTH, candidates, text
+from conformance.families.inputs import BATCH, LENGTH, possible_inputs, text
 from conformance.families.record import Record, Verdict, code_digest, versions
 from conformance.families.shrink import rules
-from conformance.families.styles import in_styles, layouts, traced
 from conformance.families.tiny import tiny_model
 from conformance.families.verdicts import Stop, first_line, guarded, innermost
 from rope_deploy import api
@@ -75,7 +75,7 @@ def _judge(family: Family, record: Record, styles: Sequence[str], work: Path, st
 
 def _built(family: Family, record: Record):
     try:
-        model, given, record.paths = count(lambda: tiny_model(family), lambda made: candidates(family, made))
+        model, given, record.paths = count(lambda: tiny_model(family), lambda made: possible_inputs(family, made))
     except ImportError as error:
         raise Stop("needs-package", first_line(error)) from error
     except Exception as error:  # transformers' code may raise anything

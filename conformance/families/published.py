@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from conformance.families.census import Family
-from conformance.families.inputs import text
-from conformance.families.judge import LIKE_THE_MODEL, first_tensor
-from conformance.families.ropes import CHANGES, LENGTH, judge_saved
+from conformance.families.judge import LIKE_THE_MODEL
+from conformance.families.ropes import CHANGES, judge_saved, long_answer
 from conformance.families.shrink import ORIGINAL
 from conformance.families.tiny import tiny_model
 from conformance.families.verdicts import first_line, innermost
@@ -125,14 +124,14 @@ def _judge(family: Family, plain, settings: Settings, styles, expected: int, fol
     try:
         plain.save_pretrained(folder / "model")
         without, model = (_stating(family, folder / "model", one) for one in (unscaled(settings), settings))
-        moved = float((_answer(model) - _answer(without)).abs().max())
+        moved = float((long_answer(model) - long_answer(without)).abs().max())
     except Exception as error:  # transformers' code may raise anything
         return {"verdict": "unbuildable", "reason": first_line(error), "where": innermost(error)}
     if moved <= CHANGES:
         return {"verdict": "unaccepted", "reason": "It takes no notice of it."}
-    want = _answer(model)
+    want = long_answer(model)
     bound = LIKE_THE_MODEL * max(1.0, float(want.abs().max()))
-    return judge_saved(folder, want, bound, _answer, styles, expected)
+    return judge_saved(folder, want, bound, long_answer, styles, expected)
 
 
 def _stating(family: Family, folder: Path, settings: Settings):
@@ -164,11 +163,3 @@ def stated(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
             part.pop(name, None)
     (config if inner is None else inner).update(settings)
     return config
-
-
-def _answer(model):
-    """The logits of a text that is longer than any original context."""
-    import torch
-
-    with torch.no_grad():
-        return first_tensor(model(**{"input_ids": text(1, LENGTH)["input_ids"]}))

@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from rope_deploy.package_versions import package_versions
 
 if TYPE_CHECKING:
     from conformance.families.census import Family
@@ -104,8 +105,6 @@ def read(folder: Path, family: str) -> Record | None:
     """The record of `family`, or None if there is none that can be read."""
     try:
         found = json.loads(path_of(folder, family).read_text())
-        if "places" in found:  # as records were written before
-            found["paths"] = found.pop("places")
         found["styles"] = {name: StyleResult(**one) for name, one in found["styles"].items()}
         return Record(**found)
     except (OSError, ValueError, TypeError, KeyError):
@@ -127,13 +126,7 @@ def is_current(record: Record | None, styles: Sequence[str], *, same_code: bool)
 
 @cache
 def versions() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "?"
-    return found
+    return package_versions(PACKAGES, absent="?")
 
 
 @cache

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.families.census import Family
+from conformance.families.check_styles import in_styles, traced
 from conformance.families.exceptions import settings_of
 from conformance.families.inputs import text
 from conformance.families.judge import first_tensor
 from conformance.families.record import StyleResult
 from conformance.families.shrink import ORIGINAL, rules
-from conformance.families.styles import in_styles, traced
 from conformance.families.tiny import tiny_config, tiny_model
 from conformance.families.verdicts import Stop, first_line, guarded
 from rope_deploy import api
@@ -27,7 +27,6 @@ TYPES = ("default", "linear", "dynamic", "yarn", "longrope", "llama3", "proporti
 CASES = ("prefill", "decode", "offset-half", *(
     f"{kind}-at-{ORIGINAL + shift}" for kind in ("prefill", "decode") for shift in (-1, 0, 1)
 ))  # fmt: skip
-AT_A_THRESHOLD = ("below-", "beyond-", "across-", "decode-across-")
 CHANGES = 1e-4  # what the logits must move for a rule to have been obeyed
 SAME = 1e-4
 LENGTH = 2 * ORIGINAL
@@ -88,7 +87,7 @@ def _pairs(model) -> dict[str, int]:
 def judge_ropes(family: Family, types: Sequence[str], styles: Sequence[str], expected: int, work: Path) -> None:
     """Judge each of `types`; what is known so far lies in `work`/ropes.json as {type: result}."""
     plain = tiny_model(family)
-    before, found = _answer(plain), {}
+    before, found = long_answer(plain), {}
     for rope_type in types:
         with tempfile.TemporaryDirectory(dir=work, ignore_cleanup_errors=True) as folder:
             found[rope_type] = _judge(family, plain, before, rope_type, styles, expected, Path(folder))
@@ -100,7 +99,7 @@ def _judge(family: Family, plain, before, rope_type: str, styles, expected: int,
     if model is None:
         return {"verdict": "unaccepted", "reason": reason}
     model.save_pretrained(folder / "model")
-    return judge_saved(folder, _answer(model), SAME, _answer, styles, expected)
+    return judge_saved(folder, long_answer(model), SAME, long_answer, styles, expected)
 
 
 def judge_saved(folder: Path, want, bound: float, answer: Callable, styles, expected: int) -> dict[str, Any]:
@@ -112,8 +111,7 @@ def judge_saved(folder: Path, want, bound: float, answer: Callable, styles, expe
         prepared = traced(loaded)
     except Stop as stop:
         return {"verdict": stop.verdict, "reason": stop.reason, "where": stop.where}
-    options = {"cases": CASES, "thresholds": AT_A_THRESHOLD}
-    return summed(list(in_styles(prepared, styles, folder / "exported", **options)), expected)
+    return summed(list(in_styles(prepared, styles, folder / "exported", cases=CASES)), expected)
 
 
 def _obedient(family: Family, plain, before, rope_type: str):
@@ -123,7 +121,7 @@ def _obedient(family: Family, plain, before, rope_type: str):
     for config in variants(family, plain, rope_type):
         try:
             model = tiny_model(family, config=config())
-            moved = float((_answer(model) - before).abs().max())
+            moved = float((long_answer(model) - before).abs().max())
         except Exception as error:  # transformers' code may raise anything
             reason = first_line(error)
             continue
@@ -133,7 +131,7 @@ def _obedient(family: Family, plain, before, rope_type: str):
     return None, reason
 
 
-def _answer(model):
+def long_answer(model):
     """The logits of a text that is longer than any original context."""
     import torch
 

@@ -98,15 +98,6 @@ def run(plans: Iterable[Plan], jobs: int = 1) -> Iterator[Any]:
             child.end()
 
 
-def in_child(work: Callable[[], object], *, log: Path, seconds: float, megabytes: float) -> tuple[End, str]:
-    """Run `work` alone; how it ended, and what there is to say about that."""
-
-    def plan() -> Plan:
-        return (yield Job(work, log, seconds, megabytes))
-
-    return next(run([plan()]))
-
-
 def _be_child(work: Callable[[], object], log: Path) -> None:
     """Never returns: whatever happens, nothing of the parent's may run on in the child."""
     code = 1

@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike
 
 from faults.mistakes.fault import Fault, RotationChange, at_sites
 from faults.plant_rotation import AppliedRotation, Sound
+from faults.tf32 import tf32
 from rope_deploy.rope import tables
 
 BFLOAT16 = ml_dtypes.bfloat16
@@ -15,13 +16,6 @@ BFLOAT16 = ml_dtypes.bfloat16
 
 def rounded(array: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     return array.astype(dtype).astype(np.float32)
-
-
-def tf32(array: np.ndarray) -> np.ndarray:
-    """fp32 with ten bits behind the leading one, to nearest even."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
-    kept = bits + 0x0FFF + ((bits >> 13) & 1)
-    return (kept & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 def angles_in(dtype: DTypeLike) -> RotationChange:

@@ -67,7 +67,6 @@ def measure(
     prompts: Sequence[int] = BenchOptions.prompt,
     new: int = BenchOptions.new,
     rounds: int = BenchOptions.rounds,
-    warmup: int = WARMUP,
     reference: str | None = None,
     threads: int | None = None,
     progress: Callable[[str, int, int], None] = lambda workload, done, rounds: None,
@@ -86,7 +85,7 @@ def measure(
         record
         for workload in workloads(prompts, new)
         if (taking_part := [one for one in contestants if one.manifest.cache or not workload.past])
-        for record in _timed(taking_part, workload, rounds, warmup, reference, threads, progress)
+        for record in _timed(taking_part, workload, rounds, reference, threads, progress)
     )
 
 
@@ -94,7 +93,6 @@ def _timed(
     contestants: Sequence[Contestant],
     workload: Workload,
     rounds: int,
-    warmup: int,
     reference: str | None,
     threads: int | None,
     progress: Callable[[str, int, int], None],
@@ -103,7 +101,7 @@ def _timed(
         contestant.label: initial_past(contestant.runtime, contestant.manifest, workload) for contestant in contestants
     }
     for contestant in contestants:
-        for _ in range(warmup):
+        for _ in range(WARMUP):
             _run(contestant, workload, starts[contestant.label], TimeSpent())
     spent = {contestant.label: TimeSpent() for contestant in contestants}
     collecting = gc.isenabled()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rope_deploy import __version__
@@ -31,6 +30,7 @@ from rope_deploy.graph.lower.lowered_site import LoweredSite
 from rope_deploy.graph.save import Summary, save
 from rope_deploy.models import LoadedModel, save_companions
 from rope_deploy.models.example_inputs import Example
+from rope_deploy.package_versions import package_versions
 from rope_deploy.results.records import ExportRecord
 
 RECORDED = ("torch", "transformers", "onnx", "onnx-ir", "onnxscript")
@@ -155,10 +155,4 @@ def _site(site: LoweredSite) -> Site:
 
 
 def _versions() -> dict[str, str]:
-    found = {"rope_deploy": __version__}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "?"
-    return found
+    return {"rope_deploy": __version__, **package_versions(RECORDED, absent="?")}

@@ -38,7 +38,9 @@ PLUGIN_UNUSED: dict[str, int | float | list[int]] = {
 # A rotation that is written without any of these operators.
 MULTIPLY_ADD = "multiply-add in standard operators"
 OWN_RULE = "rotates by a rule of its own"
-_WIDTH = "rotary_embedding_dim"
+DO_ROTARY = "do_rotary"  # the attribute by which a fused attention rotates, or does not
+NUM_HEADS = "num_heads"
+_WIDTH, _FUSED_INTERLEAVED = "rotary_embedding_dim", "rotary_interleaved"
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _fused(name: str, cos: int, sin: int, rows: int | None = None, *, style: str
         rows,
         past=3,
         fused=True,
-        interleaved="rotary_interleaved",
+        interleaved=_FUSED_INTERLEAVED,
         style=style,
         least_inputs=1,
     )
@@ -135,8 +137,8 @@ OPERATORS = (
 _BY_NAME = {(one.domain, one.name): one for one in OPERATORS}
 # Attributes of these operators that are whole numbers; onnx has no schema of those outside its own domain.
 WHOLE_ATTRIBUTES = frozenset({
-    "do_rotary", "heads_axis", "interleaved", "is_packed_batching", "kv_num_heads", "local_window_size", "num_heads",
-    "rotary_dim", "rotary_embedding_dim", "rotary_interleaved",
+    DO_ROTARY, "heads_axis", "interleaved", "is_packed_batching", "kv_num_heads", "local_window_size", NUM_HEADS,
+    "rotary_dim", _WIDTH, _FUSED_INTERLEAVED,
 })  # fmt: skip
 
 
@@ -151,9 +153,9 @@ def rotates(node: Node) -> RotatingOperator | None:
     An attention of ONNX Runtime that is not known and has do_rotary set is opaque.
     """
     found = operator_of(node)
-    if found is None and node.domain == CONTRIB and integer(node, "do_rotary"):
+    if found is None and node.domain == CONTRIB and integer(node, DO_ROTARY):
         return RotatingOperator(CONTRIB, node.op_type, fused=True, opaque="rotates, and is not an operator known here")
-    return found if found is not None and (not found.fused or integer(node, "do_rotary")) else None
+    return found if found is not None and (not found.fused or integer(node, DO_ROTARY)) else None
 
 
 def forms_of_style(style: str) -> tuple[str, ...]:

@@ -7,13 +7,16 @@ import platform
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from rope_deploy import __version__
+from rope_deploy.package_versions import package_versions
 from rope_deploy.results.records import Kind, Report
+from rope_deploy.runtime_registry import RUNTIMES
 
-# Packages whose version can change a result.
-RECORDED = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt")
+# Packages whose version can change a result: what models and graphs are read with, what the runtimes need, and
+# another build of one of these.
+_BASE = ("torch", "transformers", "onnx", "onnxruntime-gpu")
+RECORDED = tuple(dict.fromkeys([*_BASE, *(name for kind in RUNTIMES.values() for name in kind.packages)]))
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,8 @@ def machine() -> str:
 
 
 def versions() -> dict[str, str]:
-    found = {"rope_deploy": __version__, "python": platform.python_version()}
-    for name in RECORDED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue  # a package that is not installed has no version to record
-    return found
+    """Of this package, of Python, and of what is installed of RECORDED."""
+    return {"rope_deploy": __version__, "python": platform.python_version(), **package_versions(RECORDED)}
 
 
 def _processor() -> str:

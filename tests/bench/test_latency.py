@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from rope_deploy.bench import Contestant, measure
+from rope_deploy.bench.latency import WARMUP
 from rope_deploy.errors import UsageError
 from rope_deploy.runtimes import open_ort
 from tests.runtimes.toy import ROWS, Twin, write_toy
@@ -48,18 +49,19 @@ def test_ratio_finds_the_slower_one(manifest):
 def test_rounds_are_interleaved_and_begin_in_turn(manifest):
     log = []
     both = [Contestant(Slow(name, 0, log), manifest) for name in ("a", "b")]
-    measure(both, prompts=(2,), new=0, rounds=3, warmup=1)
-    assert log == ["a", "b", *"abbaab"]
+    measure(both, prompts=(2,), new=0, rounds=3)
+    assert log == ["a"] * WARMUP + ["b"] * WARMUP + [*"abbaab"]  # the warm-up, and three rounds
 
 
 def test_decode_appends_to_the_same_cache_in_every_round(manifest):
     runtime = Slow("a", 0)
-    measure([Contestant(runtime, manifest)], prompts=(6,), new=3, rounds=2, warmup=1)
-    assert runtime.shapes == [(6, 0)] * 3 + [(6, 0)] + [(1, 6), (1, 7), (1, 8)] * 3
+    measure([Contestant(runtime, manifest)], prompts=(6,), new=3, rounds=2)
+    prefills, steps = WARMUP + 2, [(1, 6), (1, 7), (1, 8)]
+    assert runtime.shapes == [(6, 0)] * prefills + [(6, 0)] + steps * (WARMUP + 2)
 
 
 def test_decode_is_told_per_token(manifest):
-    _, decode = measure([Contestant(Slow("a", 0.05), manifest)], prompts=(2,), new=4, rounds=3, warmup=0)
+    _, decode = measure([Contestant(Slow("a", 0.05), manifest)], prompts=(2,), new=4, rounds=3)
     assert (decode.tokens, decode.workload) == (1, "decode @2")
     assert 50 <= decode.median_ms < 150  # 200 together; a busy machine adds some
 
@@ -81,13 +83,13 @@ def test_garbage_collection_is_off_while_timing_and_on_again_after_a_crash(manif
 
         def run(self, feeds, taps=False):
             self.runs += 1
-            assert gc.isenabled() == (self.runs <= 2)  # the warm-up
-            if self.runs == 4:
+            assert gc.isenabled() == (self.runs <= WARMUP)
+            if self.runs == WARMUP + 2:
                 raise RuntimeError
             return super().run(feeds, taps)
 
     with pytest.raises(RuntimeError):
-        measure([Contestant(Crashing(), manifest)], prompts=(2,), rounds=5, warmup=2)
+        measure([Contestant(Crashing(), manifest)], prompts=(2,), rounds=5)
     assert gc.isenabled()
 
 

@@ -1,10 +1,12 @@
 """The families are read from whatever transformers is installed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from conformance.families import census
+from conformance.families.judge import judge
 from conformance.families.source import identifier_parts, model_classes
 from conformance.families.subset import SUBSET
 
@@ -70,6 +72,18 @@ def test_a_model_rotates_if_anything_it_uses_does(classes) -> None:
 def test_a_docstring_is_no_rotation(classes) -> None:
     assert not classes["NewVisionModel"].rotates
     assert classes["NewVisionModel"].config == "NewVisionConfig"
+
+
+def test_a_family_whose_configuration_cannot_be_imported_is_recorded(classes, monkeypatch, tmp_path) -> None:
+    def failing(module: str, name: str) -> type:
+        raise ModuleNotFoundError("No module named 'elsewhere'")
+
+    monkeypatch.setattr(census, "config_class", failing)
+    module, chosen = "transformers.models.llama.modeling_llama", replace(classes["NewForCausalLM"], name="LlamaModel")
+    family = census._family(chosen, module, "NewConfig", census._tables())
+    record = judge(family, ("tables",), tmp_path / "work", tmp_path)
+    assert (record.family, record.verdict) == ("NewConfig", "needs-package")
+    assert record.reason == "ModuleNotFoundError: No module named 'elsewhere'"
 
 
 @pytest.mark.parametrize("name", ["apply_rotary_pos_emb", "Llama4VisionRotaryEmbedding", "use_rope", "freqs_cis"])

@@ -5,7 +5,7 @@ import torch
 
 from conformance.families.census import select
 from conformance.families.count import count
-from conformance.families.inputs import candidates
+from conformance.families.inputs import possible_inputs
 from conformance.families.tiny import tiny_model
 
 HEADS, WIDTH, LENGTH = 2, 8, 5
@@ -140,7 +140,7 @@ TRUE = {
 @pytest.mark.parametrize(("name", "expected"), TRUE.items())
 def test_known_families(name: str, expected: int) -> None:
     family = select([name])[0]
-    _, _, paths = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    _, _, paths = count(lambda: tiny_model(family), lambda model: possible_inputs(family, model))
     assert len(paths) == expected, paths
 
 

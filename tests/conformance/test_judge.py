@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from benchmarks.common import UNFUSED
+from conformance.families import check_styles
 from conformance.families import judge as judging
-from conformance.families import styles as styling
 from conformance.families.census import select
 from conformance.families.judge import judge
 from conformance.families.record import Record, read
@@ -62,7 +62,7 @@ def prepare_of_other_positions(loaded, *options, **more):
 
 
 def test_a_wrong_graph_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(styling, "prepare", prepare_of_other_positions)
+    monkeypatch.setattr(check_styles, "prepare", prepare_of_other_positions)
     record = verdict(tmp_path)
     assert record.verdict == "wrong"
     assert "prefill" in record.styles["tables"].failed
@@ -97,7 +97,7 @@ def test_errors_become_verdicts(
     def failing(*_, **__):
         raise error
 
-    monkeypatch.setattr(styling, "prepare", failing)
+    monkeypatch.setattr(check_styles, "prepare", failing)
     record = verdict(tmp_path)
     assert record.verdict == expected
     assert str(error).splitlines()[0] in record.reason
@@ -110,7 +110,7 @@ def test_one_style_that_fails_does_not_take_the_others_along(tmp_path: Path, mon
             raise UnmatchedRotation("No plugin today.")
         return write(prepared, folder, style, **options)
 
-    monkeypatch.setattr(styling, "write", without_plugin)
+    monkeypatch.setattr(check_styles, "write", without_plugin)
     record = verdict(tmp_path, styles=("tables", "plugin"))
     assert record.verdict == "refused"
     assert {name: one.verdict for name, one in record.styles.items()} == {"tables": "green", "plugin": "refused"}
@@ -123,7 +123,7 @@ def test_right_without_its_cache_is_not_green(tmp_path: Path, monkeypatch: pytes
             raise UnmatchedRotation("No cache today.")
         return prepare(loaded, options, **more)
 
-    monkeypatch.setattr(styling, "prepare", without_cache)
+    monkeypatch.setattr(check_styles, "prepare", without_cache)
     record = verdict(tmp_path)
     assert (record.verdict, record.reason, record.cached) == ("uncached", *["No cache today."] * 2)
     assert record.styles["tables"].verdict == "green"
@@ -160,7 +160,7 @@ def test_a_fault_without_fused_attention_is_wrong(tmp_path: Path, monkeypatch: p
             prepared = prepare_of_other_positions(prepared.loaded)
         return write(prepared, folder, style, fused_attention=fused_attention, **options)
 
-    monkeypatch.setattr(styling, "write", wrong_if_unfused)
+    monkeypatch.setattr(check_styles, "write", wrong_if_unfused)
     record = verdict(tmp_path, styles=("contrib",))
     assert record.verdict == record.styles[UNFUSED].verdict == "wrong"
     assert record.styles["contrib"].verdict == "green"

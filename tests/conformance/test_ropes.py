@@ -62,7 +62,7 @@ def test_a_family_without_rules_accepts_none(tmp_path: Path) -> None:
 
 
 def test_a_family_that_takes_no_notice_does_not_accept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ropes, "_answer", lambda model: torch.zeros(1))
+    monkeypatch.setattr(ropes, "long_answer", lambda model: torch.zeros(1))
     assert judged(tmp_path, "llama", "linear")["linear"] == {
         "verdict": "unaccepted",
         "reason": "It takes no notice of it.",

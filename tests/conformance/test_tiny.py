@@ -6,7 +6,7 @@ import torch
 from conformance.families.census import select
 from conformance.families.count import count
 from conformance.families.exceptions import EXCEPTIONS
-from conformance.families.inputs import candidates
+from conformance.families.inputs import possible_inputs
 from conformance.families.shrink import ORIGINAL, VOCAB, kinds, rules, spread
 from conformance.families.tiny import tiny_config, tiny_model
 
@@ -92,7 +92,7 @@ def test_every_exception_is_of_a_configuration_there_is() -> None:
 )
 def test_every_kind_of_model_is_fed_what_it_takes(name: str, main: str) -> None:
     family = select([name])[0]
-    _, given, paths = count(lambda: tiny_model(family), lambda model: candidates(family, model))
+    _, given, paths = count(lambda: tiny_model(family), lambda model: possible_inputs(family, model))
     assert main in given
     assert len(paths) >= 4
 

@@ -10,13 +10,18 @@ import pytest
 from conformance.families import record
 from conformance.families.causes import causes, markdown
 from conformance.families.record import Record, StyleResult
-from conformance.families.workers import in_child
+from conformance.families.workers import Job, Plan, run
 
 LIMITS = {"seconds": 20.0, "megabytes": 4000.0}
 
 
 def end(work, log: Path, **limits: float) -> tuple[str, str]:
-    return in_child(work, log=log, **{**LIMITS, **limits})
+    """Run `work` alone; how it ended, and what there is to say about that."""
+
+    def plan() -> Plan:
+        return (yield Job(work, log, **{**LIMITS, **limits}))
+
+    return next(run([plan()]))
 
 
 def test_work_that_ends_well(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.common import UNFUSED, VARIANTS
 from faults.artifact_graph import Graph
 from faults.judged import judged
 from faults.matrix import Variant, attempt, planted, styles_of, untouched
 from faults.mistakes import FAULTS, Fault
 from faults.mistakes.fault import at_sites
-from faults.workshop import STYLES, UNFUSED, Model, Workshop, mutated
+from faults.workshop import Model, Workshop, mutated
 from rope_deploy.artifact import load_manifest
 from rope_deploy.results.codes import CODES
 from rope_deploy.results.records import DiagnosisRecord
@@ -78,7 +79,7 @@ def test_a_planted_mistake_is_named_in_half_precision(workshop: Workshop, fault:
     assert trial.named, trial.message
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", VARIANTS)
 @pytest.mark.parametrize("natural", [True, False], ids=["natural", "rebuilt"])
 def test_a_site_made_anew_as_it_was_is_sound(workshop: Workshop, style: str, natural: bool) -> None:
     """The mutators themselves plant nothing: only what is asked of them."""

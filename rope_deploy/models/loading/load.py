@@ -24,17 +24,8 @@ from rope_deploy.models.patches.patched import patched
 from rope_deploy.rope import RopeSpec
 
 
-def load_model(
-    source: str,
-    *,
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    config_overrides: Mapping[str, Any] | None = None,
-) -> LoadedModel:
+def load_model(source: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> LoadedModel:
     """Load `source` in `dtype`, in evaluation mode, on the CPU.
-
-    `config_overrides` replaces entries of the configuration before the model is built (the only way to change
-    `rope_parameters` that transformers 5 honours; setting them on a loaded model does nothing).
 
     Raises ModelError for anything that is not a loadable, safe model with rotary embeddings, UsageError for an
     unknown dtype or rope type.
@@ -46,12 +37,7 @@ def load_model(
         return wrap(cast(model, DTYPES[dtype]), config, source=source, dtype=dtype)
     location = locate(source)
     with patched(None, "load"):
-        model, config, findings = from_pretrained(
-            location,
-            dtype=DTYPES[dtype],
-            trust_remote_code=trust_remote_code,
-            overrides=config_overrides or {},
-        )
+        model, config, findings = from_pretrained(location, dtype=DTYPES[dtype], trust_remote_code=trust_remote_code)
         tokenizer, without = tokenizer_from(location, trust_remote_code=trust_remote_code)
     made = wrap(model, config, source=source, dtype=dtype, tokenizer=tokenizer)
     return replace(made, findings=findings if made.task == "tower" else (*findings, *without))

@@ -67,18 +67,13 @@ def from_pretrained(
     *,
     dtype: torch.dtype,
     trust_remote_code: bool,
-    overrides: Mapping[str, Any],
 ) -> tuple[PreTrainedModel, dict[str, Any], tuple[Finding, ...]]:
     """The model, its configuration as a dictionary, and what loading had to put right.
-
-    `overrides` replaces entries before the model is made.
 
     Raises ModelError if it cannot be loaded whole, UsageError for an unknown rope type.
     """
     source = location.source
     config = config_from(location, trust_remote_code=trust_remote_code)
-    for key, value in overrides.items():
-        setattr(config, key, value)
     if reads_text(class_of(config)):
         specs_to_compare(plain(config))  # says what is wrong with the rotation before gigabytes are read
     require_memory(plain(config), location.where, dtype.itemsize)

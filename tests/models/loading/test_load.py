@@ -55,9 +55,11 @@ def test_half_types_hold_the_weights_but_not_the_frequencies(llama, dtype):
         assert torch.equal(rotary.inv_freq, torch.from_numpy(loaded.specs[""].inv_freq()))
 
 
-def test_an_override_of_the_configuration_reaches_the_model(llama):
-    rule = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
-    loaded = load_model(str(llama), config_overrides={"rope_parameters": rule})
+def test_a_rule_that_the_configuration_states_reaches_the_model(copied):
+    settings = json.loads((copied / "config.json").read_text())
+    settings["rope_parameters"] = {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}
+    (copied / "config.json").write_text(json.dumps(settings))
+    loaded = load_model(str(copied))
     assert loaded.specs[""].scaling.rope_type == "linear"
     assert torch.equal(loaded.model.model.rotary_emb.inv_freq, torch.from_numpy(loaded.specs[""].inv_freq()))
 

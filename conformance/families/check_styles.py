@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.common import UNFUSED
+from benchmarks.common import StyleVariant
 from conformance.families.record import StyleResult
 from conformance.families.verdicts import Stop, guarded
 from rope_deploy import api
@@ -17,6 +17,7 @@ from rope_deploy.models.example_inputs import Example
 from rope_deploy.options import ExportOptions
 from rope_deploy.parity import cases_for
 from rope_deploy.results.records import CheckRecord
+from rope_deploy.styles import STYLES
 
 # What a graph is asked: its traced shape, other ones, one token, positions from the middle of the table (1024 where
 # the table has 2048 rows), by strides of three, without order, paddings, and the cache.
@@ -50,39 +51,31 @@ def in_styles(
     folder: Path,
     *,
     cases: Sequence[str] = CASES,
-    thresholds: Sequence[str] = AT_A_THRESHOLD,
     stage: Callable[[str], None] = lambda name: None,
 ) -> Iterator[StyleResult]:
-    """What becomes of each style, written to `folder`/style and asked `cases` and those that begin like `thresholds`.
+    """What becomes of each style, written to `folder`/style and asked `cases` and those at a threshold.
 
-    Style contrib declares what its fused attention cannot do; where that kept a case from being asked, the style is
-    written once more without it, as UNFUSED and to unfused/contrib beside `folder`, and asked them all.
+    A style that fuses attention declares what that cannot do; where it kept a case from being asked, the style is
+    written once more without it, to unfused/style beside `folder`, and asked them all.
     """
+    one = partial(_one, prepared, cases=cases, stage=stage)
     for style in styles:
-        one = partial(_one, prepared, style, cases=cases, thresholds=thresholds, stage=stage)
-        yield (found := one(folder / style))
-        if style == "contrib" and found.skipped:
-            yield one(folder.with_name("unfused") / style, fused=False)
+        yield (found := one(StyleVariant(style), folder / style))
+        if found.skipped and STYLES[style].fuses_attention:
+            yield one(StyleVariant(style, fused_attention=False), folder.with_name("unfused") / style)
 
 
 def _one(
-    prepared: Prepared,
-    style: str,
-    folder: Path,
-    *,
-    cases: Sequence[str],
-    thresholds: Sequence[str],
-    stage: Callable[[str], None],
-    fused: bool = True,
+    prepared: Prepared, variant: StyleVariant, folder: Path, *, cases: Sequence[str], stage: Callable[[str], None]
 ) -> StyleResult:
     """One style, written and checked."""
-    name, began = style if fused else UNFUSED, time.perf_counter()
+    name, style, fused, began = variant.name, variant.style, variant.fused_attention, time.perf_counter()
     try:
         stage(f"write {name}")
         made = guarded(lambda: write(prepared, folder, style, fused_attention=fused, force=True))
         result = StyleResult(name, "green", sites=made.sites, nodes=made.nodes, export_s=round(made.seconds, 2))
         stage(f"check {name}")
-        began, asked = time.perf_counter(), wanted(load_manifest(folder), cases, thresholds)
+        began, asked = time.perf_counter(), wanted(load_manifest(folder), cases)
         # This process is one family's own: what crashes it is that family's crash.
         report = guarded(lambda: api.check(folder, model=prepared.loaded, cases=asked, isolated=False))
     except Stop as stop:
@@ -93,17 +86,17 @@ def _one(
         first, message = next(iter(result.failed.items()))
         codes = "; ".join(sorted({one.code for one in report.diagnoses}))
         result.verdict, result.reason = "wrong", f"{first}: {message}" + (f" [{codes}]" if codes else "")
-    elif (style != "contrib" or not fused) and (left := [case for case in asked if case in result.skipped]):
+    elif not (fused and STYLES[style].fuses_attention) and (left := [case for case in asked if case in result.skipped]):
         result.verdict, result.reason = "refused", f"{left[0]}: {result.skipped[left[0]]}"
     return result
 
 
-def wanted(manifest: Manifest, cases: Sequence[str] = CASES, thresholds: Sequence[str] = AT_A_THRESHOLD) -> list[str]:
+def wanted(manifest: Manifest, cases: Sequence[str] = CASES) -> list[str]:
     """The ids of the cases that this graph is asked; a tower has few."""
     if manifest.task == "tower":
         return [case.id for case in cases_for(manifest)]
     ids = [case.id for case in cases_for(manifest) if not case.refusal]
-    return [name for name in ids if name in cases or name.startswith(tuple(thresholds))]
+    return [name for name in ids if name in cases or name.startswith(AT_A_THRESHOLD)]
 
 
 def _enter(result: StyleResult, checks: Iterable[CheckRecord]) -> None:
