@@ -44,7 +44,7 @@ def audit_tower(folder: Path, manifest: Manifest) -> Audit:
 
 def _tables_text(manifest: Manifest) -> str:
     rows = sorted({rotation.rows for rotation in manifest.rotations})
-    return f"{len(manifest.sites)} rotations from {len(manifest.rotations)} tables of {', '.join(map(str, rows))} rows."
+    return f"{len(manifest.sites)} sites from {len(manifest.rotations)} tables of {', '.join(map(str, rows))} rows."
 
 
 def _faults(rotation: Rotation, stored, allowed: float) -> Iterator[tuple[str, str]]:
