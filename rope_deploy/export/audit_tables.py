@@ -38,7 +38,7 @@ class Audited:
     angles: Angles = "model"
 
 
-def audit(
+def audit_rotations(
     rotations: tuple[RaisedRotation, ...],
     specs: Mapping[str, RopeSpec],
     used: Mapping[int, str] = MappingProxyType({}),
