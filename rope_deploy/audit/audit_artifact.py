@@ -84,7 +84,7 @@ def require_rotations(readings: Sequence[Reading], path: Path) -> Sequence[Readi
         skipped = " ".join(text for reading in readings for text in reading.skipped)
         raise UsageError(
             f"{path} has no rotary position embedding.",
-            exists=skipped or "Nothing in its graph turns activations by cosines and sines of positions.",
+            exists=skipped or "Nothing in its graph rotates activations by cosines and sines of positions.",
             todo="Give the file with the decoder, or the encoder, of a model that has one.",
         )
     return readings
@@ -151,7 +151,7 @@ def _sites_listed(readings: Sequence[Reading], manifest: Manifest) -> Audit:
     findings = Findings(manifest.style)
     sites = [site for reading in readings for site in reading.sites]
     if sites and not manifest.sites:
-        findings.mistake("RD607", f"The graph has {len(sites)} rotations; the manifest lists none.", "the whole file")
+        findings.mistake("RD607", f"The graph has {len(sites)} sites; the manifest lists none.", "the whole file")
     return findings.audit()
 
 

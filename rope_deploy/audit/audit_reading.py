@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from rope_deploy.audit.collect_findings import Audit, Findings
 from rope_deploy.audit.expected_rotations import Expected
 from rope_deploy.audit.judge_positions import judge_positions, judge_precision, skipped_notes
-from rope_deploy.audit.judge_sites import judge_sites, rotations_text
+from rope_deploy.audit.judge_sites import judge_sites, reading_text
 from rope_deploy.audit.judge_tables import judge_tables
 from rope_deploy.graph.reading import Reading
 
@@ -22,7 +22,7 @@ def audit(
     findings = Findings(style, fail_on)
     findings.notes += expected.notes if expected is not None else ()
     for reading in readings:
-        findings.notes.append(f"{style}{f' ({reading.branch})' if reading.branch else ''}: {rotations_text(reading)}")
+        findings.notes.append(f"{style}{f' ({reading.branch})' if reading.branch else ''}: {reading_text(reading)}")
         judge_sites(reading, expected, findings)
         judge_positions(reading, expected, findings)
         judge_precision(reading, findings)

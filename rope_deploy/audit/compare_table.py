@@ -1,4 +1,4 @@
-"""Compare a table of a file with a rule: its worst entry, in units of what rounding explains (`tolerances.py`)."""
+"""Compare a table of a file with a rule: its worst entry, in units of what rounding explains (table_tolerances.py)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from rope_deploy.audit.table_tolerances import budget
 from rope_deploy.graph.reading import FoundTable
-from rope_deploy.rope import RopeSpec, cos_sin
+from rope_deploy.rope import Angles, RopeSpec, cos_sin, tables
 
 CHUNK = 8192
 DENSE = 1024  # positions from 0 on that are always among a sample
@@ -61,6 +61,22 @@ def compare_table(table: FoundTable, spec: RopeSpec, max_position: int) -> Table
     return TableComparison(
         worst.ratio, worst.error, worst.position, worst.pair, worst.what, worst.length, rows, frozenset(right - wrong)
     )
+
+
+def difference_from_rule(
+    cos: np.ndarray, sin: np.ndarray, spec: RopeSpec, *, angles: Angles = "model", seq_len: int | None = None
+) -> tuple[float, int]:
+    """The largest difference of tables [rows, R/2] from those of `spec`, and the row where it is.
+
+    The roundings that `angles` names are repeated, as `cos_sin` does, where `compare_table` allows for any others: so
+    this tells tables that PyTorch made in fp32 from those made in fp64, and names no mistake.
+    """
+    worst, where = 0.0, 0
+    for mine, theirs in zip((cos, sin), tables(spec, len(cos), angles=angles, seq_len=seq_len), strict=True):
+        difference = np.abs(mine.astype(np.float64) - theirs).max(axis=1, initial=0.0)
+        if difference.size and difference.max() > worst:
+            worst, where = float(difference.max()), int(difference.argmax())
+    return worst, where
 
 
 def lengths_of(table: FoundTable, spec: RopeSpec, max_position: int) -> list[int]:

@@ -26,14 +26,14 @@ def judge_sites(reading: Reading, expected: Expected | None, findings: Findings)
     detail = f"as {expected.source} has them" if expected is not None and expected.rules else "as far as they are known"
     where = f" ({reading.branch})" if reading.branch else ""
     findings.record(
-        f"rotations{where}", detail, "failed" if found else "passed", message or rotations_text(reading), began
+        f"rotations{where}", detail, "failed" if found else "passed", message or reading_text(reading), began
     )
 
 
-def rotations_text(reading: Reading) -> str:
-    """E.g. "60 rotations: q and k of layers 0–29; half-split, 64 of 64 elements.\""""
+def reading_text(reading: Reading) -> str:
+    """E.g. "60 sites: q and k of layers 0–29; half-split, 64 of 64 elements.\""""
     kinds = dict.fromkeys((s.form, s.interleaved, s.rotary_dim, s.head_dim) for s in reading.sites)
-    parts = [f"{len(reading.sites)} rotations"]
+    parts = [f"{len(reading.sites)} sites"]
     for form, interleaved, rotary, head in kinds:
         mine = [
             s
@@ -56,7 +56,7 @@ def _layouts(sites: Sequence[FoundSite], expected: Expected, findings: Findings)
         where, about = f"{site.node}", {"layers": (site.layer,), "roles": (site.role,)}
         if all(spec.rotary_dim != site.rotary_dim for spec in specs):
             stated = " or ".join(str(spec.rotary_dim) for spec in specs)
-            text = f"{site.rotary_dim} elements are turned; {expected.source} says {stated}."
+            text = f"{site.rotary_dim} elements are rotated; {expected.source} says {stated}."
             if name in expected.accepted:
                 findings.hazard("RD603", expected.accepted[name], where, (site.layer,))
             else:

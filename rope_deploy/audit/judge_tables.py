@@ -100,7 +100,7 @@ def _by_rule(
     layers, roles = {site.layer for site in sites}, {site.role for site in sites}
     detail = f"{spec.scaling.rope_type}, rope_theta {spec.rope_theta:g}, as in {expected.source}"
     if spec.rotary_dim != 2 * table.width:
-        message = f"{2 * table.width} elements are turned; {expected.source} says {spec.rotary_dim}."
+        message = f"{2 * table.width} elements are rotated; {expected.source} says {spec.rotary_dim}."
         if name in expected.accepted:
             findings.hazard("RD603", expected.accepted[name], where, layers)
             findings.record(case, detail, "skipped", expected.accepted[name], began)

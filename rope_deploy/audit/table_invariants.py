@@ -48,7 +48,7 @@ def broken_invariants(table: FoundTable, max_position: int) -> list[BrokenInvari
         return [BrokenInvariant("RD403", "cos² + sin² is 0: vectors vanish.", 0, np.inf, True)]
     first_row = np.abs(z[0] - sizes[0]).max() / (max(1.0, scale) * 2 * allowed)
     if first_row > 1:
-        text = "Position 0 is turned. Some models do that; in most it is a table that begins elsewhere."
+        text = "Position 0 is rotated. Some models do that; in most it is a table that begins elsewhere."
         found.append(BrokenInvariant("RD201", text, 0, float(first_row)))
     if len(z) < 2 or positions[1] != positions[0] + 1:
         return found

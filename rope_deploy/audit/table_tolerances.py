@@ -23,6 +23,9 @@ FREQUENCY = 8 * 2.0**-24
 ONE_ROUNDING = 0.51  # of the last place at 1: a half, and what fp32 expected values add
 TOWER_ROUNDING = {"float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}  # of cos² + sin², relative to its median
 FEW = 8  # rows that may be called damaged where no rule is stated; more of them follow some rule
+# Of an export's own tables, whose rule repeats the model's roundings:
+OTHER_ROUNDINGS = 1e-1  # the largest difference that other roundings of the angles alone explain, as those of fp64
+MISTAKEN = 1e-2  # a larger difference is an error, a smaller one a warning
 COUNTED = 1e-3  # between the cos and sin of a token in one call and after a cache, where the graph counts positions
 
 
@@ -39,6 +42,11 @@ def slack(table: FoundTable) -> float:
     """
     name = table.precision.table if table.precision.table == table.precision.activations else "float32"
     return table_rounding(name)
+
+
+def repeated_roundings(cos: np.ndarray) -> float:
+    """What an entry of a table with these cosines may be off by from a rule whose roundings of angles are the same."""
+    return max(1.0, float(np.abs(cos.astype(np.float64)).max(initial=0.0))) * table_rounding(cos.dtype)
 
 
 def one_rounding(table: FoundTable, spec: RopeSpec) -> float:

@@ -6,6 +6,7 @@ The flow, one module a step:
     evidence.py           all observations of one site, its stated rule, and what can be measured from both
     hypothesis.py         what a site might have done, and how much of the evidence that leaves unexplained (residual)
     *_mistakes.py         generators of mistakes, one file a kind; known_mistakes.py lists them in the order of trial
+    without_rule.py       mistakes of a site without a rule, made of measured angles; parity tries them
     best_explanation.py   the first mistake that explains a site
     diagnose.py           one record for each mistake, with the sites that share it
 """

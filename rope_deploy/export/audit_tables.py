@@ -14,14 +14,13 @@ from typing import Literal
 import numpy as np
 
 from rope_deploy.artifact import SIZE_DIFFERS, TABLE_DIFFERS, Finding
+from rope_deploy.audit.compare_table import difference_from_rule
+from rope_deploy.audit.table_tolerances import MISTAKEN, OTHER_ROUNDINGS, repeated_roundings
 from rope_deploy.graph.markers import RaisedRotation
 from rope_deploy.rope import RopeSpec, tables
-from rope_deploy.rope.table_rounding import table_rounding
 from rope_deploy.rope.tables import Angles
 
 Whose = Literal["model", "file"]  # whose rotations are audited
-# The largest difference of a table from its rule that other rounding of its angles alone explains.
-ROUNDED = 1e-1
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Audited:
     angles: Angles = "model"
 
 
-def audit(
+def audit_rotations(
     rotations: tuple[RaisedRotation, ...],
     specs: Mapping[str, RopeSpec],
     used: Mapping[int, str] = MappingProxyType({}),
@@ -66,10 +65,11 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: 
     stated, (error, position) = fitting[name], errors[name]
     spec = replace(stated, interleaved=rotation.interleaved, max_position=rotation.max_position)
     findings = list(_shape_findings(rotation, stated, of))
-    if _slack(rotation) < error < ROUNDED and table_error(rotation, spec, "float64")[0] <= _slack(rotation):
+    allowed = repeated_roundings(rotation.table.cos)
+    if allowed < error < OTHER_ROUNDINGS and table_error(rotation, spec, "float64")[0] <= allowed:
         return Audited(rotation, spec, name, tuple(findings), "float64")
-    if rotation.table.kind != "computed" and _slack(rotation) < error < np.inf:
-        severity = "error" if error > 1e-2 else "warning"
+    if rotation.table.kind != "computed" and allowed < error < np.inf:
+        severity = "error" if error > MISTAKEN else "warning"
         findings.append(
             Finding(
                 TABLE_DIFFERS,
@@ -107,24 +107,15 @@ def _shape_findings(rotation: RaisedRotation, stated: RopeSpec, of: Whose) -> It
         )
 
 
-def _slack(rotation: RaisedRotation) -> float:
-    """How far a table may be from the rule by rounding alone."""
-    scale = max(1.0, float(np.abs(rotation.table.cos.astype(np.float64)).max(initial=0.0)))
-    return scale * table_rounding(rotation.table.cos.dtype)
-
-
 def table_error(rotation: RaisedRotation, spec: RopeSpec, angles: Angles = "model") -> tuple[float, int]:
     """Largest difference of the rotation's tables from the spec's, and the position where it is."""
     if spec.rotary_dim != rotation.rotary_dim:
         return float("inf"), 0
-    worst, where = 0.0, 0
+    found = [(0.0, 0)]
     for start, rows, length in segments(rotation):
-        stated = tables(spec, rows, angles=angles, seq_len=length)
-        for mine, theirs in zip((rotation.table.cos, rotation.table.sin), stated, strict=True):
-            difference = np.abs(mine[start : start + rows].astype(np.float64) - theirs).max(axis=1, initial=0.0)
-            if difference.size and difference.max() > worst:
-                worst, where = float(difference.max()), int(difference.argmax())
-    return worst, where
+        cos, sin = (half[start : start + rows] for half in (rotation.table.cos, rotation.table.sin))
+        found.append(difference_from_rule(cos, sin, spec, angles=angles, seq_len=length))
+    return max(found, key=lambda one: one[0])
 
 
 def segments(rotation: RaisedRotation) -> list[tuple[int, int, int]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rope_deploy.artifact import TOKENS_KEY, Finding
 from rope_deploy.errors import UsageError
-from rope_deploy.export.audit_tables import Audited, audit, recomputed
+from rope_deploy.export.audit_tables import Audited, audit_rotations, recomputed
 from rope_deploy.export.one_sided_layers import one_sided
 from rope_deploy.graph.analysis.result_size import require_tables
 from rope_deploy.graph.markers import Raised
@@ -85,7 +85,7 @@ def prepare(
     progress("Finding the rotations")
     run(traced.model, after_trace())
     raised = raise_rotations(traced.model, limit, cos=cos, sin=sin, allow_unmatched=options.allow_unmatched)
-    audited = audit(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
+    audited = audit_rotations(raised.rotations, loaded.specs, types_of_layers(raised, loaded))
     if loaded.task == "tower":
         limit = max((rotation.max_position for rotation in raised.rotations), default=limit)
         audited = [_without_unfollowed_rule(one) for one in audited]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rope_deploy.artifact import Finding
-from rope_deploy.export.audit_tables import Audited, audit
+from rope_deploy.export.audit_tables import Audited, audit_rotations
 from rope_deploy.export.one_sided_layers import one_sided
 from rope_deploy.export.prepare_model import in_float64, layer_types
 from rope_deploy.graph.analysis.weights_dtype import weights_dtype
 from rope_deploy.graph.markers import Raised
-from rope_deploy.graph.rewrite import rewrite_file as rewrite_graph
+from rope_deploy.graph.rewrite import Rewritten, rewrite_graph
 from rope_deploy.models.loading.stated_rotation import stated_rotation
 from rope_deploy.options import RewriteOptions
 from rope_deploy.results.records import ExportRecord
@@ -21,7 +21,7 @@ from rope_deploy.rope import RopeSpec
 from rope_deploy.rope.read_config import read_config_file
 
 # What was audited, the rules of the configuration, and the type of the file's weights.
-Judge = Callable[[list[Audited], Mapping[str, RopeSpec], str], list[Audited]]
+FileJudge = Callable[[list[Audited], Mapping[str, RopeSpec], str], list[Audited]]
 
 
 def rewrite_file(
@@ -29,7 +29,7 @@ def rewrite_file(
     target: Path,
     options: RewriteOptions,
     *,
-    judge: Judge = lambda audited, specs, dtype: audited,
+    judge: FileJudge = lambda audited, specs, dtype: audited,
     before: Callable[[Path, tuple[Audited, ...]], str] = lambda path, audited: "",
     progress: Callable[[str], None] = lambda step: None,
 ) -> ExportRecord:
@@ -49,7 +49,7 @@ def rewrite_file(
     def judged(raised: Raised) -> Raised:
         nonlocal audited, sides
         sides = one_sided(raised, "file")
-        found = audit(raised.rotations, specs, layer_types(raised, stated), of="file")
+        found = audit_rotations(raised.rotations, specs, layer_types(raised, stated), of="file")
         audited = tuple(judge(found, specs, weights_dtype(raised.model)))
         if options.angles == "float64":
             audited = tuple(in_float64(one) for one in audited)
@@ -72,19 +72,22 @@ def rewrite_file(
         before=finished,
         progress=progress,
     )
-    findings = [finding.message for one in audited for finding in one.findings if _is_news(finding)]
-    findings += [finding.message for finding in sides]
+    findings = [finding for one in audited for finding in one.findings if _is_news(finding)]
+    return _record(written, (*findings, *sides), ran, began)
+
+
+def _record(written: Rewritten, findings: Sequence[Finding], ran: str, began: float) -> ExportRecord:
     weights = sum(info.bytes for info in written.summary.weights.values())
     return ExportRecord(
-        style=options.style,
-        folder=str(target),
+        style=written.style,
+        folder=str(written.path),
         opset=written.opset,
         nodes=written.summary.nodes,
         sites=written.sites,
         rotations=len(written.rotations),
-        bytes=target.stat().st_size + weights,
+        bytes=written.path.stat().st_size + weights,
         seconds=time.perf_counter() - began,
-        findings=(*findings, *(f"Left as it was: {line}" for line in written.unmatched)),
+        findings=(*(one.message for one in findings), *(f"Left as it was: {line}" for line in written.unmatched)),
         runtime_cos_sin=written.summary.runtime_cos_sin,
         ran=ran,
     )

@@ -39,7 +39,7 @@ class Rewritten:
     summary: Summary
 
 
-def rewrite_file(
+def rewrite_graph(
     source: Path,
     target: Path,
     style: str,

@@ -7,7 +7,7 @@ com.microsoft, and our own functions (graph/lower/plugin.py). The functions take
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -170,14 +170,16 @@ def written_names() -> frozenset[str]:
 
 def integer(node: Node, name: str) -> int:
     """The attribute `name` of `node`, a whole number; 0 where it is not stated."""
-    if not name:
+    if not has_attribute(node, name):
         return 0
-    attributes = node.attributes if hasattr(node, "attributes") else _by_name(node.attribute)
-    if name not in attributes:
-        return 0
-    stated = attributes[name]
+    stated = _attributes(node)[name]
     return stated.as_int() if hasattr(stated, "as_int") else stated.i
 
 
-def _by_name(attributes: Iterable[onnx.AttributeProto]) -> dict[str, onnx.AttributeProto]:
-    return {one.name: one for one in attributes}
+def has_attribute(node: Node, name: str) -> bool:
+    """Whether `node` states the attribute `name`; an attribute without a name ("") is never stated."""
+    return bool(name) and name in _attributes(node)
+
+
+def _attributes(node: Node) -> Mapping[str, onnx.AttributeProto | ir.Attr]:
+    return node.attributes if hasattr(node, "attributes") else {one.name: one for one in node.attribute}

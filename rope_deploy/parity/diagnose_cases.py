@@ -149,7 +149,7 @@ def _unlisted_layers(about: tuple[str, str], failed: Iterable[CaseResult]) -> It
             about,
             "RD110",
             sites_text((layer, "k") for layer in layers),
-            f"k is PyTorch's turned by rotation {rotation}; the manifest has no rotation in "
+            f"k is PyTorch's rotated by rotation {rotation}; the manifest has no rotation in "
             f"{'these layers' if len(layers) > 1 else 'this layer'}.",
             sites=[(layer, "k") for layer in layers],
             cases=[case for case, _ in found],

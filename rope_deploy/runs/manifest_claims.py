@@ -23,6 +23,7 @@ from rope_deploy.artifact import (
     TensorInfo,
     Tolerances,
 )
+from rope_deploy.graph.operator_limits import OPERATOR_LIMITS
 from rope_deploy.graph.reading.file_facts import Facts
 
 if TYPE_CHECKING:
@@ -122,13 +123,16 @@ def _sites(manifest: Manifest, facts: Facts) -> Iterator[str]:
 
 
 def _limits(manifest: Manifest, facts: Facts) -> Iterator[str]:
-    """Compare the limits with the operators that cause them: GroupQueryAttention takes lengths instead of a mask."""
-    limits, layers = manifest.limits, {f"present.{site.layer}.key" for site in manifest.sites if not site.occurrence}
-    inside = bool(facts.fused) and (not manifest.cache or layers <= facts.fused)
-    for name in ("left_padding", "chunked_prefill_batch", "prompt_positions", "padded_past"):
-        explained = inside and (name != "padded_past" or facts.windowed)
-        if not getattr(limits, name) and not explained:
-            yield f"limits.{name}: false; no operator of the graph has that limit."
+    """Compare the limits with the operators that cause them, which must then rotate every layer."""
+    limits, limited = manifest.limits, frozenset[str]().union(*facts.limited.values())
+    every = not manifest.cache or all(
+        f"present.{site.layer}.key" in limited or site.output in limited
+        for site in manifest.sites
+        if not site.occurrence
+    )
+    for limit in OPERATOR_LIMITS:
+        if not getattr(limits, limit.name) and not (every and facts.limited.get(limit.name)):
+            yield f"limits.{limit.name}: false; no operator of the graph has that limit."
     stated = facts.metadata.get(TOKENS_KEY)
     if (None if limits.tokens is None else str(limits.tokens)) != stated:
         yield f"limits.tokens: {limits.tokens}; the graph says {stated or 'nothing of that'}."
@@ -179,16 +183,8 @@ def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
 
 def restrictions(manifest: Manifest, reach: int | None) -> dict[str, str]:
     """The limits of this artifact by name, each with a text. `reach`: positions the model serves, if that is known."""
-    limits, found = manifest.limits, {}
-    texts: Mapping[str, str] = {
-        "left_padding": "no left padding",
-        "chunked_prefill_batch": "no chunked prefill at batch > 1",
-        "prompt_positions": "positions of a first prompt that count up by one",
-        "padded_past": "no padding in the past of a sliding window",
-    }
-    for name, text in texts.items():
-        if not getattr(limits, name):
-            found[name] = text
+    limits = manifest.limits
+    found = {limit.name: limit.text for limit in OPERATOR_LIMITS if not getattr(limits, limit.name)}
     if limits.tokens is not None:
         found["tokens"] = f"at most {limits.tokens} tokens in a call"
     if reach is not None and manifest.task != "tower" and manifest.max_position < reach:

@@ -23,7 +23,7 @@ from rope_deploy.artifact import (
     write_utf8,
 )
 from rope_deploy.export import write
-from rope_deploy.graph.rewrite import rewrite_file
+from rope_deploy.graph.rewrite import rewrite_graph
 from rope_deploy.runs import ci
 from rope_deploy.runs.baseline import write_baseline
 from rope_deploy.runs.report_files import write_report
@@ -217,13 +217,13 @@ def real_styles(opset: int) -> Callable[..., object]:
 
 
 def real_rewrite(style: str) -> Callable[..., object]:
-    return lambda place, force=False: rewrite_file(
+    return lambda place, force=False: rewrite_graph(
         place.parent / "real" / "model.onnx", place / "model.onnx", style, force=force
     )
 
 
 def in_place(place: Path, force: bool) -> None:
-    rewrite_file(place / "model.onnx", place / "model.onnx", "onnx", force=True)
+    rewrite_graph(place / "model.onnx", place / "model.onnx", "onnx", force=True)
 
 
 REAL = {

@@ -75,7 +75,7 @@ def test_a_file_of_torch_onnx_passes(exported):
     report = api.audit(exported[1])
     assert report.verdict == "passed" and not report.diagnoses
     (rotations,) = [check for check in report.checks if check.case == "rotations"]
-    assert rotations.message.startswith("4 rotations")
+    assert rotations.message.startswith("4 sites")
 
 
 def test_a_file_of_torch_onnx_with_another_theta_in_its_config_is_named(exported, tmp_path):

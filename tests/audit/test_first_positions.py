@@ -65,7 +65,7 @@ def test_a_first_position_is_read_and_a_fault_behind_it_is_named(form, tables, a
     decoder = Decoder(form=kind, tables=tables, position_shape=position_shape, rows=rows)
     report = audited(decoder, CONFIG)
     assert report.verdict == "passed", report.diagnoses
-    assert any(note.startswith("model.onnx: 4 rotations") for note in report.notes)
+    assert any(note.startswith("model.onnx: 4 sites") for note in report.notes)
     assert codes(audited(decoder, OTHER)) == {"RD301"}
 
 

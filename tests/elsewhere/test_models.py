@@ -8,7 +8,7 @@ import pytest
 
 from rope_deploy.artifact import MODEL_NAME, load_manifest
 from rope_deploy.export import write
-from rope_deploy.export.audit_tables import audit
+from rope_deploy.export.audit_tables import audit_rotations
 from rope_deploy.models import run_reference
 from rope_deploy.parity.cases import cases_for
 from rope_deploy.rope import specs_from_config
@@ -55,8 +55,8 @@ def test_rope_parameters_set_after_loading_change_nothing_and_the_export_says_so
     loaded = tiny.loaded("smollm2")
     raised = prepared("smollm2").raised
     changed = {**loaded.config, "rope_parameters": {"rope_type": "linear", "rope_theta": 100_000.0, "factor": 8.0}}
-    assert [f.code for one in audit(raised.rotations, loaded.specs) for f in one.findings] == []
-    found = [f.code for one in audit(raised.rotations, specs_from_config(changed)) for f in one.findings]
+    assert [f.code for one in audit_rotations(raised.rotations, loaded.specs) for f in one.findings] == []
+    found = [f.code for one in audit_rotations(raised.rotations, specs_from_config(changed)) for f in one.findings]
     assert found == ["table-differs"]
     module = loaded.model
     ids = np.arange(3, 20)[None]

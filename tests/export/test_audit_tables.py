@@ -11,7 +11,7 @@ import pytest
 from rope_deploy.artifact import MODEL_NAME, load_manifest
 from rope_deploy.errors import UsageError
 from rope_deploy.export import prepare, write
-from rope_deploy.export.audit_tables import audit, segments, table_error
+from rope_deploy.export.audit_tables import audit_rotations, segments, table_error
 from rope_deploy.export.prepare_model import in_float64
 from rope_deploy.options import ExportOptions
 from rope_deploy.rope import specs_from_config
@@ -23,7 +23,7 @@ POSITIONS = np.arange(tiny.POSITIONS)
 
 
 def found(family: str, specs) -> list[tuple[str, str]]:
-    audited = audit(prepared(family).raised.rotations, specs)
+    audited = audit_rotations(prepared(family).raised.rotations, specs)
     return [(finding.code, finding.severity) for one in audited for finding in one.findings]
 
 
@@ -75,7 +75,7 @@ def test_a_layout_that_was_swapped():
     spec = spec_of("qwen2")
     swapped = replace(spec, interleaved=not spec.interleaved)
     assert found("qwen2", {"": swapped}) == [("layout-differs", "info")]
-    (one,) = audit(prepared("qwen2").raised.rotations, {"": swapped})
+    (one,) = audit_rotations(prepared("qwen2").raised.rotations, {"": swapped})
     assert one.spec.interleaved == spec.interleaved, "the graph's own layout is stated, not the configuration's"
 
 
@@ -98,7 +98,7 @@ def test_no_rule_at_all():
 def test_a_finding_reaches_manifest_and_record(tmp_path):
     ready = prepared("qwen2")
     wrong = {"": replace(spec_of("qwen2"), rope_theta=123.0)}
-    planted = replace(ready, audited=tuple(audit(ready.raised.rotations, wrong)))
+    planted = replace(ready, audited=tuple(audit_rotations(ready.raised.rotations, wrong)))
     record = write(planted, tmp_path / "artifact", "tables")
     (finding,) = load_manifest(tmp_path / "artifact").findings
     assert (finding.code, finding.severity) == ("table-differs", "error")
@@ -159,7 +159,7 @@ def test_fp64_angles_of_a_rule_that_is_not_known_are_refused():
         ({}, "no rule is stated"),
         ({"": replace(spec_of("qwen2"), rope_theta=7.0)}, "differ from"),
     ):
-        (one,) = audit(ready.raised.rotations, specs)
+        (one,) = audit_rotations(ready.raised.rotations, specs)
         with pytest.raises(UsageError, match="cannot be computed in fp64") as caught:
             in_float64(one)
         assert text in caught.value.exists
@@ -200,4 +200,4 @@ def test_rules_without_a_table_are_distinguished_by_their_layers():
 def test_without_their_layers_they_cannot_be_distinguished():
     """The twin: nothing else tells one from the other."""
     ready = prepare(tiny.loaded("gemma3", rope_parameters=BOTH_BY_LENGTH))
-    assert len({one.layer_type for one in audit(ready.raised.rotations, ready.loaded.specs)}) == 1
+    assert len({one.layer_type for one in audit_rotations(ready.raised.rotations, ready.loaded.specs)}) == 1

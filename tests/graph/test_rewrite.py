@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rope_deploy.errors import UnmatchedRotation, UsageError
-from rope_deploy.graph.rewrite import Rewritten, rewrite_file
+from rope_deploy.graph.rewrite import Rewritten, rewrite_graph
 from rope_deploy.styles import STYLES
 from tests import tiny
 from tests.graph.graphs import POSITIONS, ROWS, activation, graph, oracle, rotation_graph, with_tokens
@@ -81,7 +81,7 @@ def operators(path: Path) -> set[str]:
 def test_a_file_of_torch_onnx_answers_as_before_in_every_style(exported, tmp_path, style):
     path, call = exported
     assert {"Cos", "Sin"} <= operators(path)
-    written = rewrite_file(path, tmp_path / "new.onnx", style, max_position=LENGTH)
+    written = rewrite_graph(path, tmp_path / "new.onnx", style, max_position=LENGTH)
     assert (written.sites, len(written.rotations), written.summary.runtime_cos_sin) == (2, 1, 0)
     assert written.opset == (23 if style == "onnx" else 18)
     got = answer(written.path, call.feeds)
@@ -93,9 +93,9 @@ def test_a_file_of_torch_onnx_answers_as_before_in_every_style(exported, tmp_pat
 @pytest.mark.parametrize("before", swept(STYLES, ["contrib"]))
 def test_what_we_wrote_can_be_rewritten_again(exported, tmp_path, before):
     path, call = exported
-    first = rewrite_file(path, tmp_path / "first.onnx", before, max_position=LENGTH)
+    first = rewrite_graph(path, tmp_path / "first.onnx", before, max_position=LENGTH)
     for style in STYLES:
-        second = rewrite_file(first.path, tmp_path / f"{style}.onnx", style)
+        second = rewrite_graph(first.path, tmp_path / f"{style}.onnx", style)
         assert len(second.rotations[0].table.cos) == LENGTH, "the length is read from the file's own table"
         np.testing.assert_array_equal(second.rotations[0].table.cos, first.rotations[0].table.cos)
         np.testing.assert_allclose(answer(second.path, call.feeds), call.logits, atol=1e-4)
@@ -103,7 +103,7 @@ def test_what_we_wrote_can_be_rewritten_again(exported, tmp_path, before):
 
 def test_weights_are_beside_the_graph_once_and_nothing_else_is_left(exported, tmp_path):
     path, _ = exported
-    written = rewrite_file(path, tmp_path / "new.onnx", "tables", max_position=LENGTH)
+    written = rewrite_graph(path, tmp_path / "new.onnx", "tables", max_position=LENGTH)
     ((name, info),) = written.summary.weights.items()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.onnx", name]
     weights = sum(p.numel() * 4 for p in WithPositions().parameters())
@@ -113,8 +113,8 @@ def test_weights_are_beside_the_graph_once_and_nothing_else_is_left(exported, tm
 
 def test_a_file_can_take_its_own_place(exported, tmp_path):
     path, call = exported
-    target = rewrite_file(path, tmp_path / "new.onnx", "tables", max_position=LENGTH).path
-    rewrite_file(target, target, "onnx", force=True)
+    target = rewrite_graph(path, tmp_path / "new.onnx", "tables", max_position=LENGTH).path
+    rewrite_graph(target, target, "onnx", force=True)
     assert "RotaryEmbedding" in operators(target)
     np.testing.assert_allclose(answer(target, call.feeds), call.logits, atol=1e-4)
 
@@ -137,14 +137,14 @@ def shared(exported, tmp_path) -> Path:
 def test_weights_at_the_target_s_place_are_asked_about_like_the_target(shared, name):
     before = contents(shared.parent)
     with pytest.raises(UsageError, match=r"exists already"):
-        rewrite_file(shared, shared.with_name(name), "tables", max_position=LENGTH)
+        rewrite_graph(shared, shared.with_name(name), "tables", max_position=LENGTH)
     assert contents(shared.parent) == before
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "mine.onnx"])
 def test_with_force_the_source_keeps_its_weights_and_so_does_everybody_else(shared, exported, name):
     before, call = contents(shared.parent), exported[1]
-    written = rewrite_file(shared, shared.with_name(name), "tables", max_position=LENGTH, force=True)
+    written = rewrite_graph(shared, shared.with_name(name), "tables", max_position=LENGTH, force=True)
     after = contents(shared.parent)
     assert {key: after[key] for key in before} == before
     assert after.keys() - before.keys() == {name, *written.summary.weights}
@@ -155,7 +155,7 @@ def test_with_force_the_source_keeps_its_weights_and_so_does_everybody_else(shar
 def test_in_its_own_place_a_file_keeps_weights_that_another_one_reads(shared, exported):
     (shared.parent / "twin.onnx").write_bytes(shared.read_bytes())
     call = exported[1]
-    rewrite_file(shared, shared, "tables", max_position=LENGTH, force=True)
+    rewrite_graph(shared, shared, "tables", max_position=LENGTH, force=True)
     for path in (shared, shared.with_name("twin.onnx")):
         np.testing.assert_allclose(answer(path, call.feeds), call.logits, atol=1e-4)
 
@@ -163,9 +163,9 @@ def test_in_its_own_place_a_file_keeps_weights_that_another_one_reads(shared, ex
 def test_weights_that_only_the_old_file_named_go_with_it(exported, tmp_path):
     model = onnx.load(exported[0])
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx.data")
-    written = rewrite_file(tmp_path / "m.onnx", tmp_path / "m.onnx", "tables", max_position=LENGTH, force=True)
+    written = rewrite_graph(tmp_path / "m.onnx", tmp_path / "m.onnx", "tables", max_position=LENGTH, force=True)
     assert contents(tmp_path).keys() == {"m.onnx", *written.summary.weights}
-    again = rewrite_file(written.path, written.path, "onnx", force=True)
+    again = rewrite_graph(written.path, written.path, "onnx", force=True)
     assert contents(tmp_path).keys() == {"m.onnx", *again.summary.weights}
 
 
@@ -179,7 +179,7 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(exported, tmp_path):
         (tmp_path / "snapshot" / name).symlink_to(Path("..") / "blobs" / name)
     before = contents(tmp_path / "blobs")
     target = tmp_path / "snapshot" / "m.onnx"
-    written = rewrite_file(tmp_path / "blobs" / "m.onnx", target, "tables", max_position=LENGTH, force=True)
+    written = rewrite_graph(tmp_path / "blobs" / "m.onnx", target, "tables", max_position=LENGTH, force=True)
     assert contents(tmp_path / "blobs") == before
     assert not target.is_symlink() and contents(target.parent).keys() == {"m.onnx", *written.summary.weights}
 
@@ -190,7 +190,7 @@ def test_a_file_that_before_refuses_does_not_appear(exported, tmp_path):
         raise UsageError("no")
 
     with pytest.raises(UsageError, match="no"):
-        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH, before=refuse)
+        rewrite_graph(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH, before=refuse)
     assert contents(tmp_path) == {}
 
 
@@ -200,7 +200,7 @@ def as_file(model: ir.Model, folder: Path) -> Path:
 
 
 def rewritten(body: str, folder: Path, **settings) -> Rewritten:
-    return rewrite_file(as_file(graph(body, **settings), folder), folder / "out.onnx", "tables", max_position=ROWS)
+    return rewrite_graph(as_file(graph(body, **settings), folder), folder / "out.onnx", "tables", max_position=ROWS)
 
 
 FORMS = {
@@ -229,7 +229,7 @@ def test_every_form_of_the_operator_is_taken_apart(form, interleaved, tmp_path):
         constants=f", int64 rows = {{{ROWS}}}, int64[3] merged = {{0, 0, 16}}, int64[4] split = {{0, 0, 2, 8}}",
     )
     feeds = activation(model, POSITIONS)
-    written = rewrite_file(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS)
+    written = rewrite_graph(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS)
     assert "RotaryEmbedding" not in operators(written.path)
     got = answer(written.path, {**feeds, "input_ids": np.zeros(POSITIONS.shape, np.int64)})
     right, wrong = (
@@ -241,18 +241,18 @@ def test_every_form_of_the_operator_is_taken_apart(form, interleaved, tmp_path):
 
 
 def test_a_table_in_the_file_cannot_be_made_longer(exported, tmp_path):
-    first = rewrite_file(exported[0], tmp_path / "first.onnx", "onnx", max_position=LENGTH)
+    first = rewrite_graph(exported[0], tmp_path / "first.onnx", "onnx", max_position=LENGTH)
     with pytest.raises(UsageError, match=f"has a table of {LENGTH} positions; {LENGTH + 1} were asked for"):
-        rewrite_file(first.path, tmp_path / "longer.onnx", "tables", max_position=LENGTH + 1)
-    shorter = rewrite_file(first.path, tmp_path / "shorter.onnx", "tables", max_position=LENGTH - 1)
+        rewrite_graph(first.path, tmp_path / "longer.onnx", "tables", max_position=LENGTH + 1)
+    shorter = rewrite_graph(first.path, tmp_path / "shorter.onnx", "tables", max_position=LENGTH - 1)
     assert len(shorter.rotations[0].table.cos) == LENGTH - 1
 
 
 def test_angles_computed_at_run_time_need_a_length(exported, tmp_path):
     with pytest.raises(UsageError, match="how long should its tables be") as caught:
-        rewrite_file(exported[0], tmp_path / "new.onnx", "tables")
+        rewrite_graph(exported[0], tmp_path / "new.onnx", "tables")
     assert "--max-position" in caught.value.todo
-    stated = rewrite_file(exported[0], tmp_path / "new.onnx", "tables", stated_position=20)
+    stated = rewrite_graph(exported[0], tmp_path / "new.onnx", "tables", stated_position=20)
     assert len(stated.rotations[0].table.cos) == 20
 
 
@@ -310,7 +310,7 @@ def test_what_cannot_be_understood_is_refused_and_nothing_is_written(case, expor
     change, error, reason = REFUSED[case]
     path = damaged(change, exported, tmp_path)
     with pytest.raises(error, match=reason):
-        rewrite_file(path, tmp_path / "out" / "new.onnx", "tables", max_position=LENGTH)
+        rewrite_graph(path, tmp_path / "out" / "new.onnx", "tables", max_position=LENGTH)
     assert not (tmp_path / "out").exists()
 
 
@@ -319,30 +319,30 @@ def test_a_rotation_that_is_not_understood_is_refused_unless_allowed(tmp_path):
     with pytest.raises(UnmatchedRotation, match="not part of a sum of two products"):
         rewritten(body, tmp_path)
     path = as_file(graph(body), tmp_path)
-    left = rewrite_file(path, tmp_path / "left.onnx", "tables", max_position=ROWS, allow_unmatched=True)
+    left = rewrite_graph(path, tmp_path / "left.onnx", "tables", max_position=ROWS, allow_unmatched=True)
     assert len(left.unmatched) == 1
 
 
 def test_files_that_are_missing_or_no_onnx_or_without_weights_are_refused(exported, tmp_path):
     with pytest.raises(UsageError, match="There is no file"):
-        rewrite_file(tmp_path / "none.onnx", tmp_path / "new.onnx", "tables")
+        rewrite_graph(tmp_path / "none.onnx", tmp_path / "new.onnx", "tables")
     (tmp_path / "text.onnx").write_text("not a graph")
     with pytest.raises(UsageError, match="is not an ONNX file"):
-        rewrite_file(tmp_path / "text.onnx", tmp_path / "new.onnx", "tables")
+        rewrite_graph(tmp_path / "text.onnx", tmp_path / "new.onnx", "tables")
     alone = tmp_path / "alone.onnx"
     alone.write_bytes(exported[0].read_bytes())
     with pytest.raises(UsageError, match="which is not beside it"):
-        rewrite_file(alone, tmp_path / "new.onnx", "tables")
+        rewrite_graph(alone, tmp_path / "new.onnx", "tables")
 
 
 def test_an_existing_target_is_kept(exported, tmp_path):
     (tmp_path / "new.onnx").write_text("precious")
     with pytest.raises(UsageError, match="exists already"):
-        rewrite_file(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH)
+        rewrite_graph(exported[0], tmp_path / "new.onnx", "tables", max_position=LENGTH)
     assert (tmp_path / "new.onnx").read_text() == "precious"
 
 
 def test_an_opset_that_is_asked_for_is_kept(tmp_path):
     model = rotation_graph("rotate_half", opset=17)
-    written = rewrite_file(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS, opset=17)
+    written = rewrite_graph(as_file(model, tmp_path), tmp_path / "out.onnx", "tables", max_position=ROWS, opset=17)
     assert ir.load(written.path).graph.opset_imports[""] == 17

@@ -12,7 +12,7 @@ from rope_deploy.artifact import load_manifest
 from rope_deploy.cli.main import main
 from rope_deploy.errors import MistakeFound, UsageError
 from rope_deploy.export import prepare
-from rope_deploy.export.audit_tables import audit
+from rope_deploy.export.audit_tables import audit_rotations
 from rope_deploy.export.prepare_model import in_float64
 from rope_deploy.models import load_model
 from rope_deploy.options import ExportOptions
@@ -36,7 +36,7 @@ def judged(family: str, change, accepted=(), *, table=lambda table: table, **set
     specs = {name: change(spec) for name, spec in ready.loaded.specs.items()}
     rotations = tuple(replace(one, table=table(one.table)) for one in ready.raised.rotations)
     judge = Judge(specs, frozenset(accepted), **settings)
-    return [finding for one in judge(audit(rotations, specs)) for finding in one.findings]
+    return [finding for one in judge(audit_rotations(rotations, specs)) for finding in one.findings]
 
 
 def same(spec):

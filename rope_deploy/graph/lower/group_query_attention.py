@@ -2,7 +2,7 @@
 
 It takes lengths where the graph had a mask: the real tokens of a sequence are its first ones. So it cannot do left
 padding; with a past, it takes several tokens at once for one sequence only; and in a first prompt it reads one
-position and counts up from it. `rope_deploy.export.style_limits` states so in the manifest.
+position and counts up from it. `graph/operator_limits.py` has these limits.
 """
 
 from __future__ import annotations

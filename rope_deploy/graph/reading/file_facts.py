@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from rope_deploy.graph.io import read_proto
 from rope_deploy.graph.markers import CACHES
+from rope_deploy.graph.operator_limits import limited_values, rotated_values
 from rope_deploy.graph.reading.plugin_bodies import contradictions
 from rope_deploy.graph.rotating_operators import operator_of, rotates
 from rope_deploy.graph.validation.graphs import all_nodes
@@ -26,9 +27,10 @@ FLOATS = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorPr
 @dataclass(frozen=True)
 class Facts:
     """`dtype`: the type of most floating weights, `tables` apart, "" without any. `shapes` of the initializers.
-    `styles`: whose rotary operators the graph has. `fused`: caches that GroupQueryAttention writes while it rotates;
-    `windowed`: one of them has a sliding window. `values`: names of inputs and of what nodes make. `files` hold
-    the weights. `metadata` is the file's own. `contradictions`: custom operators whose attributes and bodies differ.
+    `styles`: whose rotary operators the graph has. `fused`: caches that GroupQueryAttention writes while it rotates.
+    `limited`: the limits of its operators by name, each with the rotated values that these operators give. `values`:
+    names of inputs and of what nodes make. `files` hold the weights. `metadata` is the file's own. `contradictions`:
+    custom operators whose attributes and bodies differ.
     """
 
     opset: int
@@ -38,7 +40,7 @@ class Facts:
     shapes: dict[str, tuple[int, ...]]
     styles: frozenset[str]
     fused: frozenset[str]
-    windowed: bool
+    limited: dict[str, frozenset[str]]
     contradictions: tuple[str, ...]
     trigonometric: int
     values: frozenset[str]
@@ -51,7 +53,7 @@ def read_facts(path: Path) -> Facts:
     model, weights = read_proto(path, weights=False)
     graph = model.graph
     rotating = [(node, operator) for node in graph.node if (operator := rotates(node)) is not None]
-    fused = [node for node, operator in rotating if operator.fused and not operator.opaque]
+    fused = [one for one in rotating if one[1].fused and not one[1].opaque]
     given = {tensor.name for tensor in graph.initializer}
     return Facts(
         opset=next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0),
@@ -60,8 +62,8 @@ def read_facts(path: Path) -> Facts:
         dtype=_dtype(graph),
         shapes={tensor.name: tuple(tensor.dims) for tensor in graph.initializer},
         styles=frozenset(one.style for node in graph.node if (one := operator_of(node)) is not None and one.style),
-        fused=frozenset(name for node in fused for name in node.output[1:2]),
-        windowed=any(a.name == "local_window_size" for node in fused for a in node.attribute),
+        fused=frozenset(name for one in fused for name in rotated_values(*one)),
+        limited=limited_values(graph.node),
         contradictions=tuple(contradictions(model)),
         trigonometric=sum(node.op_type in ("Cos", "Sin") for node in all_nodes(graph.node)),
         values=frozenset([*(v.name for v in graph.input), *(name for node in graph.node for name in node.output)]),

@@ -1,5 +1,7 @@
 """What a file says of itself is read off its graph, and a manifest that was written with it agrees."""
 
+from dataclasses import replace
+
 import pytest
 
 from rope_deploy.artifact import MODEL_NAME, load_manifest
@@ -43,6 +45,17 @@ def test_what_an_export_writes_is_true(tmp_path, name):
 @pytest.mark.parametrize("name", swept(["qwen2_5_vl", "dinov3", "lasr"], ["qwen2_5_vl"]))
 def test_that_of_a_tower_too(tmp_path, name):
     agrees(towers.loaded(name), towers.prepared(name), tmp_path, ("tables",))
+
+
+def test_a_limit_of_any_style_is_explained_by_operators_that_have_it_in_every_layer(tmp_path):
+    write(prepare(tiny.loaded("llama"), ExportOptions()), tmp_path / "onnx", "onnx")
+    manifest, facts = load_manifest(tmp_path / "onnx"), read_facts(tmp_path / "onnx" / MODEL_NAME)
+    limited = replace(manifest, limits=replace(manifest.limits, left_padding=False))
+    rotated = frozenset(site.output for site in manifest.sites)
+    assert [*against_graph(limited, replace(facts, limited={"left_padding": rotated}))] == []
+    for found in ({}, {"left_padding": rotated - {manifest.sites[-1].output}}, {"padded_past": rotated}):
+        (text,) = against_graph(limited, replace(facts, limited=found))
+        assert text == "limits.left_padding: false; no operator of the graph has that limit."
 
 
 def test_a_file_that_is_none_is_called_that(tmp_path):

@@ -9,7 +9,7 @@ import transformers as hf
 from rope_deploy import api
 from rope_deploy.errors import UnmatchedRotation
 from rope_deploy.export import prepare
-from rope_deploy.export.audit_tables import audit
+from rope_deploy.export.audit_tables import audit_rotations
 from rope_deploy.models import run_reference, wrap
 from rope_deploy.options import ExportOptions
 from rope_deploy.rope import tables
@@ -36,7 +36,7 @@ def test_its_table_is_its_rule_with_angles_in_fp64():
     np.testing.assert_allclose(one.rotation.table.cos, exact, atol=1e-7)
     rounded, _ = tables(one.spec, tiny.POSITIONS)
     assert np.abs(one.rotation.table.cos - rounded).max() > 1e-6
-    (other,) = audit(ready.raised.rotations, {"": with_another_base(one.spec)})
+    (other,) = audit_rotations(ready.raised.rotations, {"": with_another_base(one.spec)})
     assert other.angles == "model"
     assert [finding.code for finding in other.findings] == ["table-differs"]
 
