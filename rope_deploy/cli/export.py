@@ -12,6 +12,7 @@ from rope_deploy.cli.common import accept_option, force_option, json_option, neg
 from rope_deploy.cli.console import echo
 from rope_deploy.cli.progress import shown_steps
 from rope_deploy.options import Angles, Dtype, ExportOptions
+from rope_deploy.results import wording
 from rope_deploy.styles import STYLES
 
 ALL = "all"
@@ -82,7 +83,8 @@ def export(model: str, folder: Path, styles: tuple[str, ...], as_json: bool, **o
         return
     for record in records:
         echo(
-            f"{record.style:8} {record.folder}: {record.sites} rotations from {record.rotations} table(s), "
+            f"{record.style:8} {record.folder}: {wording.count(record.sites, 'site')}, "
+            f"{wording.count(record.rotations, 'table')}, "
             f"opset {record.opset}, {record.nodes} nodes, {record.bytes / 1e6:.1f} MB"
         )
     for finding in records[0].findings:

@@ -31,7 +31,7 @@ def config(tmp_path):
 def test_a_file_is_rewritten_and_summed_up(source, config, tmp_path, capsys):
     assert main(["rewrite", source, "-o", str(tmp_path / "out.onnx"), "--style", "onnx", "--config", config]) == 0
     out, err = capsys.readouterr()
-    assert "1 rotations from 1 table(s), opset 23" in out
+    assert "1 site, 1 table, opset 23" in out
     assert [line for line in err.splitlines() if "Note:" in line] == [f"Note: {ONE_SIDED}"], "the tables are right"
     assert "RotaryEmbedding" in [node.op_type for node in ir.load(tmp_path / "out.onnx").graph]
 

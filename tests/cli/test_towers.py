@@ -57,7 +57,7 @@ def test_without_an_example_one_is_made(name, tmp_path, capsys):
     folder = towers.save(name, tmp_path / "model")
     assert main(["export", str(folder), "-o", str(tmp_path / "out"), "--style", "all"]) == 0
     assert main(["check", str(tmp_path / "out"), "--case", "example", "--case", "batch"]) == 0
-    assert "4 rotations from 1 table(s)" in capsys.readouterr().out
+    assert "4 sites, 1 table" in capsys.readouterr().out
 
 
 def test_a_text_model_needs_no_example(tmp_path, capsys):
