@@ -22,6 +22,7 @@ class Observation:
     output [B, N, S, H]: [B, S]. `budget` [B, S] is what rounding explains of these errors. `real` [B, S] marks the
     tokens that count (no padding). `positions` [B, S] are the position_ids that were fed, `mask` [B, T] is the
     attention_mask. Where positions have several axes (M-RoPE), `axes` [A, B, S] holds all and `positions` is the first.
+    Where `errors` and `budget` are those of all tokens together, `element_budget` [B, S] is that of one element.
     """
 
     case: str
@@ -34,6 +35,13 @@ class Observation:
     budget: np.ndarray
     errors: Callable[[np.ndarray], np.ndarray] = field(repr=False)
     axes: np.ndarray | None = None
+    element_budget: np.ndarray | None = None
+
+    def elements_in_error(self, expected: np.ndarray) -> np.ndarray:
+        """Which elements of a head are ever off from `expected` [B, N, S, H] by more than rounding explains: [H]."""
+        budget = self.budget if self.element_budget is None else self.element_budget
+        within = np.abs(self.rotated - expected) <= budget[:, None, :, None]
+        return (~within & self.real[:, None, :, None]).any(axis=(0, 1, 2))
 
     @property
     def positions_by_axis(self) -> np.ndarray:

@@ -57,8 +57,7 @@ def _in_error(evidence: Evidence) -> np.ndarray:
     for one in evidence.wrong:
         if one.rotated is None:
             continue
-        within = np.abs(one.rotated - evidence.stated.expected(one)) <= one.budget[:, None, :, None]
-        found |= (~within & one.real[:, None, :, None]).any(axis=(0, 1, 2))[:width]
+        found |= one.elements_in_error(evidence.stated.expected(one))[:width]
     return found
 
 

@@ -65,7 +65,8 @@ def compare_site(setup: CheckSetup, case: str, run: CallRun, site: Site) -> Site
         named = name_by_angles(observed, manifest.tolerances.rotated, call.real)
     observation = None
     if ruled:
-        observation = observe(case, call, site, view, got, exact, ours.tolerance, ours.pooled_error)
+        pooled = None if ours.pooled_error is None else (ours.pooled_error, ours.element_tolerance)
+        observation = observe(case, call, site, view, got, exact, ours.tolerance, pooled)
     scale = None if exact is None else magnitude(exact)
     return SiteComparison(
         site=site,
@@ -88,13 +89,15 @@ def compare_site(setup: CheckSetup, case: str, run: CallRun, site: Site) -> Site
 class _Comparison:
     """The worst token, and errors and tolerances of all tokens [B, S].
 
-    `pooled_error`: where a rotation is a little wrong, the root mean square error of all tokens that would be as usual.
+    `pooled_error`: where a rotation is a little wrong, the root mean square error of all tokens that would be as usual;
+    `element_tolerance` [B, S] is then what one element of each token may be off by.
     """
 
     difference: Difference
     errors: np.ndarray
     tolerance: np.ndarray
     pooled_error: float | None = None
+    element_tolerance: np.ndarray | None = None
 
 
 def _against_reference(
@@ -143,7 +146,8 @@ def _against_oracle(
     if pooled_error is None or found.difference.ratio > POOLED_UP_TO:
         return found
     narrow = np.maximum(found.errors / max(excess, found.difference.ratio), SMALLEST)
-    return replace(_compared("oracle", tensor, call, site, found.errors, narrow), pooled_error=pooled_error)
+    together = _compared("oracle", tensor, call, site, found.errors, narrow)
+    return replace(together, pooled_error=pooled_error, element_tolerance=found.tolerance)
 
 
 def _compared(

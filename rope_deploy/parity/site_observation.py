@@ -32,12 +32,13 @@ def observe(
     got: Tensors,
     exact: np.ndarray,
     tolerance: np.ndarray,
-    pooled_error: float | None,
+    pooled: tuple[float, np.ndarray] | None = None,
 ) -> Observation | None:
     """The observation of a site whose output should be `exact`; None where its shapes do not fit.
 
-    Of many heads it keeps the worst and a few others. `pooled_error`: where a rotation is a little wrong, the root mean
-    square error of all tokens that would be as usual; the budget is then that, in place of `tolerance` [B, S].
+    Of many heads it keeps the worst and a few others. `pooled`: where a rotation is a little wrong, the root mean
+    square error of all tokens that would be as usual, and what one element may be off by, [B, S]; the budget is then
+    the first of these, in place of `tolerance` [B, S].
     """
     unrotated = got[f"unrotated.{site.key}"]
     if (unrotated.shape[0], unrotated.shape[2]) != call.position_ids.shape:
@@ -49,7 +50,7 @@ def observe(
         errors_by_head = np.where(call.real[:, None, :, None], np.abs(rotated - exact), 0.0).max(axis=(0, 2, 3))
         heads = kept_heads(errors_by_head)
         unrotated, rotated = unrotated[:, heads], rotated[:, heads]
-        errors = partial(_output_errors, rotated) if pooled_error is None else partial(_pooled, rotated, call.real)
+        errors = partial(_output_errors, rotated) if pooled is None else partial(_pooled, rotated, call.real)
     else:
         keys, products, visible = got[f"present.{site.layer}.key"], got[view.tensor], visible_keys(call)
         heads = kept_heads(product_errors_by_head(products, exact, keys, visible).max(axis=(0, 2)))
@@ -67,7 +68,8 @@ def observe(
         mask=call.attention_mask,
         real=call.real,
         # Half of what is usual: what a diagnosis calls explained (see `best_explanation.py`) is then twice the usual.
-        budget=tolerance if pooled_error is None else np.full(call.real.shape, pooled_error / 2),
+        budget=tolerance if pooled is None else np.full(call.real.shape, pooled[0] / 2),
+        element_budget=tolerance if pooled is None else pooled[1],
         errors=errors,
     )
 

@@ -70,6 +70,8 @@ HALF = (
     "frequencies-bfloat16",
     "table-bfloat16",
     "too-long-by-a-hair",
+    "end-still",
+    "end-without-sine",
 )
 
 
