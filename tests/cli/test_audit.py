@@ -18,7 +18,7 @@ def file(tmp_path):
 def test_a_right_file_ends_with_0_and_says_what_was_found(file, capsys):
     assert main(["check", "--audit", str(file)]) == 0
     out = "".join(capsys.readouterr().out.split())  # lines break anywhere in a long path
-    assert "PASSED" in out and "4rotations" in out and "config.json" in out
+    assert "PASSED" in out and "4sites" in out and "config.json" in out
 
 
 def test_a_wrong_file_ends_with_1_and_names_the_mistake(file, tmp_path, capsys):
