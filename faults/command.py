@@ -21,7 +21,7 @@ from faults.models import FAMILIES, REAL
 from faults.workshop import Model, Workshop
 from rope_deploy.artifact import new_file
 
-VARIANTS, SEEDS = 1, 4
+COMBINATIONS, SEEDS = 1, 4
 
 
 @click.command(help=__doc__)
@@ -31,7 +31,7 @@ VARIANTS, SEEDS = 1, 4
 @click.option("--fault", "faults", multiple=True, help="An id, or a code such as RD301.")
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES))
 @click.option(
-    "--variants", default=VARIANTS, show_default=True, help="Styles, layers and means for each fault and model."
+    "--combinations", default=COMBINATIONS, show_default=True, help="Styles, layers and means for each fault and model."
 )
 @click.option("--seeds", default=SEEDS, show_default=True, help="Untouched runs of each artifact.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write what was found, as JSON.")
@@ -41,7 +41,7 @@ def main(
     families: tuple[str, ...],
     faults: tuple[str, ...],
     dtypes: tuple[str, ...],
-    variants: int,
+    combinations: int,
     seeds: int,
     report: Path | None,
 ) -> None:
@@ -53,15 +53,15 @@ def main(
         warnings.simplefilter("ignore")
         workshop = Workshop(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutation-"))))
         if whole:
-            trials = everything(workshop, seeds, variants, _say)
+            trials = everything(workshop, seeds, combinations, _say)
         elif models:
             chosen, types = _chosen(faults), dtypes or DTYPES
             trials: list[Trial] = []
             for model in (Model(name, dtype) for name in models for dtype in types):
-                trials += real(workshop, model, chosen, seeds, variants, _say)
+                trials += real(workshop, model, chosen, seeds, combinations, _say)
                 _write(report, machine, summary(trials))  # the next takes as long again
         else:
-            trials = _some(workshop, families or tuple(FAMILIES), _chosen(faults), dtypes or DTYPES, variants)
+            trials = _some(workshop, families or tuple(FAMILIES), _chosen(faults), dtypes or DTYPES, combinations)
     found = summary(trials)
     _write(report, machine, found)
     click.echo(_text(found))
@@ -77,11 +77,11 @@ def _write(report: Path | None, machine: Machine, found: dict[str, Any]) -> None
 
 
 def _some(
-    workshop: Workshop, families: Sequence[str], faults: Sequence[Fault], dtypes: Sequence[str], variants: int
+    workshop: Workshop, families: Sequence[str], faults: Sequence[Fault], dtypes: Sequence[str], combinations: int
 ) -> list[Trial]:
     trials = []
     for model in (Model(family, dtype) for family in families for dtype in dtypes):
-        for trial in planted(workshop, model, faults, variants):
+        for trial in planted(workshop, model, faults, combinations):
             trials.append(trial)
             _say(trial)
         workshop.forget(model)

@@ -7,7 +7,7 @@ import ast
 from rope_deploy.graph.lower.lowerings import LOWERINGS
 from rope_deploy.graph.rotating_operators import OPERATORS
 from rope_deploy.styles import STYLES
-from tests.folders import ROOT
+from tests.folders import ROOT, comparisons_with
 
 PACKAGE = ROOT / "rope_deploy"
 FOLDERS = ("rope_deploy", "conformance", "faults", "fuzz")
@@ -26,17 +26,6 @@ def lists_of_styles(source: str) -> list[int]:
     return found
 
 
-def comparisons_with_a_style(source: str) -> list[int]:
-    """The lines of `source` where something is compared with the name of a style."""
-    return [
-        node.lineno
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Compare)
-        for part in (node.left, *node.comparators)
-        if isinstance(part, ast.Constant) and part.value in STYLES
-    ]
-
-
 def test_no_module_has_a_list_of_styles_of_its_own() -> None:
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path not in ALLOWED]
     assert {path: lines for path in paths if (lines := lists_of_styles(path.read_text()))} == {}
@@ -45,15 +34,15 @@ def test_no_module_has_a_list_of_styles_of_its_own() -> None:
 def test_no_module_decides_by_the_name_of_a_style() -> None:
     """What one style does and others do not is said by a field of its record."""
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
-    assert {path: lines for path in paths if (lines := comparisons_with_a_style(path.read_text()))} == {}
+    assert {path: lines for path in paths if (lines := comparisons_with(STYLES, path.read_text()))} == {}
 
 
 def test_the_guard_sees_every_kind_of_list() -> None:
     for text in ('("onnx", "tables")', '["onnx", "plugin"]', '{"onnx": 1, "contrib": 2}', 'Literal["onnx", "tables"]'):
         assert lists_of_styles(f"\nfound = {text}") == [2], text
     assert lists_of_styles('one = ("onnx", "other")') == []
-    assert comparisons_with_a_style('found = style == "contrib"') == [1]
-    assert comparisons_with_a_style('found = form == "fused"') == []
+    assert comparisons_with(STYLES, 'found = style == "contrib"') == [1]
+    assert comparisons_with(STYLES, 'found = form == "fused"') == []
 
 
 def test_each_style_has_a_function_that_writes_it() -> None:

@@ -66,14 +66,14 @@ def compare_table(table: FoundTable, spec: RopeSpec, max_position: int) -> Table
 def difference_from_rule(
     cos: np.ndarray, sin: np.ndarray, spec: RopeSpec, *, angles: Angles = "model", seq_len: int | None = None
 ) -> tuple[float, int]:
-    """The largest difference of tables [rows, R/2] from those of `spec`, and the row where it is.
+    """The largest difference of tables [rows, R/2] from those of `spec`, and the row where it is. NaN differs by inf.
 
     The roundings that `angles` names are repeated, as `cos_sin` does, where `compare_table` allows for any others: so
     this tells tables that PyTorch made in fp32 from those made in fp64, and names no mistake.
     """
     worst, where = 0.0, 0
     for mine, theirs in zip((cos, sin), tables(spec, len(cos), angles=angles, seq_len=seq_len), strict=True):
-        difference = np.abs(mine.astype(np.float64) - theirs).max(axis=1, initial=0.0)
+        difference = np.nan_to_num(np.abs(mine.astype(np.float64) - theirs), nan=np.inf).max(axis=1, initial=0.0)
         if difference.size and difference.max() > worst:
             worst, where = float(difference.max()), int(difference.argmax())
     return worst, where

@@ -68,7 +68,7 @@ def _audit(rotation: RaisedRotation, specs: Mapping[str, RopeSpec], layer_type: 
     allowed = repeated_roundings(rotation.table.cos)
     if allowed < error < OTHER_ROUNDINGS and table_error(rotation, spec, "float64")[0] <= allowed:
         return Audited(rotation, spec, name, tuple(findings), "float64")
-    if rotation.table.kind != "computed" and allowed < error < np.inf:
+    if rotation.table.kind != "computed" and error > allowed and stated.rotary_dim == rotation.rotary_dim:
         severity = "error" if error > MISTAKEN else "warning"
         findings.append(
             Finding(

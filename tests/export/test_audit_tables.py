@@ -91,6 +91,16 @@ def test_a_table_a_little_off():
     ]
 
 
+def test_a_table_that_is_no_number():
+    (rotation, *_) = prepared("qwen2").raised.rotations
+    cos = rotation.table.cos.copy()
+    cos[3, 1] = np.nan
+    broken = replace(rotation, table=replace(rotation.table, cos=cos))
+    (one,) = audit_rotations((broken,), {"": spec_of("qwen2")})
+    assert [(finding.code, finding.severity) for finding in one.findings] == [("table-differs", "error")]
+    assert "by inf at position 3" in one.findings[0].message
+
+
 def test_no_rule_at_all():
     assert found("qwen2", {}) == [("no-config", "info")]
 

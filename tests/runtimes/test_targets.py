@@ -1,8 +1,6 @@
 """Every runtime that has a name can be opened by it, and the doctor knows what it needs."""
 
-import ast
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from rope_deploy.doctor import PROBES
 from rope_deploy.errors import EnvironmentMissing
 from rope_deploy.runtime_registry import RUNTIMES
 from rope_deploy.runtimes import Target, open_in_child, open_runtime
+from tests.folders import ROOT, comparisons_with
 from tests.runtimes.test_isolated import feeds
 from tests.runtimes.toy import write_toy
 
@@ -23,29 +22,15 @@ def test_each_has_a_function_that_opens_it_and_a_probe_for_each_package(kind):
     assert set(kind.packages) <= {probe.name for probe in PROBES}
 
 
-PACKAGE = Path(__file__).parents[2] / "rope_deploy"
-
-
-def comparisons_with_a_name(source: str) -> list[int]:
-    """The lines of `source` where something is compared with the name of a runtime: what differs is for its record."""
-    return [
-        node.lineno
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Compare)
-        for part in (node.left, *node.comparators)
-        if isinstance(part, ast.Constant) and part.value in RUNTIMES
-    ]
-
-
 def test_no_module_decides_by_the_name_of_a_runtime():
-    found = {path: comparisons_with_a_name(path.read_text()) for path in PACKAGE.rglob("*.py")}
+    found = {path: comparisons_with(RUNTIMES, path.read_text()) for path in (ROOT / "rope_deploy").rglob("*.py")}
     assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 def test_the_guard_sees_a_comparison():
     for text in ('runtime == "ort"', '"trt" in names', 'one.name != "torch"'):
-        assert comparisons_with_a_name(f"\nfound = {text}") == [2], text
-    assert comparisons_with_a_name('found = style == "onnx"') == []
+        assert comparisons_with(RUNTIMES, f"\nfound = {text}") == [2], text
+    assert comparisons_with(RUNTIMES, 'found = style == "onnx"') == []
 
 
 def test_a_target_gives_the_same_runtime_here_and_in_a_child(tmp_path):
